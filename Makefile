@@ -1,0 +1,45 @@
+# petseg: `make help` lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reports test test-notebooks notebooks demo lint lock clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv/ with every pinned package (once; the other commands do it when needed)
+
+# The stamp is newer than what it was made from, so a changed lock sets up again.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "petseg needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+reports: $(READY)  ## run all notebooks on the embedded pictures; reports/sample/index.html
+	$(BIN)/petseg report
+
+test: $(READY)  ## run all tests, the notebooks' among them
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+	PETSEG_STUDY=smoke $(BIN)/python -m pytest --nbval notebooks
+
+notebooks: $(READY)  ## re-execute the committed notebooks in place
+	$(BIN)/petseg report --in-place
+
+demo: $(READY)  ## open the page that segments your own photos, on this machine only
+	$(BIN)/petseg demo
+
+lint: $(READY)  ## put code into the project's format
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lock:  ## pin the newest versions anew (needs uv); then run the tests
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade \
+	  --no-emit-index-url --generate-hashes --no-header --no-annotate --output-file requirements.lock
+
+clean:  ## delete what runs made: checkpoints, caches, reports, drawn pictures
+	rm -rf runs reports data/sample data/smoke

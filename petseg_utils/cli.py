@@ -1,0 +1,228 @@
+"""The command line: `petseg …`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from petseg_utils.study import PetsegError, load_study, shown, write_json
+
+app = typer.Typer(
+    help="""Four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet.
+
+    \b
+    First steps:
+      petseg report                     run the notebooks on the embedded pictures; open reports/sample/index.html
+      petseg demo                       segment your own photos on a page of this machine
+    \b
+    On the real data:
+      petseg data download              fetch Oxford-IIIT Pet, about 800 MB
+      petseg train unet --study oxford-cpu
+      petseg evaluate unet --study oxford-cpu
+
+    A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (an hour), oxford (a GPU).
+    """,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Fetch, check and draw data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+StudyOption = Annotated[
+    str | None,
+    typer.Option(help="smoke, sample, oxford-cpu, oxford, or a .toml file; PETSEG_STUDY is the default, else sample."),
+]
+DataOption = Annotated[Path | None, typer.Option(help="Folder of the data, instead of the study's own.")]
+NamesOption = Annotated[
+    Path | None, typer.Option(help="Use only the pictures that this file names, one a line (first column of a CSV).")
+]
+SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that have errors; list them.")]
+ModelArgument = Annotated[str, typer.Argument(help="Which model: unet.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+) -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing touches the network unless a download was asked for
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+@app.command()
+def report(
+    study: StudyOption = None,
+    only: Annotated[str | None, typer.Option(help="Run these notebooks only, for instance 01,02.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Execute the committed notebooks again instead of making pages.")
+    ] = False,
+) -> None:
+    """Run the notebooks in order and render reports/STUDY/index.html."""
+    from petseg_utils.report import build_report, execute_in_place
+
+    chosen = load_study(study)
+    numbers = [part.strip() for part in only.split(",")] if only else None
+    failures = (execute_in_place if in_place else build_report)(chosen, only=numbers)
+    for failure in failures:
+        typer.echo(f"failed: {failure}", err=True)
+    if failures:
+        raise typer.Exit(1)
+    if not in_place:
+        typer.echo(f"Open reports/{chosen.name}/index.html")
+
+
+@app.command()
+def train(
+    model: ModelArgument,
+    study: StudyOption = None,
+    seed: Annotated[int | None, typer.Option(help="One seed; by default all of the study's, one after the other.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut, from its last epoch.")] = False,
+    data: DataOption = None,
+    names: NamesOption = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/."""
+    from petseg_utils import models
+
+    chosen = _study(study, data)
+    splits = models.study_splits(chosen, names=_names(names), skip_bad=skip_bad)
+    _tell_skipped(splits)
+    for one in chosen.seeds if seed is None else [seed]:
+        folder = models.run_folder(model, chosen, one)
+        typer.echo(f"{model}, seed {one}: {len(splits['train'])} training pictures; checkpoints in {shown(folder)}")
+        models.train(model, chosen, one, splits, resume=resume)
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    study: StudyOption = None,
+    data: DataOption = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Which of the study's runs; its first seed by default.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors file with its .json card beside it.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file too.")] = None,
+    names: NamesOption = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Score a model under the three protocols, with 95 % intervals.
+
+    The weights that ship are used unless --study (that study's own run) or --weights is given.
+    """
+    from petseg_utils import models
+    from petseg_utils.evaluation import append_records, make_records, predict
+    from petseg_utils.pictures import load_pictures
+    from petseg_utils.results import score_lines
+
+    path = weights or models.find_checkpoint(model, load_study(study) if study else None, seed)
+    network, card = models.load(path)
+    if card["model"] != model:
+        raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")
+    chosen = _study(study or card["study"], data)
+    models.draw_study_data(chosen)
+    pictures = load_pictures(chosen, split, names=_names(names), skip_bad=skip_bad)
+    _tell_skipped({split: pictures})
+    typer.echo(f"Weights: {shown(path)} (study {card['study']}, seed {card['seed']}, epoch {card['epoch']})")
+    records = make_records(chosen, card, split, pictures, predict(network, pictures, progress=True), network)
+    append_records(chosen.runs_dir / "records.jsonl", records)
+    everything = [record for record in records if record["subset"] == "all"]
+    typer.echo(score_lines(records))
+    if json_path:
+        first = everything[0]
+        protocols = {record["protocol"]: record["scores"] for record in everything}
+        summary = {key: first[key] for key in ("model", "encoder", "data", "split", "n_images", "n_breeds")}
+        subsets = {}
+        for record in records:
+            subsets.setdefault(record["subset"], {"n_images": record["n_images"], "n_breeds": record["n_breeds"]})
+            subsets[record["subset"]].setdefault("protocols", {})[record["protocol"]] = record["scores"]
+        subsets.pop("all")
+        write_json(json_path, summary | {"protocols": protocols, "subsets": subsets, "record": first["versions"]})
+        typer.echo(f"Written to {json_path.name}")
+
+
+@app.command()
+def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
+    """Open a page that segments your own photos; nothing leaves this machine."""
+    from petseg_utils.app import make_page
+
+    make_page().launch(server_name="127.0.0.1", server_port=port, share=False)
+
+
+@data_app.command("audit")
+def data_audit(
+    path: Annotated[Path | None, typer.Argument(help="The data's folder; the study's by default.")] = None,
+    study: StudyOption = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file too.")] = None,
+) -> None:
+    """Read every photo and mask and list what is wrong; exit 1 if anything cannot be used."""
+    from petseg_utils.audit import audit
+    from petseg_utils.results import audit_lines
+
+    found = audit(path or load_study(study).data_dir)
+    typer.echo(audit_lines(found))
+    if json_path:
+        write_json(json_path, found)
+        typer.echo(f"Written to {json_path.name}")
+    if found["errors"]:
+        raise typer.Exit(1)
+
+
+@data_app.command("sample")
+def data_sample(
+    path: Annotated[Path | None, typer.Argument(help="Where to draw; data/STUDY by default.")] = None,
+    study: StudyOption = None,
+) -> None:
+    """Draw the embedded pictures of a study, in the official layout."""
+    from petseg_utils.sample import draw_sample
+
+    chosen = load_study(study)
+    if chosen.data != "sample":
+        raise PetsegError(f"Study {chosen.name!r} uses the official data; `petseg data download` fetches it.")
+    typer.echo(f"Drawn: {shown(draw_sample(path or chosen.data_dir, chosen.sample_trainval, chosen.sample_test))}")
+
+
+@data_app.command("download")
+def data_download(
+    path: Annotated[Path | None, typer.Argument(help="Folder that will hold oxford-iiit-pet/; data/ by default.")] = None,
+) -> None:
+    """Fetch the official Oxford-IIIT Pet data, check its sums and counts, and read every file once."""
+    from petseg_utils.download import download_oxford
+
+    typer.echo(f"Complete and checked: {shown(download_oxford(path))}")
+
+
+def _study(name: str | None, data: Path | None):
+    if data is not None:
+        os.environ["PETSEG_DATA"] = str(data)
+    return load_study(name)
+
+
+def _names(path: Path | None) -> set[str] | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise PetsegError(f"No file {path.name!r} with names of pictures.")
+    return {line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+
+
+def _tell_skipped(splits: dict) -> None:
+    told = {finding: split for split, pictures in splits.items() for finding in pictures.skipped}
+    for finding, split in told.items():
+        typer.echo(f"left out of {split}: {finding.name}: {finding.message}", err=True)
+
+
+def main() -> None:
+    """Run the command line; a `PetsegError` or a full disk becomes one line and exit code 1."""
+    try:
+        app()
+    except (PetsegError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"petseg: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("petseg: stopped. A training run goes on with --resume.", err=True)
+        sys.exit(130)

@@ -1,0 +1,222 @@
+"""A model and a split give predictions, scores under the three protocols, and records."""
+
+import json
+import platform
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from petseg_utils.metrics import (
+    PADDING,
+    PROTOCOLS,
+    boundary_counts,
+    picture_confusions,
+    protocol_matrix,
+    scores,
+    summarise,
+)
+from petseg_utils.pictures import PictureSet
+from petseg_utils.study import Study, git_commit, versions
+
+IGNORED = -100  # cross-entropy's index for pixels that carry no loss
+SMALL_BREED = 10  # breeds with fewer test pictures than this are also reported on their own
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of each picture.
+
+    Parameters
+    ----------
+    classes : ndarray
+        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.
+    loss : ndarray
+        ``float (n,)``: mean cross-entropy of each picture's pixels outside border and padding, in nats.
+    seconds : float
+        Time the model took for a picture, batches of 16, reading excluded.
+    """
+
+    classes: np.ndarray
+    loss: np.ndarray
+    seconds: float
+
+
+def class_targets(labels: Tensor) -> Tensor:
+    """Labels as cross-entropy wants them: ``int64``, border and padding turned into -100."""
+    return labels.long().masked_fill(labels >= PADDING, IGNORED)
+
+
+def segmentation_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy over the pixels that are neither border nor padding; a scalar."""
+    images = batch["image"].float().contiguous(memory_format=torch.channels_last)
+    return F.cross_entropy(model(images).float(), class_targets(batch["label"]), ignore_index=IGNORED)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, pictures: PictureSet, *, progress: bool = False) -> Predictions:
+    """Segment every picture of a set, on the device where the model is.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Takes pixel values ``(N, 3, H, W)`` in 0..255 and gives logits ``(N, 3, H, W)``.
+    pictures : PictureSet
+        The split.
+    progress : bool
+        Show a progress bar.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    classes = np.empty(pictures.labels.shape, np.uint8)
+    loss, seconds = np.empty(len(pictures)), 0.0
+    for start in tqdm(range(0, len(pictures), BATCH), desc="predicting", disable=not progress):
+        part = slice(start, start + BATCH)
+        images = torch.from_numpy(np.array(pictures.images[part])).permute(0, 3, 1, 2).to(device).float()
+        labels = torch.from_numpy(np.array(pictures.labels[part])).to(device)
+        began = time.perf_counter()
+        logits = model(images).float()
+        classes[part] = logits.argmax(1).to(torch.uint8).cpu().numpy()
+        seconds += time.perf_counter() - began
+        targets = class_targets(labels)
+        pixels = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none").sum((1, 2))
+        loss[part] = (pixels / (targets != IGNORED).sum((1, 2)).clamp(min=1)).cpu().numpy()
+    return Predictions(classes, loss, seconds / max(1, len(pictures)))
+
+
+def validation_scores(model: nn.Module, pictures: PictureSet) -> dict[str, float]:
+    """Loss, mIoU and accuracy under the primary protocol, as `training.fit` wants them after each epoch."""
+    found = predict(model, pictures)
+    matrix = protocol_matrix(picture_confusions(pictures.labels, found.classes).sum(0), "ignore_border")
+    values = scores(matrix)
+    return {
+        "validation_loss": float(found.loss.mean()),
+        "miou": float(values["miou"]),
+        "accuracy": float(values["accuracy"]),
+    }
+
+
+def small_breeds(pictures: PictureSet) -> np.ndarray:
+    """Which pictures belong to breeds with few pictures in this split, ``bool (n,)``.
+
+    All false where no breed is large enough to be compared with, as in very small sets.
+    """
+    counts = pictures.table.groupby("breed")["name"].transform("count").to_numpy()
+    small = counts < SMALL_BREED
+    return small if not small.all() else np.zeros_like(small)
+
+
+def score_protocols(pictures: PictureSet, found: Predictions, n_resamples: int, rows: np.ndarray | None = None) -> dict:
+    """Scores with 95 % intervals under each protocol.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+        The split.
+    found : Predictions
+        From `predict`, in the same order.
+    n_resamples : int
+        Bootstrap resamples of pictures.
+    rows : ndarray of bool, optional
+        Score these pictures only.
+
+    Returns
+    -------
+    dict
+        Protocol to what `metrics.summarise` returns.
+    """
+    rows = np.ones(len(pictures), bool) if rows is None else rows
+    labels, classes = pictures.labels[rows], found.classes[rows]
+    counts = picture_confusions(labels, classes)
+    return {
+        protocol: summarise(counts, protocol, boundary_counts(labels, classes, protocol), n_resamples)
+        for protocol in PROTOCOLS
+    }
+
+
+def make_records(
+    study: Study, card: dict, split: str, pictures: PictureSet, found: Predictions, model: nn.Module
+) -> list[dict]:
+    """One record per protocol and subset (all pictures; small breeds, where there are some).
+
+    Parameters
+    ----------
+    study : Study
+        Gives the number of resamples and the image size.
+    card : dict
+        The checkpoint's card.
+    split : str
+        Which split the pictures are.
+    pictures, found
+        As for `score_protocols`.
+    model : nn.Module
+        Its parameters are counted.
+    """
+    small = small_breeds(pictures)
+    subsets = {"all": np.ones(len(pictures), bool)} | ({"small breeds": small} if small.any() else {})
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    shared = {
+        "model": card["model"],
+        "encoder": card["encoder"],
+        "study": card["study"],
+        "seed": card["seed"],
+        "split": split,
+        "image_size": study.image_size,
+        "data": pictures.fingerprint,
+        "trained_on": {key: card[key] for key in ("data", "n_images", "n_breeds")},
+        "parameters": {"trained": trained, "total": sum(parameter.numel() for parameter in model.parameters())},
+        "training_seconds": card.get("training_seconds"),
+        "seconds_per_picture": found.seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "device": str(next(model.parameters()).device),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": versions(),
+        "commit": git_commit(),
+    }
+    records = []
+    for subset, rows in subsets.items():
+        table = pictures.table[rows]
+        for protocol, values in score_protocols(pictures, found, study.bootstrap_resamples, rows).items():
+            records.append(
+                shared
+                | {"subset": subset, "n_images": len(table), "n_breeds": int(table["breed"].nunique())}
+                | {"protocol": protocol, "test_loss": float(found.loss[rows].mean()), "scores": values}
+            )
+    return records
+
+
+def append_records(path: Path, records: list[dict]) -> None:
+    """Add records to a JSON-lines file; those of the same run, split, subset and protocol are replaced."""
+
+    def identity(record: dict) -> tuple:
+        return tuple(record[key] for key in ("model", "encoder", "study", "seed", "data", "split", "subset", "protocol"))
+
+    new = {identity(record) for record in records}
+    lines = [record for record in read_records(path) if identity(record) not in new] + records
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in lines), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_records(path: Path) -> list[dict]:
+    """Read a JSON-lines file of records; none where there is no file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def peak_memory_mb() -> float:
+    """Peak memory of this process in megabytes: the GPU's where one is used, else the resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

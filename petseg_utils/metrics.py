@@ -1,0 +1,342 @@
+"""How good is a segmentation?  Scores, their uncertainty, and three ways to treat the trimap's border.
+
+Each picture is counted once; every region score under every protocol is sums and ratios of those counts::
+
+    picture_confusions -> protocol_matrix -> sum over pictures -> scores
+
+Boundary IoU depends on where pixels lie, which these counts do not tell, so `boundary_counts` makes its own.
+
+Two conventions hold throughout.  A split's score is that of its summed counts, not an average over pictures.  A class
+in neither target nor prediction scores NaN and is left out of means: it was neither found nor missed.  `protocol` is
+always one of `PROTOCOLS`; arguments that do not fit raise ValueError.
+"""
+
+import math
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+CLASSES = ("background", "cat", "dog")
+PADDING = 254  # added around a picture to make it square (letterbox)
+BORDER = 255  # the trimap's band of uncertain pixels between pet and background
+
+# The row in which each label value is counted: background, cat, dog, border, padding.
+_NO_ROW = 255
+_ROW_OF_LABEL = np.full(256, _NO_ROW, np.uint8)
+_ROW_OF_LABEL[[0, 1, 2, BORDER, PADDING]] = range(5)
+
+# What a protocol is: its classes, the class each of the five rows counts as, the class each prediction counts as.
+_IGNORED = 255
+_READINGS = {
+    "ignore_border": (CLASSES, (0, 1, 2, _IGNORED, _IGNORED), (0, 1, 2)),
+    "border_as_background": (CLASSES, (0, 1, 2, 0, 0), (0, 1, 2)),
+    "binary_border_as_pet": (("background", "pet"), (0, 1, 1, 1, _IGNORED), (0, 1, 1)),
+}
+PROTOCOLS = tuple(_READINGS)
+
+# Dividing zero by zero gives NaN, which is what a score of nothing is here, so it deserves no warning.
+_nan_without_warning = np.errstate(invalid="ignore")
+
+
+def picture_confusions(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Count, picture by picture, which labels were predicted as which class.
+
+    Parameters
+    ----------
+    labels, predictions : ndarray of uint8, shape (N, H, W)
+        Labels are 0 background, 1 cat, 2 dog, `PADDING` or `BORDER`; predictions 0, 1 or 2; else ValueError.
+
+    Returns
+    -------
+    ndarray of int64, shape (N, 5, 3)
+        Pixels; rows are background, cat, dog, border, padding, columns the predicted classes.
+    """
+    counts = [_pair_counts(rows, prediction, 5, 3) for rows, prediction in _pictures(labels, predictions)]
+    return np.array(counts, dtype=np.int64).reshape(-1, 5, 3)
+
+
+def protocol_classes(protocol: str) -> tuple[str, ...]:
+    """Names of the K classes a protocol scores, in the order of its matrices."""
+    return _reading(protocol)[0]
+
+
+def protocol_matrix(confusions: np.ndarray, protocol: str) -> np.ndarray:
+    """Read counts ``(..., 5, 3)`` under a protocol: which pixels count, and as which class.
+
+    - ``ignore_border``, the primary one: border and padding are left out.
+    - ``border_as_background``, the original work's: border and padding count as background.
+    - ``binary_border_as_pet``: pet against background, border counts as pet, padding is left out.
+
+    The border is the trimap's uncertain third value (Parkhi et al., "Cats and Dogs", CVPR 2012).
+
+    Returns
+    -------
+    ndarray, shape (..., K, K)
+        Confusion matrices, rows target, columns prediction; dtype as given.
+    """
+    classes, class_of_row, class_of_prediction = _reading(protocol)
+    confusions = np.asarray(confusions)
+    if confusions.shape[-2:] != (5, 3):
+        raise ValueError(f"confusions must have shape (..., 5, 3), not {confusions.shape}")
+    # Products with 0/1 matrices add up the rows and columns that share a class; an ignored row is in none.
+    ids = np.arange(len(classes))
+    rows = (ids[:, None] == class_of_row).astype(confusions.dtype)
+    columns = (class_of_prediction[:, None] == ids).astype(confusions.dtype)
+    return rows @ confusions @ columns
+
+
+@_nan_without_warning
+def scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Region scores, all within 0..1, of confusion matrices ``(..., K, K)``, rows target, columns prediction.
+
+    IoU is intersection over union of a class's target and prediction (Jaccard, 1912), mIoU its mean over classes
+    (Long et al., CVPR 2015).  Dice (1945) of a class is 2 IoU / (1 + IoU).  Accuracy is the share of right pixels.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``iou`` (..., K); ``miou``, ``dice`` (means over classes) and ``accuracy`` (...).  NaN if nothing counts.
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"matrix must have shape (..., K, K), not {matrix.shape}; see protocol_matrix")
+    intersection, union = _intersection_and_union(matrix)
+    iou = intersection / union
+    dice = 2 * iou / (1 + iou)
+    accuracy = intersection.sum(-1) / matrix.sum((-2, -1))
+    return {"iou": iou, "miou": _mean_of_present(iou), "dice": _mean_of_present(dice), "accuracy": accuracy}
+
+
+def picture_miou(confusions: np.ndarray, protocol: str) -> np.ndarray:
+    """Mean IoU of each picture on its own, ``(N, 5, 3)`` to ``(N,)`` within 0..1, to rank pictures by.
+
+    Its mean is not the split's mIoU.  Here each picture weighs the same and has only its own classes; there each
+    pixel weighs the same, so that a large pet counts for more than a small one, and each class enters once.
+    """
+    return scores(protocol_matrix(confusions, protocol))["miou"]
+
+
+def boundary_counts(
+    labels: np.ndarray, predictions: np.ndarray, protocol: str, dilation_ratio: float = 0.02
+) -> np.ndarray:
+    """Count the pixels compared by Boundary IoU (Cheng et al., CVPR 2021, arXiv:2103.16562).
+
+    A class's boundary band is its mask less the mask's erosion by d pixels, where d is `dilation_ratio` (0.02 is the
+    authors' choice) of the diagonal of the ``(H, W)`` given, rounded, at least 1.  As in the authors' code, erosion is
+    by a 3 x 3 kernel d times over, and outside the picture there is no class.
+
+    An ignored pixel (padding; border too, if the protocol says so) has no class, yet bands cannot be drawn without
+    one.  Any fixed class would give the target edges that are not in the picture, which even a perfect prediction
+    would miss.  So the target takes the prediction's class there: an ignored pixel cannot be wrong, and the outline
+    may run anywhere within the uncertain border.  The pixel itself is then not counted.
+
+    Parameters
+    ----------
+    labels, predictions : ndarray of uint8, shape (N, H, W)
+        As in `picture_confusions`.
+
+    Returns
+    -------
+    ndarray of int64, shape (N, K, 2)
+        Per picture and class, the pixels in both bands (intersection) and in at least one (union).
+    """
+    classes, class_of_row, class_of_prediction = _reading(protocol)
+    K = len(classes)
+    counts = []
+    for rows, raw_prediction in _pictures(labels, predictions):
+        prediction = class_of_prediction[raw_prediction]
+        counted = class_of_row[rows] != _IGNORED
+        target = np.where(counted, class_of_row[rows], prediction)
+        d = max(1, round(dilation_ratio * math.hypot(*target.shape)))
+        # With "no class", K, everywhere off the bands, what remains is plain IoU.
+        target_bands = np.where(_band(target, d), target, K)[counted]
+        predicted_bands = np.where(_band(prediction, d), prediction, K)[counted]
+        matrix = _pair_counts(target_bands, predicted_bands, K + 1, K + 1)
+        counts.append(np.stack(_intersection_and_union(matrix), axis=-1)[:K])
+    return np.array(counts, dtype=np.int64).reshape(-1, K, 2)
+
+
+@_nan_without_warning
+def boundary_iou(counts: np.ndarray) -> np.ndarray:
+    """Mean over classes of Boundary IoU, counts ``(..., K, 2)`` to ``(...)`` within 0..1, NaN if nothing counts.
+
+    A split's score is that of its summed counts: ``boundary_iou(boundary_counts(...).sum(axis=0))``.
+    """
+    return _mean_of_present(counts[..., 0] / counts[..., 1])
+
+
+def bootstrap_intervals(
+    confusions: np.ndarray,
+    protocol: str,
+    *,
+    boundary: np.ndarray | None = None,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of the scores: how far they would move on other pictures of the same kind.
+
+    Pictures are resampled, not pixels, because a picture's pixels are right or wrong together (Efron & Tibshirani, "An
+    Introduction to the Bootstrap", 1993, chapter 13).  How much retraining would move the scores is not included.
+
+    Parameters
+    ----------
+    confusions : ndarray, shape (N, 5, 3)
+        Counts from `picture_confusions`, N at least 1.
+    boundary : ndarray, shape (N, K, 2), optional
+        Counts from `boundary_counts` of the same pictures and protocol.
+    n_resamples, seed, level
+        Number of resamples, at least 1; what fixes them for a given N; share of them within the interval, 0..1.
+
+    Returns
+    -------
+    dict of str to (low, high)
+        For ``miou``, ``dice``, ``accuracy``, each ``iou.<class>`` and, if `boundary` is given, ``boundary_iou``.
+        Resamples in which a score is NaN are left out; (NaN, NaN) if none remain.
+    """
+    matrices = protocol_matrix(confusions, protocol)
+    values = _named_scores(_resampled_sums(matrices, n_resamples, seed), protocol)
+    if boundary is not None:
+        if boundary.shape != (expected := (*matrices.shape[:2], 2)):
+            raise ValueError(f"boundary must have shape {expected} to match the confusions, not {boundary.shape}")
+        values["boundary_iou"] = boundary_iou(_resampled_sums(boundary, n_resamples, seed))
+    return {name: _interval(value, level) for name, value in values.items()}
+
+
+@_nan_without_warning
+def paired_difference(
+    confusions_a: np.ndarray,
+    confusions_b: np.ndarray,
+    protocol: str,
+    *,
+    score: str = "miou",
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, float]:
+    """Bootstrap the difference of two models, a minus b, on the same resamples (see `bootstrap_intervals`).
+
+    A hard picture then counts against both and drops out, so models whose own intervals overlap can differ clearly.
+    The counts must be of the same pictures in the same order; `score` is any named by `bootstrap_intervals`, except
+    ``boundary_iou``.
+
+    Returns
+    -------
+    dict of str to float
+        ``difference`` on all pictures, its interval ``low`` to ``high``, and ``share_positive``, the share of
+        resamples in which a beats b.
+    """
+    # Which pixels have which label does not depend on the model, so row totals tell whether pictures are the same.
+    if not np.array_equal(np.sum(confusions_a, axis=-1), np.sum(confusions_b, axis=-1)):
+        raise ValueError("a pair needs counts of the same pictures in the same order; these differ in pixels per label")
+    both = np.stack([protocol_matrix(confusions_a, protocol), protocol_matrix(confusions_b, protocol)], axis=1)
+    whole = _named_scores(both.sum(axis=0), protocol)
+    if score not in whole:
+        raise ValueError(f"unknown score {score!r}; known: {', '.join(whole)}")
+    a, b = _named_scores(_resampled_sums(both, n_resamples, seed), protocol)[score].T
+    low, high = _interval(a - b, level)
+    share_positive = np.sum(a > b) / np.sum(~np.isnan(a - b))
+    difference = whole[score][0] - whole[score][1]
+    return {"difference": float(difference), "low": low, "high": high, "share_positive": float(share_positive)}
+
+
+def summarise(
+    confusions: np.ndarray, protocol: str, boundary: np.ndarray | None = None, n_resamples: int = 1000, seed: int = 0
+) -> dict:
+    """All scores of a split with 95 % intervals, for JSON: unrounded plain floats, None for NaN.
+
+    Arguments are those of `bootstrap_intervals`.  Keys are ``miou``, ``iou`` (by class), ``dice``, ``accuracy``,
+    ``boundary_iou`` (if `boundary` is given) and ``ci95`` ([low, high] of every score, ``iou.<class>`` by class).
+    """
+    intervals = bootstrap_intervals(confusions, protocol, boundary=boundary, n_resamples=n_resamples, seed=seed)
+    whole = scores(protocol_matrix(confusions, protocol).sum(axis=0))
+    if boundary is not None:
+        whole["boundary_iou"] = boundary_iou(boundary.sum(axis=0))
+    summary = {name: _plain(value) for name, value in whole.items()}
+    summary["iou"] = dict(zip(protocol_classes(protocol), summary["iou"], strict=True))
+    return summary | {"ci95": {name: _plain(interval) for name, interval in intervals.items()}}
+
+
+def _reading(protocol: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Look up a protocol's classes, class of each row and class of each prediction."""
+    if protocol not in _READINGS:
+        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    classes, class_of_row, class_of_prediction = _READINGS[protocol]
+    return classes, np.array(class_of_row, np.uint8), np.array(class_of_prediction, np.uint8)
+
+
+def _pictures(labels: np.ndarray, predictions: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Check labels and predictions, and yield each picture's rows and prediction, both ``(H, W)``."""
+    if labels.shape != predictions.shape or labels.ndim != 3:
+        raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} must have one shape (N, H, W)")
+    if labels.dtype != np.uint8 or predictions.dtype != np.uint8:
+        raise ValueError(f"labels ({labels.dtype}) and predictions ({predictions.dtype}) must be uint8")
+    for label, prediction in zip(labels, predictions, strict=True):
+        rows = _ROW_OF_LABEL[label]
+        if (unknown := label[rows == _NO_ROW]).size:
+            raise ValueError(f"label values must be 0, 1, 2, {PADDING} or {BORDER}, not {np.unique(unknown)}")
+        if prediction.max(initial=0) >= len(CLASSES):
+            raise ValueError(f"predicted values must be 0, 1 or 2, not {prediction.max()}")
+        yield rows, prediction
+
+
+def _pair_counts(rows: np.ndarray, columns: np.ndarray, n_rows: int, n_columns: int) -> np.ndarray:
+    """How often each (row, column) pair occurs, ``(n_rows, n_columns)``."""
+    pairs = (rows * n_columns + columns).ravel()
+    return np.bincount(pairs, minlength=n_rows * n_columns).reshape(n_rows, n_columns)
+
+
+def _intersection_and_union(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both, of each class of confusion matrices, ``(..., K, K)`` to ``(..., K)``."""
+    intersection = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return intersection, matrix.sum(-1) + matrix.sum(-2) - intersection
+
+
+def _mean_of_present(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; np.nanmean would warn where nothing is left."""
+    return np.nansum(values, axis=-1) / np.sum(~np.isnan(values), axis=-1)
+
+
+def _band(classes: np.ndarray, d: int) -> np.ndarray:
+    """Where a class map ``(H, W)`` is within d pixels of another class or of the picture's edge."""
+    # A pixel survives the erosion of its class's mask if the square around it, 2d + 1 wide, is all of its class: if
+    # least and greatest class in it are equal.  That tests all classes at once; 255 stands outside the picture.
+    kernel = np.ones((3, 3), np.uint8)
+    least = cv2.erode(classes, kernel, iterations=d)
+    greatest = cv2.dilate(classes, kernel, iterations=d, borderType=cv2.BORDER_CONSTANT, borderValue=255)
+    return least != greatest
+
+
+def _named_scores(matrix: np.ndarray, protocol: str) -> dict[str, np.ndarray]:
+    """`scores` with one number per name: ``iou`` becomes ``iou.<class>``."""
+    named = scores(matrix)
+    iou = named.pop("iou")
+    return named | {f"iou.{name}": iou[..., k] for k, name in enumerate(protocol_classes(protocol))}
+
+
+def _resampled_sums(counts: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+    """Sum counts ``(N, ...)`` over N pictures drawn with replacement, ``(n_resamples, ...)``."""
+    N = len(counts)
+    if N == 0 or n_resamples < 1:
+        raise ValueError(f"cannot draw {n_resamples} resamples of {N} pictures; both must be at least 1")
+    rng = np.random.default_rng(seed)
+    # How often each picture is drawn, times its counts: several times faster than gathering the drawn pictures, and
+    # as exact, for float64 holds every integer below 2**53.
+    flat = counts.reshape(N, -1).astype(np.float64)
+    sums = [np.bincount(rng.integers(N, size=N), minlength=N) @ flat for _ in range(n_resamples)]
+    return np.reshape(sums, (n_resamples, *counts.shape[1:]))
+
+
+def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    """Percentile interval of what is not NaN, (NaN, NaN) if nothing is."""
+    present = values[~np.isnan(values)]
+    if len(present) == 0:
+        return math.nan, math.nan
+    low, high = np.quantile(present, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _plain(values: np.ndarray) -> float | list[float | None] | None:
+    """Plain float or list of them, with None for NaN, which JSON cannot hold."""
+    return np.where(np.isnan(values), None, values).tolist()

@@ -1,0 +1,188 @@
+"""Train, find and load the study's models."""
+
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from petseg_utils.evaluation import segmentation_loss, validation_scores
+from petseg_utils.pictures import PictureSet, load_splits
+from petseg_utils.study import (
+    PetsegError,
+    Study,
+    TrainingSettings,
+    code_fingerprint,
+    git_commit,
+    versions,
+    write_json,
+)
+from petseg_utils.training import TrainingPictures, fit, load_weights, read_card
+from petseg_utils.unet import UNet
+
+MODELS = ("unet",)
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def run_folder(model: str, study: Study, seed: int) -> Path:
+    """Folder of one training run."""
+    return study.runs_dir / f"{model}-seed{seed}"
+
+
+def train(
+    model: str,
+    study: Study,
+    seed: int,
+    splits: dict[str, PictureSet],
+    *,
+    settings: TrainingSettings | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> nn.Module:
+    """Train a model of the study from scratch, or go on with a run that was cut.
+
+    Parameters
+    ----------
+    model : str
+        ``unet``.
+    study : Study
+        Gives the settings.
+    seed : int
+        First weights, order of pictures and augmentation.
+    splits : dict
+        ``train`` and ``validation`` pictures, from `pictures.load_splits`.
+    settings : TrainingSettings, optional
+        Instead of the study's, for a search over them.
+    folder : Path, optional
+        Instead of the run's own folder.
+    resume, progress : bool
+        See `training.fit`.
+
+    Returns
+    -------
+    nn.Module
+        The weights of the best epoch.
+    """
+    settings = settings or study.unet
+    folder = folder or run_folder(model, study, seed)
+    torch.manual_seed(seed)
+    network = build(model, settings.width)
+    data, validation = splits["train"], splits["validation"]
+    card = {
+        "model": model,
+        "encoder": None,
+        "study": study.name,
+        "image_size": study.image_size,
+        "data": data.fingerprint,
+        "n_images": len(data),
+        "n_breeds": int(data.table["breed"].nunique()),
+        "skipped": [finding.name for finding in data.skipped],
+        "code": code(),
+        "versions": versions(),
+        "commit": git_commit(),
+    }
+    began = time.perf_counter()
+    history = fit(
+        network,
+        TrainingPictures(data, seed),
+        segmentation_loss,
+        lambda fitted: validation_scores(fitted, validation),
+        settings,
+        folder,
+        seed=seed,
+        card=card,
+        resume=resume,
+        progress=progress,
+    )
+    best = folder / "best.safetensors"
+    seconds = {"training_seconds": float(history["seconds"].sum()), "wall_seconds": time.perf_counter() - began}
+    write_json(best.with_suffix(".json"), read_card(best) | seconds)
+    return network
+
+
+def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True) -> nn.Module:
+    """The study's model: loaded if a finished run of the same data, settings and code is there, else trained now."""
+    path = run_folder(model, study, seed) / "best.safetensors"
+    if path.is_file() and path.with_suffix(".json").is_file():
+        card = read_card(path)
+        wanted = {"data": splits["train"].fingerprint, "settings": vars(study.unet), "code": code()}
+        if "training_seconds" in card and all(card.get(key) == value for key, value in wanted.items()):
+            print(f"Loaded the checkpoint of epoch {card['epoch']}, trained with the same data, settings and code.")
+            return load(path)[0]
+    return train(model, study, seed, splits, resume=False, progress=progress)
+
+
+def find_checkpoint(model: str, study: Study | None, seed: int | None = None) -> Path:
+    """Weights for a model: the study's own run, else those that ship if this study made them.
+
+    Parameters
+    ----------
+    model : str
+        ``unet``.
+    study : Study or None
+        None means the weights that ship.
+    seed : int, optional
+        The study's first seed by default.
+
+    Raises
+    ------
+    PetsegError
+        If there are none; the message says how to train them.
+    """
+    shipped = SHIPPED / f"{model}.safetensors"
+    if study is None:
+        if shipped.is_file():
+            return shipped
+        raise PetsegError(f"No weights ship for {model}. Train it: petseg train {model}, and name the study.")
+    seed = study.seeds[0] if seed is None else seed
+    own = run_folder(model, study, seed) / "best.safetensors"
+    if own.is_file():
+        return own
+    if shipped.is_file() and all(read_card(shipped)[key] == value for key, value in (("study", study.name), ("seed", seed))):
+        return shipped
+    raise PetsegError(
+        f"Study {study.name!r} has no trained {model} with seed {seed}. "
+        f"Train it: petseg train {model} --study {study.name} --seed {seed}"
+    )
+
+
+def load(path: Path) -> tuple[nn.Module, dict]:
+    """Load a checkpoint: the model, in evaluation mode on the best device there is, and its card.
+
+    Raises
+    ------
+    PetsegError
+        If the file or its card is missing, damaged, or of another model.
+    """
+    card = read_card(path)
+    network = build(card["model"], card["settings"]["width"])
+    load_weights(network, path)
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return network.to(device, memory_format=torch.channels_last).eval(), card
+
+
+def build(model: str, width: int) -> nn.Module:
+    """A model with random first weights."""
+    if model not in MODELS:
+        raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
+    return UNet(width)
+
+
+def code() -> str:
+    """Fingerprint of the modules that decide what a trained model becomes."""
+    return code_fingerprint("datasets", "transforms", "pictures", "training", "unet")
+
+
+def study_splits(study: Study, **options) -> dict[str, PictureSet]:
+    """The study's three splits; the embedded pictures are drawn first where they are not there yet."""
+    draw_study_data(study, progress=options.get("progress", True))
+    return load_splits(study, **options)
+
+
+def draw_study_data(study: Study, *, progress: bool = True) -> None:
+    """Draw the embedded pictures of a study that uses them; nothing to do where they are there, or for real data."""
+    if study.draws_its_data:
+        from petseg_utils.sample import draw_sample
+
+        draw_sample(study.data_dir, study.sample_trainval, study.sample_test, progress=progress)

@@ -1,0 +1,223 @@
+"""One animal: blobs in space for its bones and flesh, painted as fur, with a face on top.
+
+Space is right-handed with x to the right, y up and z towards the viewer; the ground is y = 0 and an animal is about two
+and a half units long.  A *blob* is an ellipsoid; chains of blobs make limbs, and the nearest surface wins each pixel.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from petseg_utils.textures import EAR, HEAD, LEG, MUZZLE, NECK, NOSE, TAIL, TONGUE, TORSO
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Breed:
+    """What the animals of one invented breed have in common."""
+
+    name: str
+    species: int  # 1 cat, 2 dog
+    pattern: str
+    palettes: tuple[str, ...]
+    ears: str = "pointed"  # or "floppy" (folded down, on a cat)
+    hair: int = 1  # 0 short, 1 medium, 2 long
+    tail: str = "long"  # "long", "bushy", "curl" or "short"
+    legs: float = 1.0  # length of the legs
+    size: float = 1.0  # share of each species' pictures, relative to the other breeds
+
+
+def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
+    """Axes of a frame as columns (right, up, forward): turned by `yaw`, looking up by `pitch`, tilted by `roll`."""
+    cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
+    cr, sr = math.cos(roll), math.sin(roll)
+    right, up, forward = (cy, 0.0, -sy), (-sy * sp, cp, -cy * sp), (sy * cp, sp, cy * cp)
+    tilted = [
+        [r * cr + u * sr for r, u in zip(right, up, strict=True)],
+        [u * cr - r * sr for r, u in zip(right, up, strict=True)],
+        list(forward),
+    ]
+    return np.array(tilted).T
+
+
+def times(a: Array, b: Array) -> Array:
+    """Matrix product without BLAS, whose last digits depend on the processor."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
+class Blobs:
+    """A growing list of ellipsoids."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple] = []
+
+    def add(self, centre: Array, axes: Array, lengths: tuple, part: int, along: float, hair: Array) -> None:
+        """Add one ellipsoid with semi-axes of these `lengths` along the columns of `axes`."""
+        self.rows.append((np.asarray(centre), axes, np.asarray(lengths, dtype=np.float64), part, along, hair))
+
+    def chain(
+        self, points: list, radii: list, part: int, frame: Array, origin: Array, flat: tuple = (1, 1, 1), scale: float = 1.0
+    ) -> None:
+        """Blobs along a smooth curve through `points`, given in `frame` about `origin`."""
+        points, radii = np.array(points, dtype=np.float64) * scale, np.array(radii, dtype=np.float64) * scale
+        padded = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
+        n = len(points) - 1
+        for k in range(n):
+            a, b, c, d = padded[k : k + 4]
+            step = 0.42 * min(radii[k], radii[k + 1]) + 0.02 * scale
+            steps = max(2, math.ceil(math.sqrt(float(((c - b) ** 2).sum())) / step))
+            for j in range(steps + (k == n - 1)):
+                t = j / steps
+                place = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+                radius = radii[k] + (radii[k + 1] - radii[k]) * t
+                hair = (frame * (c - b)).sum(1)
+                size = (radius * flat[0], radius * flat[1], radius * flat[2])
+                self.add(origin + (frame * place).sum(1), frame, size, part, (k + t) / n, hair)
+
+
+def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: float, rng: np.random.Generator) -> dict:
+    """Add a head; returns what the face painter needs to know about it (places in head radii)."""
+    cat = breed.species == 1
+    axes = (1.0, 0.88, 0.88) if cat else (0.92, 0.86, 0.88)
+    down = (frame * np.array([0, -0.6, -0.8])).sum(1)
+
+    def ball(place: tuple, lengths: tuple, part: int, along: float = 0.0) -> None:
+        where = centre + (frame * (np.array(place) * radius)).sum(1)
+        blobs.add(where, frame, tuple(radius * x for x in lengths), part, along, down)
+
+    def rope(points: list, radii: list, part: int, flat: tuple = (1, 1, 1)) -> None:
+        blobs.chain(points, radii, part, frame, centre, flat, radius)
+
+    ball((0, 0, 0), axes, HEAD)
+    face = {"axes": axes, "cat": cat, "eyes": (0.43, 0.08) if cat else (0.39, 0.14)}
+    fluff = 1 + 0.12 * (breed.hair == 2)
+    if cat:
+        for side in (-1, 1):
+            ball((side * 0.5, -0.3, 0.25), (0.5 * fluff, 0.42, 0.5), HEAD)
+            ball((side * 0.19, -0.4, 0.8), (0.27, 0.21, 0.22), MUZZLE)
+        ball((0, -0.08, 0.68), (0.24, 0.3, 0.28), HEAD)
+        ball((0, -0.6, 0.66), (0.22, 0.17, 0.2), MUZZLE)
+        ball((0, -0.24, 0.99), (0.13, 0.085, 0.07), NOSE)
+        face |= {"snout": 0.98, "nose": (0, -0.24, 1.04), "mouth": (0, -0.42, 1.02)}
+    else:
+        long = rng.uniform(1.05, 1.6)
+        wide = rng.uniform(0.9, 1.12)
+        for side in (-1, 1):
+            ball((side * 0.42, -0.3, 0.3), (0.45 * fluff, 0.42, 0.45), HEAD)
+        rope([(0, -0.12, 0.5), (0, -0.26, 0.9), (0, -0.3, long)], [0.46 * wide, 0.36 * wide, 0.3 * wide], MUZZLE)
+        rope([(0, -0.45, 0.5), (0, -0.56, long - 0.12)], [0.34 * wide, 0.2 * wide], MUZZLE)
+        for side in (-1, 1):  # lips
+            rope([(side * 0.22, -0.4, 0.75), (side * 0.17, -0.46, long - 0.05)], [0.24 * wide, 0.2 * wide], MUZZLE)
+        ball((0, -0.13, long + 0.2), (0.25, 0.18, 0.17), NOSE)
+        face |= {"snout": long + 0.28, "nose": (0, -0.13, long + 0.36), "mouth": (0, -0.5, long + 0.22)}
+        if rng.random() < 0.4:
+            tip = rng.uniform(-1.15, -0.85)
+            rope([(0.03, -0.6, long - 0.1), (0.05, -0.75, long + 0.14), (0.08, tip, long + 0.1)], [0.13, 0.17, 0.13], TONGUE)
+    tall = rng.uniform(0.95, 1.25) * (1.0 if cat else 1.08)
+    spread = rng.uniform(-0.05, 0.12)
+    for side in (-1, 1):
+        twitch = rng.normal(0, 0.05)
+        if breed.ears == "pointed":
+            root = (side * 0.56, 0.48, -0.05)
+            middle = (side * (0.66 + spread), 0.48 + 0.4 * tall, -0.04 + twitch)
+            tip = (side * (0.72 + 1.6 * spread), 0.48 + 0.8 * tall, -0.02 + twitch)
+            rope([root, middle, tip], [0.4, 0.25, 0.04], EAR, (1, 1, 0.4))
+            face[f"ear{side}"] = (root, middle, tip)
+        elif cat:  # a folded ear: a short flap that lies forward
+            rope([(side * 0.6, 0.62, 0.0), (side * 0.72, 0.82, 0.2), (side * 0.68, 0.6, 0.5)], [0.3, 0.24, 0.1], EAR, (1, 0.8, 0.7))
+        else:
+            drop = rng.uniform(-0.75, -0.1)
+            outer = [(side * 0.62, 0.58, 0.0), (side * 0.98, 0.4, 0.1), (side * 1.04, 0.5 * drop, 0.22), (side * 0.96, drop, 0.3)]
+            rope(outer, [0.2, 0.28, 0.32, 0.16], EAR, (0.55, 1, 0.9))
+    return face
+
+
+def body_blobs(blobs: Blobs, breed: Breed, pose: str, frame: Array, rng: np.random.Generator) -> Array:
+    """Add everything below the head; returns where the head goes, in the frame of the body (sideways, up, forward)."""
+    legs, girth = breed.legs * rng.uniform(0.9, 1.1), rng.uniform(0.88, 1.1) * (1.0 + 0.06 * breed.hair)
+    thin = 0.15 + 0.02 * breed.hair + rng.uniform(-0.01, 0.02)
+    origin = np.zeros(3)
+
+    def rope(part: int, *stations: tuple) -> None:
+        """One chain through stations (forward, up, sideways, radius)."""
+        points = [(s, max(u, r), f) for f, u, s, r in stations]
+        blobs.chain(points, [st[3] for st in stations], part, frame, origin)
+
+    g = girth
+    tail_side = rng.choice([-1.0, 1.0])
+    wag = rng.uniform(-0.3, 0.3)
+    if pose in ("stand", "walk"):
+        h = 0.75 * legs
+        stride = rng.uniform(0.15, 0.4) if pose == "walk" else rng.uniform(0.0, 0.08)
+        rope(TORSO, (-0.85, h + 0.42, 0, 0.42 * g), (0, h + 0.36, 0, 0.42 * g), (0.8, h + 0.42, 0, 0.48 * g))
+        for side in (-1, 1):
+            swing = stride * side
+            z = 0.24 * side * g
+            rope(LEG, (0.78, h + 0.3, z, 0.26 * g), (0.72 + 0.4 * swing, 0.5 * h, z, thin), (0.8 + swing, 0.2, z, thin * 0.85),
+                 (0.9 + swing, 0.1, z, thin * 1.05))
+            rope(LEG, (-0.8, h + 0.28, z, 0.36 * g), (-0.7 - 0.4 * swing, 0.55 * h, z, 0.2), (-1.0 - swing, 0.36, z, thin * 0.8),
+                 (-0.95 - swing, 0.14, z, thin * 0.85), (-0.83 - swing, 0.1, z, thin))
+        head = np.array([0.0, h + 1.18 + rng.uniform(-0.25, 0.15), 1.3])
+        rope(NECK, (0.75, h + 0.55, 0, 0.42 * g), (head[2] - 0.1, head[1] - 0.2, 0, 0.36))
+        base, lift = (-1.15, h + 0.6), 1.0
+    elif pose in ("sit", "beg"):
+        h = 0.75 * legs
+        lean = rng.uniform(-0.08, 0.12)
+        rope(TORSO, (-0.45, 0.5, 0, 0.52 * g), (-0.1, 0.85, 0, 0.48 * g), (0.22 + lean, h + 0.6, 0, 0.42 * g))
+        for side in (-1, 1):
+            z = 0.22 * side * g
+            rope(LEG, (0.3 + lean, h + 0.4, z, 0.25 * g), (0.34, 0.55, z, thin), (0.4, 0.22, z, thin * 0.9), (0.5, 0.1, z, thin * 1.1))
+            rope(LEG, (-0.4, 0.5, 0.3 * side * g, 0.42 * g), (-0.02, 0.42, 0.5 * side * g, 0.26), (0.05, 0.14, 0.52 * side * g, thin),
+                 (0.3, 0.1, 0.5 * side * g, thin))
+        head = np.array([0.0, h + 1.42 + rng.uniform(-0.1, 0.1), 0.42 + lean])
+        rope(NECK, (0.22 + lean, h + 0.75, 0, 0.42 * g), (head[2] - 0.1, head[1] - 0.25, 0, 0.36))
+        base, lift = (-0.85, 0.25), 0.0
+    elif pose == "lie":
+        rope(TORSO, (-0.85, 0.46, 0, 0.48 * g), (0, 0.48, 0, 0.46 * g), (0.7, 0.58, 0, 0.46 * g))
+        for side in (-1, 1):
+            z = 0.27 * side * g
+            reach = rng.uniform(-0.1, 0.25)
+            rope(LEG, (0.65, 0.4, z, 0.26 * g), (0.75, 0.17, z * 1.25, thin), (1.15 + reach, 0.12, z * 1.15, thin * 0.9),
+                 (1.4 + reach, 0.1, z, thin))
+            rope(LEG, (-0.75, 0.42, 0.32 * side * g, 0.4 * g), (-0.35, 0.36, 0.5 * side * g, 0.26), (-0.4, 0.12, 0.6 * side * g, thin),
+                 (-0.1, 0.1, 0.58 * side * g, thin))
+        head = np.array([0.0, 1.3 + rng.uniform(-0.2, 0.12), 1.0])
+        rope(NECK, (0.65, 0.7, 0, 0.44 * g), (head[2] - 0.1, head[1] - 0.2, 0, 0.36))
+        base, lift = (-1.2, 0.35), 0.0
+    elif pose == "loaf":
+        rope(TORSO, (-0.6, 0.5, 0, 0.52 * g), (0.0, 0.52, 0, 0.54 * g), (0.5, 0.55, 0, 0.5 * g))
+        for side in (-1, 1):
+            rope(LEG, (0.55, 0.35, 0.25 * side, 0.28 * g), (0.85, 0.15, 0.24 * side, thin), (0.98, 0.1, 0.1 * side, thin))
+            rope(LEG, (-0.45, 0.4, 0.35 * side * g, 0.4 * g), (-0.1, 0.2, 0.5 * side * g, 0.2), (0.1, 0.1, 0.5 * side * g, thin))
+        head = np.array([0.0, 1.2 + rng.uniform(-0.1, 0.1), 0.75])
+        rope(NECK, (0.45, 0.7, 0, 0.44 * g), (head[2] - 0.1, head[1] - 0.2, 0, 0.38))
+        base, lift = (-1.05, 0.25), 0.0
+    else:  # curled up, nose towards the tail
+        ring = [(-0.55 * math.cos(a) * 1.1, 0.42, 0.6 * math.sin(a) - 0.1, 0.46 * g) for a in (-1.2, -0.4, 0.5, 1.4, 2.2)]
+        rope(TORSO, *[(f, u, s, r) for f, u, s, r in ring])
+        for side in (0.0, 0.25):
+            rope(LEG, (0.3, 0.25, 0.2 + side, 0.2), (0.55, 0.15, 0.45 + side, thin), (0.3, 0.1, 0.62 + side, thin))
+        head = np.array([0.55, 0.68, 0.55])
+        rope(NECK, (0.35, 0.5, 0.3, 0.4 * g), (0.5, 0.6, 0.45, 0.36))
+        base, lift = (-0.5, 0.2), 0.0
+    bushy = breed.tail == "bushy"
+    r = 0.1 + 0.03 * breed.hair
+    fat = (r, r * (2.0 if bushy else 1.0), r * (1.7 if bushy else 0.9), r * 0.55)
+    f, u = base
+    up = rng.uniform(-0.5, 0.9) if lift else 0.0
+    if breed.tail == "short":
+        rope(TAIL, (f, u, 0, 0.13), (f - 0.16, u + 0.12, 0.05 * tail_side, 0.1))
+    elif breed.tail == "curl":
+        top = u + 0.55
+        rope(TAIL, (f + 0.05, u, 0, fat[0]), (f - 0.25, u + 0.3, wag * 0.3, fat[1]), (f - 0.05, top, wag * 0.5, fat[1]),
+             (f + 0.25, top - 0.1, wag * 0.6, fat[2]), (f + 0.2, top - 0.35, wag * 0.6, fat[3]))
+    elif lift:
+        rope(TAIL, (f + 0.05, u, 0, fat[0]), (f - 0.35, u + 0.35 * up, wag * 0.4, fat[1]), (f - 0.6, u + 0.9 * up, wag, fat[2]),
+             (f - 0.7 + 0.3 * wag, u + 1.25 * up, wag, fat[3]))
+    else:  # along the ground and round to the feet
+        rope(TAIL, (f + 0.1, u, 0, fat[0]), (f - 0.2, 0.12, 0.35 * tail_side, fat[1]), (f + 0.2, 0.12, 0.75 * tail_side, fat[2]),
+             (f + 0.75, 0.12, 0.85 * tail_side, fat[3]))
+    return head

@@ -1,0 +1,100 @@
+"""Records become tables; nothing here is typed by hand."""
+
+import pandas as pd
+
+from petseg_utils.metrics import PROTOCOLS
+
+PRIMARY = PROTOCOLS[0]
+SCORE_NAMES = {"miou": "mIoU", "dice": "mean Dice", "accuracy": "accuracy", "boundary_iou": "boundary IoU"}
+
+
+def select(records: list[dict], *, split: str = "test", subset: str = "all", protocol: str | None = None) -> list[dict]:
+    """Records of one split and subset, and of one protocol where one is named."""
+    return [
+        record
+        for record in records
+        if record["split"] == split and record["subset"] == subset and protocol in (None, record["protocol"])
+    ]
+
+
+def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
+    """A record's scores as name to (value, low, high); class IoUs are named ``IoU cat`` and so on."""
+    scores = record["scores"]
+    values = {name: (scores[key], scores["ci95"][key]) for key, name in SCORE_NAMES.items() if key in scores}
+    values |= {f"IoU {name}": (value, scores["ci95"][f"iou.{name}"]) for name, value in scores["iou"].items()}
+    return {name: (value, *interval) for name, (value, interval) in values.items()}
+
+
+def results_table(records: list[dict], *, split: str = "test", subset: str = "all") -> pd.DataFrame:
+    """A row per model, study and protocol, over its seeds.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``model``, ``encoder``, ``protocol``, ``n_images``, ``n_breeds``, ``seeds`` (how many), parameters,
+        ``test_loss``, and for each score: its mean over seeds, ``… low`` and ``… high`` (means of the seeds' 95 %
+        bootstrap bounds: how much other pictures would move it), ``… min`` and ``… max`` over seeds (how much another
+        run would).
+    """
+    rows = []
+    keys = ("study", "model", "encoder", "protocol", "data")
+    frame = pd.DataFrame([{key: record[key] for key in keys} for record in (chosen := select(records, split=split, subset=subset))])
+    if frame.empty:
+        return frame
+    for values, group in frame.groupby(list(keys), sort=False, dropna=False):
+        members = [chosen[index] for index in group.index]
+        first = members[0]
+        row = dict(zip(keys[:-1], values, strict=False))
+        row |= {"n_images": first["n_images"], "n_breeds": first["n_breeds"], "seeds": len(members)}
+        row |= {"parameters": first["parameters"]["total"], "trained parameters": first["parameters"]["trained"]}
+        row["test_loss"] = pd.Series([member["test_loss"] for member in members]).mean()
+        flat = [flat_scores(member) for member in members]
+        for name in flat[0]:
+            by_seed = pd.DataFrame([scores[name] for scores in flat], columns=["value", "low", "high"]).astype(float)
+            row |= {name: by_seed["value"].mean(), f"{name} low": by_seed["low"].mean()}
+            row |= {f"{name} high": by_seed["high"].mean()}
+            row |= {f"{name} min": by_seed["value"].min(), f"{name} max": by_seed["value"].max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A results table for reading: each score as ``0.812 [0.790, 0.833]``, with the seeds' spread where there are several."""
+    kept = ["study", "model", "protocol", "n_images", "n_breeds", "seeds"]
+    out = table[kept].rename(columns={"n_images": "pictures", "n_breeds": "breeds"}).copy()
+    for name in [column for column in table.columns if f"{column} low" in table.columns]:
+        out[name] = [
+            "–" if pd.isna(row[name]) else f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
+            + (f" seeds {row[f'{name} min']:.3f}–{row[f'{name} max']:.3f}" if row["seeds"] > 1 else "")
+            for _, row in table.iterrows()
+        ]  # fmt: skip
+    return out.dropna(axis=1, how="all")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as GitHub Markdown."""
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
+    lines += [["" if pd.isna(value) else str(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def score_lines(records: list[dict]) -> str:
+    """Scores of one evaluation as text for the terminal."""
+    lines = []
+    for record in records:
+        lines.append(f"\n{record['protocol']}, {record['subset']}: {record['n_images']} pictures, {record['n_breeds']} breeds")
+        for name, (value, low, high) in flat_scores(record).items():
+            shown = "absent" if value is None else f"{value:.4f}   [{low:.4f}, {high:.4f}]"
+            lines.append(f"  {name:16} {shown}")
+    return "\n".join(lines)
+
+
+def audit_lines(found: dict) -> str:
+    """An audit as text for the terminal."""
+    counts = ", ".join(f"{number} {split}" for split, number in found["splits"].items())
+    full = "the full official set" if found["official"] else "not the full official set of 3,680 + 3,669"
+    lines = [f"{found['layout']} layout: {counts} pictures, {found['breeds']} breeds ({full})"]
+    for level in ("errors", "warnings"):
+        lines.append(f"{len(found[level])} {level}" + (":" if found[level] else ""))
+        lines += [f"  {finding['kind']:14} {finding['message']}" for finding in found[level]]
+    return "\n".join(lines)

@@ -1,0 +1,223 @@
+"""A study: every number that a run depends on, read from one TOML file."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDIES = Path(__file__).parent / "studies"
+RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "albumentations", "accelerate", "pillow", "opencv-python-headless")
+
+
+class PetsegError(Exception):
+    """Something the user can put right; the message says what was wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How one model is trained.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the first stage.
+    epochs, batch_size : int
+        Passes over the training pictures, at most; pictures a step.
+    learning_rate, weight_decay : float
+        Peak of the one-cycle schedule; AdamW's decoupled weight decay.
+    patience : int
+        Stop after this many epochs without a better validation mIoU.
+    mixed_precision : str
+        ``"no"``, ``"bf16"`` or ``"fp16"``, as Accelerate names them.
+    """
+
+    width: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 1e-4
+    patience: int = 10
+    mixed_precision: str = "no"
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """The small grid of notebook 02: every learning rate with every batch size, each for a few epochs."""
+
+    learning_rates: tuple[float, ...]
+    batch_sizes: tuple[int, ...]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study.
+
+    Parameters
+    ----------
+    name : str
+        The file's name without its ending; runs and figures go into folders of this name.
+    title : str
+        One line for reports.
+    data : str
+        ``"sample"`` (the embedded pictures, drawn on demand) or ``"oxford"`` (the official data set).
+    image_size : int
+        Edge of the letterboxed square in pixels.
+    validation_share : float
+        Part of ``trainval`` that is held out, 0 to 1.
+    seeds : tuple of int
+        One training run each; the first one is the one that figures show.
+    bootstrap_resamples : int
+        Resamples of pictures behind each interval.
+    unet : TrainingSettings
+        Model 1.
+    unet_grid : GridSettings
+        The search of notebook 02.
+    sample_trainval, sample_test : int
+        How many pictures are drawn; used by ``data = "sample"`` only.
+    """
+
+    name: str
+    title: str
+    data: str
+    image_size: int
+    validation_share: float
+    seeds: tuple[int, ...]
+    bootstrap_resamples: int
+    unet: TrainingSettings
+    unet_grid: GridSettings
+    sample_trainval: int = 0
+    sample_test: int = 0
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of the pictures; the environment variable ``PETSEG_DATA`` overrides it."""
+        if override := os.environ.get("PETSEG_DATA"):
+            return Path(override).expanduser()
+        return ROOT / "data" / ("oxford-iiit-pet" if self.data == "oxford" else self.name)
+
+    @property
+    def draws_its_data(self) -> bool:
+        """Whether the pictures are the embedded ones (and so may be shown in committed figures)."""
+        return self.data == "sample" and "PETSEG_DATA" not in os.environ
+
+    @property
+    def runs_dir(self) -> Path:
+        """Folder of checkpoints, records and logs; ``PETSEG_RUNS`` overrides its parent."""
+        return runs_root() / self.name
+
+    @property
+    def figures_dir(self) -> Path:
+        """Folder of committed figures; the smoke study and studies outside the package stay under their runs."""
+        shipped = self.name != "smoke" and (STUDIES / f"{self.name}.toml").is_file()
+        return ROOT / "figures" / self.name if shipped else self.runs_dir / "figures"
+
+
+def runs_root() -> Path:
+    """Folder of all runs and caches: ``runs/`` in the project, or ``PETSEG_RUNS``."""
+    return Path(os.environ.get("PETSEG_RUNS", ROOT / "runs")).expanduser()
+
+
+def shown(path: Path) -> str:
+    """Path as text for messages and records: relative to the project, or its last part where it lies outside."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def _build(kind: type, values: dict, where: str):
+    """Make a settings dataclass from a TOML table; unknown or missing keys are errors that name them."""
+    known = {field.name: field for field in fields(kind)}
+    if unknown := sorted(set(values) - set(known)):
+        raise PetsegError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(known)}.")
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return kind(**frozen)
+    except TypeError as error:
+        raise PetsegError(f"{where}: {error}.") from error
+
+
+def load_study(name: str | None = None) -> Study:
+    """Read a study.
+
+    Parameters
+    ----------
+    name : str, optional
+        A study that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``) or the path of a TOML file; by default
+        the environment variable ``PETSEG_STUDY``, else ``sample``.
+
+    Raises
+    ------
+    PetsegError
+        If there is no such study, or a key is unknown, missing or out of range.
+    """
+    name = name or os.environ.get("PETSEG_STUDY") or "sample"
+    path = Path(name).expanduser() if name.endswith(".toml") else STUDIES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.toml")))
+        raise PetsegError(f"No study {name!r}. Name one of {known}, or the path of a .toml file.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
+    for key, kind in (("unet", TrainingSettings), ("unet_grid", GridSettings)):
+        if key in values:
+            values[key] = _build(kind, values[key], f"{path.name} [{key}]")
+    study = _build(Study, {"name": path.stem, **values}, path.name)
+    if study.data not in ("sample", "oxford"):
+        raise PetsegError(f"{path.name}: data is {study.data!r}; it must be 'sample' or 'oxford'.")
+    if study.image_size % 16 or study.image_size <= 0:
+        raise PetsegError(f"{path.name}: image_size is {study.image_size}; it must be a positive multiple of 16.")
+    if not 0 < study.validation_share < 1 or not study.seeds:
+        raise PetsegError(f"{path.name}: validation_share must lie between 0 and 1, and seeds must not be empty.")
+    return study
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+
+
+def git_commit() -> str:
+    """Short commit of the project, with ``+`` where files differ from it; ``unknown`` outside a git checkout."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return run.stdout.strip()
+
+
+def code_fingerprint(*modules: str) -> str:
+    """Hash of the named module files, so that a checkpoint knows which code made it."""
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def describe(study: Study) -> str:
+    """One line for the top of notebooks and logs: versions, study, device and seeds."""
+    import torch
+
+    found = versions()
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return (
+        f"petseg study {study.name!r} | device {device} | seeds {list(study.seeds)} | "
+        f"python {found['python']} | torch {found['torch']} | torchvision {found['torchvision']} | numpy {found['numpy']}"
+    )
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,580 @@
+"""Metrics against other libraries, numbers worked out by hand, and properties that must hold for any input."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.ndimage import binary_erosion
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score
+from torchmetrics.classification import MulticlassJaccardIndex
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_jaccard_index,
+)
+
+from petseg_utils.metrics import (
+    BORDER,
+    CLASSES,
+    PADDING,
+    PROTOCOLS,
+    bootstrap_intervals,
+    boundary_counts,
+    boundary_iou,
+    paired_difference,
+    picture_confusions,
+    picture_miou,
+    protocol_classes,
+    protocol_matrix,
+    scores,
+    summarise,
+)
+
+LABEL_VALUES = (0, 1, 2, PADDING, BORDER)
+IGNORED = {"ignore_border": (PADDING, BORDER), "border_as_background": (), "binary_border_as_pet": (PADDING,)}
+
+each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
+examples = settings(max_examples=60, deadline=None)
+warnings_are_errors = pytest.mark.filterwarnings("error")
+
+
+# Inputs
+
+
+@st.composite
+def label_maps(draw, label_values=LABEL_VALUES, max_side=6):
+    """Labels and predictions (N, H, W), each from a random subset of the values, so that classes are often absent."""
+    shape = draw(array_shapes(min_dims=3, max_dims=3, max_side=max_side))
+    in_labels = draw(st.sets(st.sampled_from(label_values), min_size=1))
+    in_predictions = draw(st.sets(st.sampled_from((0, 1, 2)), min_size=1))
+    labels = draw(arrays(np.uint8, shape, elements=st.sampled_from(sorted(in_labels))))
+    predictions = draw(arrays(np.uint8, shape, elements=st.sampled_from(sorted(in_predictions))))
+    return labels, predictions
+
+
+def confusion_counts(side):
+    return arrays(np.int64, (side, side), elements=st.integers(0, 30) | st.just(0))
+
+
+def simulated_confusions(n, seed=0, skill=(8, 2), pixels=1000):
+    """Pictures of a cat or a dog, of which a share drawn from a beta distribution is predicted right."""
+    rng = np.random.default_rng(seed)
+    counts = np.zeros((n, 5, 3), np.int64)
+    for i in range(n):
+        species = rng.integers(1, 3)
+        pet, border = pixels * rng.uniform(0.1, 0.6), pixels // 10
+        for row, size in ((0, pixels - pet - border), (species, pet)):
+            right = rng.beta(*skill)
+            confused = 3 - species if rng.random() < 0.2 else (species if row == 0 else 0)
+            counts[i, row, row] = int(size * right)
+            counts[i, row, confused] += int(size * (1 - right))
+        counts[i, 3, [0, species]] = border // 2
+    return counts
+
+
+def with_more_errors(confusions, share):
+    """The same pictures from a worse model: that share of each class's hits is predicted as the next class."""
+    worse = confusions.copy()
+    for k in range(3):
+        lost = (confusions[:, k, k] * share).astype(np.int64)
+        worse[:, k, k] -= lost
+        worse[:, k, (k + 1) % 3] += lost
+    return worse
+
+
+def disk(side, centre, radius):
+    y, x = np.mgrid[:side, :side]
+    return ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2).astype(np.uint8)
+
+
+def under_protocol(labels, predictions, protocol):
+    """Targets and predictions of the pixels that count, flat: the protocols in other words than the module's."""
+    target, prediction = labels.astype(int).ravel(), predictions.astype(int).ravel()
+    if protocol == "border_as_background":
+        target[target >= PADDING] = 0
+    elif protocol == "ignore_border":
+        keep = target < PADDING
+        target, prediction = target[keep], prediction[keep]
+    else:
+        keep = target != PADDING
+        target, prediction = (target[keep] > 0).astype(int), (prediction[keep] > 0).astype(int)
+    return target, prediction
+
+
+def split_scores(labels, predictions, protocol):
+    return scores(protocol_matrix(picture_confusions(labels, predictions), protocol).sum(axis=0))
+
+
+# Against other libraries.  For a class in neither target nor prediction both return 0 (torchmetrics in its per-class
+# scores, scikit-learn by its `zero_division`), where this module says NaN: classes are compared where present.
+
+
+@each_protocol
+@examples
+@given(maps=label_maps())
+def test_matrix_scores_and_dice_equal_scikit_learn(protocol, maps):
+    target, prediction = under_protocol(*maps, protocol)
+    ids = list(range(len(protocol_classes(protocol))))
+    matrix = protocol_matrix(picture_confusions(*maps), protocol).sum(axis=0)
+    ours = scores(matrix)
+    if len(target) == 0:  # scikit-learn refuses empty input
+        assert matrix.sum() == 0
+        assert all(np.isnan(value).all() for value in ours.values())
+        return
+    np.testing.assert_array_equal(matrix, confusion_matrix(target, prediction, labels=ids))
+    present = np.isin(ids, np.union1d(target, prediction))
+    iou = jaccard_score(target, prediction, labels=ids, average=None, zero_division=0)
+    dice = f1_score(target, prediction, labels=ids, average=None, zero_division=0)
+    np.testing.assert_array_equal(np.isnan(ours["iou"]), ~present)
+    np.testing.assert_allclose(ours["iou"][present], iou[present], rtol=1e-12)
+    np.testing.assert_allclose(ours["miou"], iou[present].mean(), rtol=1e-12)
+    np.testing.assert_allclose(ours["dice"], dice[present].mean(), rtol=1e-12)
+    np.testing.assert_allclose(ours["accuracy"], accuracy_score(target, prediction), rtol=1e-12)
+
+
+@examples
+@given(maps=label_maps())
+def test_ignore_border_equals_torchmetrics_with_ignore_index(maps):
+    labels, predictions = maps
+    target = torch.from_numpy(np.where(labels >= PADDING, 255, labels).astype(np.int64))
+    prediction = torch.from_numpy(predictions.astype(np.int64))
+    kwargs = {"num_classes": 3, "ignore_index": 255}
+    matrix = protocol_matrix(picture_confusions(*maps), "ignore_border").sum(axis=0)
+    np.testing.assert_array_equal(matrix, multiclass_confusion_matrix(prediction, target, **kwargs).numpy())
+    if matrix.sum() == 0:
+        return
+    ours = scores(matrix)
+    present = ~np.isnan(ours["iou"])
+    iou = multiclass_jaccard_index(prediction, target, average="none", **kwargs).numpy()
+    dice = multiclass_f1_score(prediction, target, average="none", **kwargs).numpy()
+    accuracy = multiclass_accuracy(prediction, target, average="micro", **kwargs).item()
+    np.testing.assert_allclose(ours["iou"][present], iou[present], rtol=1e-5)
+    np.testing.assert_allclose(ours["dice"], dice[present].mean(), rtol=1e-5)
+    np.testing.assert_allclose(ours["accuracy"], accuracy, rtol=1e-5)
+    # Averaged over classes, torchmetrics too leaves absent ones out.
+    np.testing.assert_allclose(
+        ours["miou"], multiclass_jaccard_index(prediction, target, average="macro", **kwargs).item(), rtol=1e-5
+    )
+
+
+def test_split_score_equals_torchmetrics_accumulated_picture_by_picture():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(np.array(LABEL_VALUES, np.uint8), (20, 9, 11))
+    predictions = rng.integers(0, 3, labels.shape, dtype=np.uint8)
+    metric = MulticlassJaccardIndex(3, average="macro", ignore_index=255)
+    for label, prediction in zip(labels, predictions, strict=True):
+        target = np.where(label >= PADDING, 255, label).astype(np.int64)
+        metric.update(torch.from_numpy(prediction.astype(np.int64))[None], torch.from_numpy(target)[None])
+    np.testing.assert_allclose(split_scores(labels, predictions, "ignore_border")["miou"], metric.compute(), rtol=1e-6)
+
+
+# By hand
+
+B, P = BORDER, PADDING
+TINY_LABELS = np.array([[[0, 0, 1, 1], [0, B, 1, 1], [P, P, 2, 2]]], np.uint8)
+TINY_PREDICTIONS = np.array([[[0, 1, 1, 1], [0, 1, 0, 1], [0, 2, 2, 2]]], np.uint8)
+
+
+def test_counts_by_hand():
+    expected = [[[2, 1, 0], [1, 3, 0], [0, 0, 2], [0, 1, 0], [1, 0, 1]]]  # background, cat, dog, border, padding
+    confusions = picture_confusions(TINY_LABELS, TINY_PREDICTIONS)
+    np.testing.assert_array_equal(confusions, expected)
+    assert confusions.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("protocol", "matrix", "iou", "miou", "dice", "accuracy"),
+    [
+        (
+            "ignore_border",
+            [[2, 1, 0], [1, 3, 0], [0, 0, 2]],
+            [2 / 4, 3 / 5, 2 / 2],
+            (1 / 2 + 3 / 5 + 1) / 3,
+            (4 / 6 + 6 / 8 + 4 / 4) / 3,
+            7 / 9,
+        ),
+        (
+            "border_as_background",
+            [[3, 2, 1], [1, 3, 0], [0, 0, 2]],
+            [3 / 7, 3 / 6, 2 / 3],
+            (3 / 7 + 3 / 6 + 2 / 3) / 3,
+            (6 / 10 + 6 / 9 + 4 / 5) / 3,
+            8 / 12,
+        ),
+        (
+            "binary_border_as_pet",
+            [[2, 1], [1, 6]],
+            [2 / 4, 6 / 8],
+            (2 / 4 + 6 / 8) / 2,
+            (4 / 6 + 12 / 14) / 2,
+            8 / 10,
+        ),
+    ],
+)
+def test_each_protocol_by_hand(protocol, matrix, iou, miou, dice, accuracy):
+    ours = protocol_matrix(picture_confusions(TINY_LABELS, TINY_PREDICTIONS)[0], protocol)
+    np.testing.assert_array_equal(ours, matrix)
+    ours = scores(ours)
+    np.testing.assert_allclose(ours["iou"], iou)
+    np.testing.assert_allclose([ours["miou"], ours["dice"], ours["accuracy"]], [miou, dice, accuracy])
+
+
+def test_classes_of_each_protocol():
+    assert CLASSES == ("background", "cat", "dog")
+    assert PROTOCOLS == ("ignore_border", "border_as_background", "binary_border_as_pet")
+    assert [protocol_classes(p) for p in PROTOCOLS] == [CLASSES, CLASSES, ("background", "pet")]
+
+
+def test_picture_miou_weighs_pictures_where_the_split_weighs_pixels():
+    # 90 of 100 pixels of the large cat are found, none of the 10 of the small one; no background, no dog.
+    confusions = np.zeros((2, 5, 3), np.int64)
+    confusions[0, 1] = 10, 90, 0
+    confusions[1, 1] = 10, 0, 0
+    np.testing.assert_allclose(picture_miou(confusions, "ignore_border"), [(0.9 + 0) / 2, 0])
+    split = scores(protocol_matrix(confusions.sum(axis=0), "ignore_border"))
+    np.testing.assert_allclose(split["iou"], [0, 90 / 110, np.nan])
+
+
+# Properties of region scores
+
+
+@pytest.mark.parametrize("side", [2, 3])
+@examples
+@given(data=st.data())
+def test_dice_lies_between_miou_and_its_value_for_equal_ious(side, data):
+    ours = scores(data.draw(confusion_counts(side)))
+    miou, dice = ours["miou"], ours["dice"]
+    if not np.isnan(miou):
+        assert 0 <= miou <= dice + 1e-12
+        assert dice <= 2 * miou / (1 + miou) + 1e-12 <= 1 + 2e-12
+
+
+@examples
+@given(matrices=arrays(np.int64, (2, 3, 4, 4), elements=st.integers(0, 3)))
+def test_scores_of_stacked_matrices_are_those_of_each(matrices):
+    stacked = scores(matrices)
+    for index in np.ndindex(2, 3):
+        for name, value in scores(matrices[index]).items():
+            np.testing.assert_array_equal(stacked[name][index], value)
+
+
+@examples
+@given(maps=label_maps(), data=st.data())
+def test_predictions_on_border_and_padding_cannot_change_ignore_border(maps, data):
+    labels, predictions = maps
+    noise = data.draw(arrays(np.uint8, labels.shape, elements=st.integers(0, 2)))
+    changed = np.where(labels >= PADDING, noise, predictions)
+    before, after = (split_scores(labels, p, "ignore_border") for p in (predictions, changed))
+    for name in before:
+        np.testing.assert_array_equal(before[name], after[name])
+
+
+@each_protocol
+@pytest.mark.parametrize("species", [1, 2])
+def test_perfect_prediction_scores_one_with_border_padding_and_one_species_absent(protocol, species):
+    pet, outline = disk(64, (32, 30), 15), disk(64, (32, 30), 18)
+    labels = np.where(pet, species, np.where(outline, BORDER, 0)).astype(np.uint8)[None]
+    labels[:, :10] = PADDING
+    border = {"border_as_background": 0}.get(protocol, species)
+    predictions = np.where(labels == BORDER, border, np.where(labels == PADDING, 0, labels)).astype(np.uint8)
+    ours = split_scores(labels, predictions, protocol)
+    assert [ours["miou"], ours["dice"], ours["accuracy"]] == [1, 1, 1]
+    assert np.isnan(ours["iou"]).sum() == (0 if protocol == "binary_border_as_pet" else 1)
+    assert boundary_iou(boundary_counts(labels, predictions, protocol).sum(axis=0)) == 1
+
+
+@warnings_are_errors
+def test_absent_class_is_left_out_and_nothing_at_all_is_nan_without_warning():
+    ours = scores(np.array([[6, 2, 0], [0, 8, 0], [0, 0, 0]]))
+    np.testing.assert_allclose(ours["iou"], [6 / 8, 8 / 10, np.nan])
+    np.testing.assert_allclose(ours["miou"], (6 / 8 + 8 / 10) / 2)
+    # Predicted although absent from the target is not absent: that is a miss, and counts as 0.
+    np.testing.assert_allclose(scores(np.array([[6, 0, 2], [0, 8, 0], [0, 0, 0]]))["iou"][2], 0)
+    assert all(np.isnan(value).all() for value in scores(np.zeros((3, 3), np.int64)).values())
+    assert np.isnan(boundary_iou(np.zeros((3, 2), np.int64)))
+    assert np.isnan(picture_miou(np.zeros((1, 5, 3), np.int64), "ignore_border")).all()
+
+
+# Boundary IoU
+
+
+def slow_boundary_counts(target, prediction, n_classes, d):
+    """The definition, one mask at a time."""
+    counts = []
+    for k in range(n_classes):
+        bands = []
+        for mask in (target == k, prediction == k):
+            bands.append(mask & ~binary_erosion(mask, np.ones((3, 3)), iterations=d, border_value=0))
+        counts.append([(bands[0] & bands[1]).sum(), (bands[0] | bands[1]).sum()])
+    return counts
+
+
+@each_protocol
+@examples
+@given(seed=st.integers(0, 10**6), ratio=st.sampled_from([0.001, 0.02, 0.05, 0.1]), block=st.sampled_from([1, 5, 9]))
+def test_boundary_counts_equal_the_definition(protocol, seed, ratio, block):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 50, 2)
+    maps = rng.integers(0, 3, (2, 3, 10 + 40 // block, 10 + 40 // block), dtype=np.uint8)
+    maps = maps.repeat(block, axis=2).repeat(block, axis=3)[:, :, :height, :width]  # regions wider than the bands
+    labels, predictions = maps
+    d = max(1, round(ratio * math.hypot(*labels.shape[1:])))
+    binary = protocol == "binary_border_as_pet"
+    for counts, label, prediction in zip(
+        boundary_counts(labels, predictions, protocol, ratio), labels, predictions, strict=True
+    ):
+        target, predicted = (label > 0, prediction > 0) if binary else (label, prediction)
+        np.testing.assert_array_equal(counts, slow_boundary_counts(target, predicted, len(counts), d))
+
+
+def test_band_is_two_percent_of_the_diagonal_wide_and_follows_the_edge_of_the_picture():
+    labels = np.zeros((1, 224, 224), np.uint8)
+    labels[:, :, :112] = 1
+    counts = boundary_counts(labels, labels, "ignore_border")
+    band = 224 * 112 - (224 - 2 * 6) * (112 - 2 * 6)  # 0.02 x 224 x sqrt(2) = 6.3
+    np.testing.assert_array_equal(counts, [[[band, band], [band, band], [0, 0]]])
+
+
+@each_protocol
+@examples
+@given(maps=label_maps(max_side=9))
+def test_ignored_pixels_cannot_cost_a_perfect_prediction(protocol, maps):
+    labels, predictions = maps
+    perfect = np.where(labels >= PADDING, 0, labels).astype(np.uint8)
+    if protocol == "binary_border_as_pet":
+        perfect[labels == BORDER] = 1
+    perfect = np.where(np.isin(labels, IGNORED[protocol]), predictions, perfect)
+    counts = boundary_counts(labels, perfect, protocol)
+    np.testing.assert_array_equal(counts[..., 0], counts[..., 1])
+    assert counts.sum() <= 2 * labels.size
+
+
+def test_ignored_pixels_are_not_counted_and_other_mistakes_still_are():
+    labels = np.where(disk(100, (50, 50), 25), 1, np.where(disk(100, (50, 50), 27), BORDER, 0)).astype(np.uint8)[None]
+    within_border, beyond = (disk(100, (50, 50), radius)[None] for radius in (26, 29))
+    score = [boundary_iou(boundary_counts(labels, p, "ignore_border").sum(axis=0)) for p in (within_border, beyond)]
+    assert score[0] == 1
+    assert score[1] < 0.9
+    all_ignored = np.full((1, 30, 30), PADDING, np.uint8)
+    assert boundary_counts(all_ignored, np.ones_like(all_ignored), "ignore_border").sum() == 0
+
+
+def test_a_small_shift_costs_more_boundary_iou_than_iou():
+    labels, shifted = disk(224, (110, 110), 70)[None], disk(224, (110, 114), 70)[None]
+    loss = 1 - split_scores(labels, shifted, "ignore_border")["miou"]
+    boundary_loss = 1 - boundary_iou(boundary_counts(labels, shifted, "ignore_border").sum(axis=0))
+    assert 0 < 3 * loss < boundary_loss < 1
+
+
+# Bootstrap
+
+
+@each_protocol
+@warnings_are_errors
+def test_bootstrap_equals_a_loop_over_the_same_resamples(protocol):
+    confusions = simulated_confusions(37)
+    K = len(protocol_classes(protocol))
+    rng = np.random.default_rng(1)
+    boundary = np.stack([rng.integers(0, 50, (37, K)), rng.integers(50, 99, (37, K))], axis=-1)
+    ours = bootstrap_intervals(confusions, protocol, boundary=boundary, n_resamples=60, seed=5, level=0.9)
+
+    rng = np.random.default_rng(5)
+    values = {name: [] for name in ours}
+    for _ in range(60):
+        pictures = rng.integers(37, size=37)
+        matrix = sum(protocol_matrix(confusions[i], protocol) for i in pictures)
+        resample = scores(matrix)
+        for name in ("miou", "dice", "accuracy"):
+            values[name].append(resample[name])
+        for name, iou in zip(protocol_classes(protocol), resample["iou"], strict=True):
+            values[f"iou.{name}"].append(iou)
+        values["boundary_iou"].append(boundary_iou(sum(boundary[i] for i in pictures)))
+    assert list(ours) == ["miou", "dice", "accuracy", *(f"iou.{c}" for c in protocol_classes(protocol)), "boundary_iou"]
+    for name, interval in ours.items():
+        np.testing.assert_allclose(interval, np.percentile(values[name], [5, 95]), rtol=1e-12)
+        assert all(type(end) is float for end in interval)
+
+
+@each_protocol
+def test_interval_contains_the_score_of_all_pictures(protocol):
+    confusions = simulated_confusions(150)
+    whole = scores(protocol_matrix(confusions, protocol).sum(axis=0))
+    intervals = bootstrap_intervals(confusions, protocol)
+    for name in ("miou", "dice", "accuracy"):
+        assert intervals[name][0] < whole[name] < intervals[name][1]
+
+
+def test_four_times_the_pictures_halve_the_interval():
+    few = simulated_confusions(100)
+    widths = [np.ptp(bootstrap_intervals(c, "ignore_border")["miou"]) for c in (few, np.tile(few, (4, 1, 1)))]
+    assert 1.7 < widths[0] / widths[1] < 2.3
+
+
+def test_seed_fixes_the_interval_and_level_widens_it():
+    confusions = simulated_confusions(50)
+    first, again, other = (bootstrap_intervals(confusions, "ignore_border", seed=seed) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+    narrow = bootstrap_intervals(confusions, "ignore_border", seed=3, level=0.5)["miou"]
+    assert first["miou"][0] < narrow[0] < narrow[1] < first["miou"][1]
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    # Pixels of a picture succeed together: the picture's rate is Beta(8, 2), so the true accuracy is 0.8.  Intervals
+    # from resampling pixels would be 3 times too narrow here and cover it less than half the time.
+    rng = np.random.default_rng(0)
+    covered = []
+    for trial in range(300):
+        right = rng.binomial(1000, rng.beta(8, 2, size=50))
+        confusions = np.zeros((50, 5, 3), np.int64)
+        confusions[:, 0, 0], confusions[:, 0, 1] = right, 1000 - right
+        low, high = bootstrap_intervals(confusions, "ignore_border", n_resamples=200, seed=trial)["accuracy"]
+        covered.append(low <= 0.8 <= high)
+    assert 0.89 <= np.mean(covered) <= 0.98
+
+
+@warnings_are_errors
+def test_class_absent_from_some_resamples_has_an_interval_and_from_all_has_none():
+    confusions = np.zeros((3, 5, 3), np.int64)
+    confusions[:, 0, 0] = 10
+    confusions[0, 1] = 5, 5, 0  # the only picture with a cat; 8 of 27 resamples lack it
+    intervals = bootstrap_intervals(confusions, "ignore_border", n_resamples=200)
+    np.testing.assert_allclose(intervals["iou.cat"], (0.5, 0.5))
+    assert np.isnan(intervals["iou.dog"]).all()
+    assert not np.isnan(intervals["miou"]).any()
+
+
+# Paired difference
+
+
+@each_protocol
+def test_a_model_does_not_differ_from_itself(protocol):
+    confusions = simulated_confusions(30)
+    result = paired_difference(confusions, confusions, protocol)
+    assert result == {"difference": 0, "low": 0, "high": 0, "share_positive": 0}
+
+
+@pytest.mark.parametrize("score", ["miou", "dice", "accuracy", "iou.cat"])
+def test_a_uniformly_better_model_is_better_beyond_doubt_and_the_other_way_round(score):
+    good = simulated_confusions(60)
+    bad = with_more_errors(good, 0.02)
+    better, worse = (paired_difference(a, b, "ignore_border", score=score) for a, b in ((good, bad), (bad, good)))
+    assert 0 < better["low"] < better["difference"] < better["high"]
+    assert better["share_positive"] == 1
+    assert worse["share_positive"] == 0
+    np.testing.assert_allclose([worse["low"], worse["high"]], [-better["high"], -better["low"]])
+    # Alone, the two models' intervals overlap: pairing is what tells them apart.
+    alone = [bootstrap_intervals(c, "ignore_border")[score] for c in (bad, good)]
+    assert alone[0][1] > alone[1][0]
+
+
+def test_paired_difference_equals_a_loop_over_the_same_resamples():
+    a, b = simulated_confusions(25), with_more_errors(simulated_confusions(25), 0.01)
+    b[:10] = with_more_errors(b[:10], 0.3)
+    a[10:] = with_more_errors(a[10:], 0.2)
+    result = paired_difference(a, b, "ignore_border", n_resamples=80, seed=2)
+    rng = np.random.default_rng(2)
+    differences = []
+    for _ in range(80):
+        pictures = rng.integers(25, size=25)
+        sums = [protocol_matrix(c[pictures].sum(axis=0), "ignore_border") for c in (a, b)]
+        differences.append(scores(sums[0])["miou"] - scores(sums[1])["miou"])
+    np.testing.assert_allclose([result["low"], result["high"]], np.percentile(differences, [2.5, 97.5]))
+    assert 0 < result["share_positive"] == np.mean(np.array(differences) > 0) < 1
+
+
+@warnings_are_errors
+def test_difference_in_a_class_nobody_has_is_nan():
+    confusions = np.zeros((4, 5, 3), np.int64)
+    confusions[:, 0, 0] = 10
+    assert np.isnan(list(paired_difference(confusions, confusions, "ignore_border", score="iou.dog").values())).all()
+
+
+# Summary
+
+
+@each_protocol
+def test_summary_holds_the_scores_and_intervals_unrounded(protocol):
+    confusions = simulated_confusions(40)
+    names = protocol_classes(protocol)
+    boundary = np.stack([np.full((40, len(names)), 3), np.full((40, len(names)), 7)], axis=-1)
+    summary = summarise(confusions, protocol, boundary, n_resamples=50, seed=1)
+    whole = scores(protocol_matrix(confusions.sum(axis=0), protocol))
+    intervals = bootstrap_intervals(confusions, protocol, boundary=boundary, n_resamples=50, seed=1)
+    assert summary == {
+        "miou": float(whole["miou"]),
+        "iou": dict(zip(names, whole["iou"].tolist(), strict=True)),
+        "dice": float(whole["dice"]),
+        "accuracy": float(whole["accuracy"]),
+        "boundary_iou": 3 / 7,
+        "ci95": {name: list(interval) for name, interval in intervals.items()},
+    }
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert type(summary["miou"]) is type(summary["boundary_iou"]) is type(summary["iou"]["background"]) is float
+
+
+@warnings_are_errors
+def test_summary_says_none_where_there_is_no_score_and_omits_boundary_iou_unless_asked():
+    confusions = np.zeros((4, 5, 3), np.int64)
+    confusions[:, 1, 1] = 10
+    summary = summarise(confusions, "ignore_border", n_resamples=20)
+    assert summary["iou"] == {"background": None, "cat": 1.0, "dog": None}
+    assert summary["ci95"]["iou.dog"] == [None, None]
+    assert "boundary_iou" not in summary and "boundary_iou" not in summary["ci95"]
+    json.dumps(summary, allow_nan=False)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("count", [picture_confusions, lambda *maps: boundary_counts(*maps, "ignore_border")])
+@pytest.mark.parametrize(
+    ("labels", "predictions", "message"),
+    [
+        (np.zeros((1, 2, 3), np.uint8), np.zeros((1, 3, 2), np.uint8), r"\(1, 2, 3\) and predictions \(1, 3, 2\)"),
+        (np.zeros((2, 3), np.uint8), np.zeros((2, 3), np.uint8), r"one shape \(N, H, W\)"),
+        (np.zeros((1, 2, 2), np.int64), np.zeros((1, 2, 2), np.uint8), r"labels \(int64\).* must be uint8"),
+        (np.full((1, 2, 2), 3, np.uint8), np.zeros((1, 2, 2), np.uint8), r"label values .* not \[3\]"),
+        (np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), 255, np.uint8), r"predicted values .* not 255"),
+    ],
+)
+def test_unsound_maps_are_refused(count, labels, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        count(labels, predictions)
+
+
+def test_unknown_names_and_wrong_shapes_are_refused():
+    confusions = simulated_confusions(4)
+    with pytest.raises(ValueError, match=r"unknown protocol 'voc'; known: ignore_border, border_as_background, binary"):
+        protocol_classes("voc")
+    with pytest.raises(ValueError, match=r"confusions must have shape \(..., 5, 3\), not \(3, 3\)"):
+        protocol_matrix(np.zeros((3, 3)), "ignore_border")
+    with pytest.raises(ValueError, match=r"matrix must have shape \(..., K, K\), not \(4, 5, 3\); see protocol_matrix"):
+        scores(confusions)
+    with pytest.raises(ValueError, match="cannot draw 1000 resamples of 0 pictures"):
+        bootstrap_intervals(confusions[:0], "ignore_border")
+    with pytest.raises(ValueError, match="cannot draw 0 resamples of 4 pictures"):
+        bootstrap_intervals(confusions, "ignore_border", n_resamples=0)
+    with pytest.raises(ValueError, match=r"boundary must have shape \(4, 3, 2\) .* not \(4, 2, 2\)"):
+        bootstrap_intervals(confusions, "ignore_border", boundary=np.ones((4, 2, 2), np.int64))
+    with pytest.raises(ValueError, match=r"unknown score 'f1'; known: miou, dice, accuracy, iou.background"):
+        paired_difference(confusions, confusions, "ignore_border", score="f1")
+
+
+def test_pairs_of_other_pictures_or_another_order_are_refused():
+    confusions = simulated_confusions(4)
+    for other in (confusions[:3], confusions[::-1]):
+        with pytest.raises(ValueError, match="same pictures in the same order"):
+            paired_difference(confusions, other, "ignore_border")
+
+
+def test_no_pictures_have_no_counts():
+    nothing = np.zeros((0, 4, 4), np.uint8)
+    assert picture_confusions(nothing, nothing).shape == (0, 5, 3)
+    assert boundary_counts(nothing, nothing, "binary_border_as_pet").shape == (0, 2, 2)
