@@ -78,8 +78,12 @@ def report(
 def train(
     model: ModelArgument,
     study: StudyOption = None,
-    seed: Annotated[int | None, typer.Option(help="One seed; by default all of the study's, one after the other.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was cut, from its last epoch.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="One seed; by default all of the study's, one after the other.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut, from its last epoch.")
+    ] = False,
     data: DataOption = None,
     names: NamesOption = None,
     skip_bad: SkipOption = False,
@@ -186,7 +190,9 @@ def data_sample(
 
 @data_app.command("download")
 def data_download(
-    path: Annotated[Path | None, typer.Argument(help="Folder that will hold oxford-iiit-pet/; data/ by default.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="Folder that will hold oxford-iiit-pet/; data/ by default.")
+    ] = None,
 ) -> None:
     """Fetch the official Oxford-IIIT Pet data, check its sums and counts, and read every file once."""
     from petseg_utils.download import download_oxford

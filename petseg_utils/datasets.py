@@ -127,7 +127,7 @@ def _list_official(folder: Path, split: str) -> list[Picture]:
         parts = line.split()
         if len(parts) != 4 or parts[2] not in ("1", "2"):
             raise DataError(
-                f"{path.name}, line {number}: expected 'NAME CLASS-ID SPECIES BREED-ID' with species 1 or 2, got {line!r}."
+                f"{path.name}, line {number}: got {line!r}, expected 'NAME CLASS-ID SPECIES BREED-ID', species 1 or 2."
             )
         name = parts[0]
         image, mask = folder / "images" / f"{name}.jpg", folder / "annotations" / "trimaps" / f"{name}.png"
@@ -149,7 +149,9 @@ def _read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise DataError(f"No list {shown(path)}: the official data set has annotations/{path.name}.") from error
     except PermissionError as error:
-        raise DataError(f"Cannot read {shown(path)}: permission denied. Give yourself read access to it.", "unreadable") from error
+        raise DataError(
+            f"Cannot read {shown(path)}: permission denied. Give yourself read access to it.", "unreadable"
+        ) from error
 
 
 def breed_of(name: str) -> str:

@@ -197,7 +197,9 @@ def append_records(path: Path, records: list[dict]) -> None:
     """Add records to a JSON-lines file; those of the same run, split, subset and protocol are replaced."""
 
     def identity(record: dict) -> tuple:
-        return tuple(record[key] for key in ("model", "encoder", "study", "seed", "data", "split", "subset", "protocol"))
+        return tuple(
+            record[key] for key in ("model", "encoder", "study", "seed", "data", "split", "subset", "protocol")
+        )
 
     new = {identity(record) for record in records}
     lines = [record for record in read_records(path) if identity(record) not in new] + records

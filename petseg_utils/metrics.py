@@ -146,8 +146,9 @@ def boundary_counts(
     counts = []
     for rows, raw_prediction in _pictures(labels, predictions):
         prediction = class_of_prediction[raw_prediction]
-        counted = class_of_row[rows] != _IGNORED
-        target = np.where(counted, class_of_row[rows], prediction)
+        target = class_of_row[rows]
+        counted = target != _IGNORED
+        target = np.where(counted, target, prediction)
         d = max(1, round(dilation_ratio * math.hypot(*target.shape)))
         # With "no class", K, everywhere off the bands, what remains is plain IoU.
         target_bands = np.where(_band(target, d), target, K)[counted]

@@ -139,7 +139,9 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     own = run_folder(model, study, seed) / "best.safetensors"
     if own.is_file():
         return own
-    if shipped.is_file() and all(read_card(shipped)[key] == value for key, value in (("study", study.name), ("seed", seed))):
+    if shipped.is_file() and all(
+        read_card(shipped)[key] == value for key, value in (("study", study.name), ("seed", seed))
+    ):
         return shipped
     raise PetsegError(
         f"Study {study.name!r} has no trained {model} with seed {seed}. "

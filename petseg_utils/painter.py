@@ -10,9 +10,9 @@ from petseg_utils.pets import Array, Blobs, times
 from petseg_utils.textures import COLLAR, EAR, HEAD, LEG, MUZZLE, NOSE, TAG, TONGUE, TORSO, coat_colours, fur_tiles
 from petseg_utils.textures import N_ANGLES, TILE, look_up, noise_tile, photo_tile, ramp
 
-FINE = 3  # the face is drawn this many times finer than the picture
-CAT_EYES = ((158, 196, 62), (226, 172, 44), (104, 184, 96), (112, 178, 224), (206, 190, 70), (198, 124, 40))
-DOG_EYES = ((84, 50, 24), (64, 40, 24), (108, 66, 28), (52, 34, 24), (134, 92, 44))
+FINE = 2  # the face is drawn this many times finer than the picture
+CAT_EYES = ((150, 172, 84), (206, 164, 70), (122, 160, 104), (120, 166, 196), (184, 172, 92), (176, 118, 56))
+DOG_EYES = ((84, 50, 24), (64, 40, 24), (108, 66, 28), (52, 34, 24), (150, 108, 56), (130, 156, 180))
 
 
 def camera(pitch: float, scale: float, offset: tuple[float, float]) -> tuple[Array, Array]:
@@ -87,15 +87,15 @@ def see(blobs: Blobs, view: tuple[Array, Array], size: tuple[int, int]) -> dict:
 
 
 def smooth(values: Array, seen: dict, reach: int) -> Array:
-    """Mean over a square of side ``2 * reach + 1`` of values known on the covered pixels only, ``(P,)``."""
+    """Mean over a square of side ``2 * reach + 1`` of values known on the covered pixels only, ``(K, P)``."""
     rows, columns = seen["rows"], seen["columns"]
     y0, x0 = rows.min(), columns.min()
-    sheet = np.zeros((2, rows.max() - y0 + 1, columns.max() - x0 + 1))
-    sheet[0, rows - y0, columns - x0] = values
-    sheet[1, rows - y0, columns - x0] = 1.0
+    sheet = np.zeros((len(values) + 1, rows.max() - y0 + 1, columns.max() - x0 + 1))
+    sheet[:-1, rows - y0, columns - x0] = values
+    sheet[-1, rows - y0, columns - x0] = 1.0
     side = 2 * reach + 1
     mean = ndimage.uniform_filter(sheet, (0, side, side), mode="constant")[:, rows - y0, columns - x0]
-    return mean[0] / mean[1]
+    return mean[:-1] / mean[-1]
 
 
 def fur(seen: dict, look: dict, light: Array, rng: np.random.Generator) -> Array:
@@ -135,13 +135,13 @@ def fur(seen: dict, look: dict, light: Array, rng: np.random.Generator) -> Array
     lock = look_up(noise_tile(4.0, 6), columns * grain * 1.2 + shift[0], rows * grain * 0.7)
     real = look_up(photo_tile("chelsea"), columns * grain * 0.8 + shift[1], rows * grain * 0.8 + shift[0])
     depth = (0.07, 0.09, 0.115)[look["coarse"]]
-    hair = depth * strand + 0.04 * lock + 0.03 * real
+    hair = depth * strand + 0.035 * lock + 0.03 * real
 
     reach = max(1, round(px * 0.07))
-    normal = np.stack([smooth(seen["normal"][k], seen, reach) for k in range(3)])
+    normal = smooth(seen["normal"], seen, reach)
     normal = normal / np.sqrt((normal**2).sum(0) + 1e-9)
     near = seen["near"][rows, columns]
-    hollow = np.clip((smooth(near, seen, max(2, round(px * 0.3))) - near) / (0.55 * px), 0, 1)
+    hollow = np.clip((smooth(near[None], seen, max(2, round(px * 0.3)))[0] - near) / (0.55 * px), 0, 1) * ramp(normal[2], 0.1, 0.7)
     facing = (normal * light[:, None]).sum(0) + 0.35 * hair
     shade = 0.58 + 0.5 * np.clip(facing, -0.45, 1) + 0.12 * ramp(normal[2], 0.45, 0.0)
     shade *= (1 - 0.5 * hollow) * (0.72 + 0.28 * ramp(seen["space"][1], 0.0, 0.4))
@@ -155,34 +155,40 @@ def fur(seen: dict, look: dict, light: Array, rng: np.random.Generator) -> Array
     return np.clip(colour * (shade * (1 + hair))[:, None] + (14 * hair + gloss)[:, None], 0, 255)
 
 
-def outline_hair(seen: dict, colours: Array, length: float, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """The furred animal as a picture and its coverage, with hair standing out along its edge."""
+def outline_hair(seen: dict, colours: Array, length: float, rng: np.random.Generator) -> Image.Image:
+    """The furred animal as an RGBA picture, with hair standing out along its edge."""
     height, width = seen["index"].shape
     rows, columns = seen["rows"], seen["columns"]
     paint = np.zeros((height, width, 3), dtype=np.uint8)
     paint[rows, columns] = np.rint(colours).astype(np.uint8)
     cover = (seen["index"] >= 0).astype(np.uint8) * 255
-    normal = np.stack([smooth(seen["normal"][k], seen, 1) for k in (0, 1)])
+    normal = seen["normal"][:2]
     flat = np.sqrt((normal**2).sum(0))
     inner = ndimage.binary_erosion(cover > 0, iterations=2, border_value=1)
     naked = np.isin(seen["part"], (NOSE, TONGUE, TAG))
     edge = np.nonzero(~inner[rows, columns] & ~naked)[0]
-    picture, mask = Image.fromarray(paint), Image.fromarray(cover)
-    if edge.size == 0:
-        return picture, mask
-    brush, stencil = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
+    picture = Image.fromarray(np.dstack([paint, cover]))
+    brush = ImageDraw.Draw(picture)
     edge = edge[rng.permutation(edge.size)[: min(edge.size, 900)]]
-    lengths = length * (0.4 + rng.random(edge.size)) * np.where(np.isin(seen["part"][edge], (EAR, LEG)), 0.5, 1.0)
-    lean = rng.normal(0, 0.35, (2, edge.size))
-    dx = normal[0, edge] / (flat[edge] + 1e-6) + lean[0]
-    dy = normal[1, edge] / (flat[edge] + 1e-6) + lean[1] + 0.3
-    for k, x, y, u, v in zip(edge.tolist(), columns[edge].tolist(), rows[edge].tolist(), (dx * lengths).tolist(),
-                             (dy * lengths).tolist(), strict=True):  # fmt: skip
-        r, g, b = paint[y, x].tolist()
+    lengths = length * (0.4 + rng.random(edge.size)) * np.where(np.isin(seen["part"][edge], (EAR, LEG, MUZZLE)), 0.45, 1.0)
+    lean = rng.normal(0, 0.25, (2, edge.size))
+    out = normal[:, edge] / (flat[edge] + 1e-6)
+    # Hair lies back along the body and hangs a little.
+    along = seen["hair"][:, edge] / (np.sqrt((seen["hair"][:, edge] ** 2).sum(0)) + 1e-6)
+    along = along * np.where(seen["part"][edge] == TORSO, -0.5, 0.5)
+    dx = 0.8 * out[0] + along[0] + lean[0]
+    dy = 0.8 * out[1] + along[1] + lean[1] + 0.25
+    # Its colour is that of the fur further in: the very edge lies in its own shade.
+    deep_x = np.clip(np.rint(columns[edge] - 5 * out[0]).astype(np.int64), 0, width - 1)
+    deep_y = np.clip(np.rint(rows[edge] - 5 * out[1]).astype(np.int64), 0, height - 1)
+    covered = cover[deep_y, deep_x] > 0
+    tone = np.where(covered[:, None], 0.5 * colours[edge] + 0.5 * paint[deep_y, deep_x], colours[edge])
+    tone = np.rint(np.clip(tone * rng.uniform(0.88, 1.12, (edge.size, 1)), 0, 255)).astype(np.int64).tolist()
+    for (r, g, b), x, y, u, v in zip(tone, columns[edge].tolist(), rows[edge].tolist(), (dx * lengths).tolist(),
+                                     (dy * lengths).tolist(), strict=True):  # fmt: skip
         line = (x - round(u / 2), y - round(v / 2), x + round(u), y + round(v))
-        brush.line(line, fill=(r, g, b))
-        stencil.line(line, fill=255)
-    return picture, mask
+        brush.line(line, fill=(r, g, b, 255))
+    return picture
 
 
 def on_head(face: dict, points: list, at: tuple, view: tuple, frame: Array, centre: Array, radius: float) -> tuple[Array, Array]:
@@ -216,7 +222,7 @@ def draw_face(seen: dict, face: dict, look: dict, view: tuple, rng: np.random.Ge
     height, width = seen["index"].shape
     px = radius * seen["scale"]
     middle = project(centre[None], view)[0]
-    reach = round(2.4 * px)
+    reach = round(1.9 * px)
     left, top = round(middle[0]) - reach, round(middle[1]) - reach
     layers = [Image.new("RGBA", (2 * reach * FINE,) * 2) for _ in range(2)]
     skin, air = (ImageDraw.Draw(layer) for layer in layers)
@@ -257,16 +263,17 @@ def draw_face(seen: dict, face: dict, look: dict, view: tuple, rng: np.random.Ge
             arc, _ = on_head(face, [(p, 0.09 * (p / 0.2) ** 2 - 0.05) for p in np.linspace(-0.2, 0.2, 9)], at, view, frame, centre, radius)
             skin.line(place(arc), fill=(24, 18, 18, 255), width=max(2, round(0.07 * px * FINE)), joint="curve")
             continue
-        w, h = (0.25, 0.21) if cat else (0.2, 0.19)
+        w, h = (0.25, 0.21) if cat else (0.185, 0.175)
         part(ellipse(w * 1.22, h * 1.25, tilt=tilt, corner=0.3 if cat else 0.15), (*dark, 255))
         if not cat:
             part(ellipse(w * 1.02, h * 0.95, tilt=tilt, corner=0.3), (226, 220, 212, 255))
-        part(ellipse(w * (0.98 if cat else 0.84), h * 0.98, tilt=tilt, corner=0.2 if cat else 0.0), (*look["iris"], 255))
+        part(ellipse(w * (0.98 if cat else 0.93), h * (0.98 if cat else 1.02), tilt=tilt, corner=0.2 if cat else 0.0), (*look["iris"], 255))
         pupil = (w * look["pupil"], h * 0.9) if cat else (w * 0.5, w * 0.5)
         part(ellipse(*pupil), (10, 8, 10, 255))
-        part(ellipse(w * 0.2, w * 0.2, -0.3 * w, 0.35 * h), (255, 255, 255, 240))
-        if not cat:
-            part(ellipse(w * 0.75, 0.05, side * 0.02, 0.34, tilt=side * -0.25), (*dark, 60))
+        lid = ellipse(w * 1.1, h * 1.1, tilt=tilt, corner=0.3)
+        part([(p, q) for p, q in lid if q > 0.45 * h], (*dark, 190))
+        part(ellipse(w * 0.2, w * 0.2, -0.3 * w, 0.3 * h), (255, 255, 255, 240))
+        part(ellipse(w * 0.1, w * 0.1, 0.3 * w, -0.4 * h), (255, 255, 255, 150))
     stroke = max(1, round(0.05 * px * FINE))
     nose, mouth = face["nose"], face["mouth"]
     front = (turned[2] * frame[:, 2]).sum()
@@ -291,7 +298,12 @@ def draw_face(seen: dict, face: dict, look: dict, view: tuple, rng: np.random.Ge
             rise = (0.22 - 0.16 * k + jig[0]) if cat else -0.12 * k
             far = (1.0 + jig[1]) if cat else 0.3
             hair = [root + (side * far * t, 0.06 * (1 - k) + rise * t - 0.22 * t * t, -0.25 * t) for t in np.linspace(0, 1, 8).tolist()]
-            air.line(place(spots(hair)), fill=(*look["whisker"], 235 if cat else 150), width=stroke, joint="curve")
+            curve = spots(hair)
+            thick = np.linspace(0.034, 0.012, 8) * px
+            low, high = curve.copy(), curve.copy()
+            low[:, 1] -= thick
+            high[:, 1] += thick
+            air.polygon(place(low) + place(high[::-1]), fill=(*look["whisker"], 225 if cat else 130))
         for k in range(3):
             dot = spots([root + (side * 0.02 * (k - 1) - 0.06 * side, 0.07 * (1 - k), 0.02)])[0]
             if outward > 0.1 and not hidden(dot):

@@ -94,6 +94,7 @@ def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: 
     ball((0, 0, 0), axes, HEAD)
     face = {"axes": axes, "cat": cat, "eyes": (0.43, 0.08) if cat else (0.39, 0.14)}
     fluff = 1 + 0.12 * (breed.hair == 2)
+    tongue = rng.random()
     if cat:
         for side in (-1, 1):
             ball((side * 0.5, -0.3, 0.25), (0.5 * fluff, 0.42, 0.5), HEAD)
@@ -101,6 +102,8 @@ def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: 
         ball((0, -0.08, 0.68), (0.24, 0.3, 0.28), HEAD)
         ball((0, -0.6, 0.66), (0.22, 0.17, 0.2), MUZZLE)
         ball((0, -0.24, 0.99), (0.13, 0.085, 0.07), NOSE)
+        if tongue < 0.2:  # a little one
+            rope([(0, -0.48, 0.9), (0, -0.6, 1.0), (0.01, -0.68, 0.96)], [0.1, 0.11, 0.09], TONGUE)
         face |= {"snout": 0.98, "nose": (0, -0.24, 1.04), "mouth": (0, -0.42, 1.02)}
     else:
         long = rng.uniform(1.05, 1.6)
@@ -113,7 +116,7 @@ def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: 
             rope([(side * 0.22, -0.4, 0.75), (side * 0.17, -0.46, long - 0.05)], [0.24 * wide, 0.2 * wide], MUZZLE)
         ball((0, -0.13, long + 0.2), (0.25, 0.18, 0.17), NOSE)
         face |= {"snout": long + 0.28, "nose": (0, -0.13, long + 0.36), "mouth": (0, -0.5, long + 0.22)}
-        if rng.random() < 0.4:
+        if tongue < 0.3:
             tip = rng.uniform(-1.15, -0.85)
             rope([(0.03, -0.6, long - 0.1), (0.05, -0.75, long + 0.14), (0.08, tip, long + 0.1)], [0.13, 0.17, 0.13], TONGUE)
     tall = rng.uniform(0.95, 1.25) * (1.0 if cat else 1.08)

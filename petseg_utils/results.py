@@ -38,7 +38,8 @@ def results_table(records: list[dict], *, split: str = "test", subset: str = "al
     """
     rows = []
     keys = ("study", "model", "encoder", "protocol", "data")
-    frame = pd.DataFrame([{key: record[key] for key in keys} for record in (chosen := select(records, split=split, subset=subset))])
+    chosen = select(records, split=split, subset=subset)
+    frame = pd.DataFrame([{key: record[key] for key in keys} for record in chosen])
     if frame.empty:
         return frame
     for values, group in frame.groupby(list(keys), sort=False, dropna=False):
@@ -59,7 +60,7 @@ def results_table(records: list[dict], *, split: str = "test", subset: str = "al
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table for reading: each score as ``0.812 [0.790, 0.833]``, with the seeds' spread where there are several."""
+    """A results table for reading: each score as ``0.812 [0.790, 0.833]``, and the seeds' spread if there are several."""
     kept = ["study", "model", "protocol", "n_images", "n_breeds", "seeds"]
     out = table[kept].rename(columns={"n_images": "pictures", "n_breeds": "breeds"}).copy()
     for name in [column for column in table.columns if f"{column} low" in table.columns]:
@@ -82,7 +83,9 @@ def score_lines(records: list[dict]) -> str:
     """Scores of one evaluation as text for the terminal."""
     lines = []
     for record in records:
-        lines.append(f"\n{record['protocol']}, {record['subset']}: {record['n_images']} pictures, {record['n_breeds']} breeds")
+        lines.append(
+            f"\n{record['protocol']}, {record['subset']}: {record['n_images']} pictures, {record['n_breeds']} breeds"
+        )
         for name, (value, low, high) in flat_scores(record).items():
             shown = "absent" if value is None else f"{value:.4f}   [{low:.4f}, {high:.4f}]"
             lines.append(f"  {name:16} {shown}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 from tqdm import tqdm
 
@@ -23,37 +23,42 @@ from petseg_utils.pets import Blobs, Breed, body_blobs, head_blobs, rotation
 from petseg_utils.textures import COLLAR, HEAD, PALETTES, TAG, TORSO, noise_tile, look_up
 
 DRAWING_VERSION = 1  # goes up whenever the same arguments give other pictures
-OVERSIZE = 1.4  # scenes are drawn this much larger than the picture, then shrunk: smooth edges at little cost
+OVERSIZE = 1.3  # scenes are drawn this much larger than the picture, then shrunk: smooth edges at little cost
 
+# Every cat breed has a dog breed of much the same coats, so that colour says little about the species.
 BREEDS = (
-    Breed("Ginger_tabby", 1, "tabby", ("ginger", "cream", "ginger"), size=1.3),
-    Breed("Silver_mackerel", 1, "tabby", ("silver", "grey"), legs=1.1, size=1.1),
-    Breed("Brown_tiger", 1, "tabby", ("brown", "sand"), hair=2, tail="bushy", size=1.2),
-    Breed("Leopard_moggy", 1, "spots", ("sand", "ginger", "silver"), hair=0, legs=1.2),
-    Breed("Tuxedo_tom", 1, "bicolour", ("black", "grey"), size=1.2),
-    Breed("Patchwork_queen", 1, "harlequin", ("snowblack", "snowbrown"), size=1.0),
+    Breed("Ginger_tabby", 1, "tabby", ("ginger", "cream"), size=1.3),
+    Breed("Silver_mackerel", 1, "tabby", ("silver", "grey"), ears="floppy", legs=1.1, size=1.0),
+    Breed("Brown_tiger", 1, "tabby", ("brown", "sand"), hair=2, tail="bushy", size=1.1),
+    Breed("Leopard_moggy", 1, "spots", ("sand", "snowblack", "silver"), hair=0, legs=1.15),
+    Breed("Tuxedo_tom", 1, "bicolour", ("black", "grey", "chocolate"), size=1.2),
+    Breed("Patchwork_queen", 1, "harlequin", ("snowblack", "snowbrown"), size=0.8),
     Breed("Milk_and_ink", 1, "patches", ("snowblack", "snowginger", "snowbrown"), ears="floppy", size=1.1),
-    Breed("Cream_point", 1, "points", ("cream", "sand", "sand"), hair=2, tail="bushy"),
-    Breed("Blue_velvet", 1, "plain", ("grey", "silver"), hair=0, ears="floppy", size=0.9),
-    Breed("Midnight_mouser", 1, "plain", ("black", "chocolate"), hair=1, size=0.9),
-    Breed("Snow_puff", 1, "plain", ("white", "cream"), hair=2, tail="bushy", legs=0.8, size=0.8),
-    Breed("Smoke_longcoat", 1, "smoke", ("grey", "black"), hair=2, tail="bushy", size=0.7),
-    Breed("Bobtail_merle", 1, "merle", ("silver", "grey"), tail="short", size=0.7),
-    Breed("Saddleback_lop", 1, "saddle", ("tan", "ginger"), ears="floppy", size=0.8),
-    Breed("brindle_bouncer", 2, "brindle", ("brown", "ginger", "sand"), hair=0, ears="floppy", size=1.2),
-    Breed("brown_hound", 2, "ticked", ("brown", "chocolate", "tan"), hair=0, ears="floppy", size=1.3),
-    Breed("cloud_fluff", 2, "plain", ("white", "cream"), hair=2, tail="curl", size=1.0),
-    Breed("ginger_foxling", 2, "smoke", ("ginger", "cream"), hair=2, tail="bushy", size=1.2),
-    Breed("dotted_runner", 2, "spots", ("snowblack", "silver", "sand"), hair=0, ears="floppy", legs=1.2),
-    Breed("ink_and_milk_dog", 2, "patches", ("snowblack", "snowginger", "snowbrown"), ears="floppy", size=1.1),
-    Breed("saddle_tracker", 2, "saddle", ("tan", "brown"), tail="bushy", size=1.2),
-    Breed("storm_merle", 2, "merle", ("silver", "grey"), hair=2, tail="bushy", size=0.9),
+    Breed("Cream_point", 1, "points", ("cream", "sand", "grey"), hair=2, tail="bushy", size=0.9),
+    Breed("Blue_velvet", 1, "plain", ("grey", "silver"), hair=0, ears="floppy", size=0.8),
+    Breed("Midnight_mouser", 1, "plain", ("black", "chocolate"), size=0.8),
+    Breed("Snow_puff", 1, "plain", ("white", "cream"), hair=2, tail="bushy", legs=0.8, size=0.9),
+    Breed("Smoke_longcoat", 1, "smoke", ("grey", "ginger", "black"), hair=2, tail="bushy", size=0.9),
+    Breed("Bobtail_merle", 1, "merle", ("silver", "grey"), tail="short", size=0.8),
+    Breed("Saddleback_lop", 1, "saddle", ("tan", "ginger", "brown"), ears="floppy", size=1.1),
+    Breed("Cocoa_ticked", 1, "ticked", ("brown", "chocolate", "tan"), hair=0, legs=1.1, size=1.1),
+    Breed("Sooty_mask", 1, "mask", ("sand", "cream"), hair=0, size=0.8),
+    Breed("ginger_bounder", 2, "tabby", ("ginger", "cream"), tail="bushy", size=1.2),
+    Breed("silver_streak", 2, "brindle", ("silver", "grey"), hair=0, legs=1.15, size=1.0),
+    Breed("brindle_bouncer", 2, "brindle", ("brown", "sand"), ears="floppy", size=1.1),
+    Breed("dotted_runner", 2, "spots", ("sand", "snowblack", "silver"), hair=0, ears="floppy", legs=1.15),
     Breed("tuxedo_scamp", 2, "bicolour", ("black", "grey", "chocolate"), legs=0.9, size=1.2),
-    Breed("masked_stroller", 2, "mask", ("sand", "cream"), hair=0, ears="floppy", tail="curl", legs=0.9, size=0.9),
-    Breed("grey_wolfling", 2, "points", ("grey", "silver"), hair=1, tail="bushy", size=0.9),
-    Breed("coal_digger", 2, "plain", ("black", "grey"), legs=0.75, tail="short", size=0.8),
-    Breed("harlequin_hopper", 2, "harlequin", ("snowblack", "snowbrown"), ears="floppy", size=0.7),
-    Breed("striped_strider", 2, "tabby", ("silver", "ginger"), legs=1.15, tail="long", size=0.7),
+    Breed("harlequin_hopper", 2, "harlequin", ("snowblack", "snowbrown"), hair=2, ears="floppy", size=0.8),
+    Breed("pinto_pal", 2, "patches", ("snowblack", "snowginger", "snowbrown"), ears="floppy", size=1.2),
+    Breed("cream_wolfling", 2, "points", ("cream", "sand", "grey"), hair=2, tail="bushy", size=0.9),
+    Breed("blue_barker", 2, "plain", ("grey", "silver"), hair=0, ears="floppy", size=0.8),
+    Breed("coal_digger", 2, "plain", ("black", "chocolate"), legs=0.75, tail="short", size=0.8),
+    Breed("cloud_fluff", 2, "plain", ("white", "cream"), hair=2, tail="curl", size=0.9),
+    Breed("smoky_foxling", 2, "smoke", ("grey", "ginger", "black"), hair=2, tail="bushy", size=0.9),
+    Breed("storm_merle", 2, "merle", ("silver", "grey"), tail="bushy", size=0.8),
+    Breed("saddle_tracker", 2, "saddle", ("tan", "ginger", "brown"), tail="bushy", size=1.1),
+    Breed("brown_hound", 2, "ticked", ("brown", "chocolate", "tan"), hair=0, ears="floppy", size=1.2),
+    Breed("masked_stroller", 2, "mask", ("sand", "cream"), hair=0, ears="floppy", tail="curl", legs=0.9, size=0.8),
 )
 N_CATS = sum(breed.species == 1 for breed in BREEDS)
 LIST_HEADER = f"""#Image CLASS-ID SPECIES BREED ID
@@ -85,8 +90,9 @@ def toy(look: dict, pitch: float, scale: float, at: tuple[float, float], rng: np
 
 def shadow(blobs: Blobs, view: tuple, light: NDArray, size: tuple[int, int]) -> NDArray[np.float64]:
     """How dark each pixel of the ground is below `blobs`, ``(H, W)`` in 0..1."""
-    sheet = Image.new("L", (size[1], size[0]))
-    brush = painter.ImageDraw.Draw(sheet)
+    coarse = 4  # it gets blurred anyway
+    sheet = Image.new("L", (-(-size[1] // coarse), -(-size[0] // coarse)))
+    brush = ImageDraw.Draw(sheet)
     scale = math.sqrt(float((view[0][:, 0] ** 2).sum()))
     squash = view[0][1, 2] / scale
     for centre, _, lengths, *_ in blobs.rows:
@@ -95,8 +101,11 @@ def shadow(blobs: Blobs, view: tuple, light: NDArray, size: tuple[int, int]) -> 
         down = np.array([[x - light[0] * y * 0.8, 0.0, z - 0.5 * y * max(0.1, light[2])]])
         column, row, _ = painter.project(down, view)[0].tolist()
         wide, tall = r * scale * 0.95, r * scale * max(squash, 0.18)
-        brush.ellipse((column - wide, row - tall, column + wide, row + tall), fill=round(max(60, 190 - 60 * y)))
-    return np.asarray(sheet.filter(ImageFilter.GaussianBlur(0.12 * scale)), dtype=np.float64) / 255.0
+        box = (column - wide, row - tall, column + wide, row + tall)
+        brush.ellipse([x / coarse for x in box], fill=round(max(60, 190 - 60 * y)))
+    sheet = sheet.filter(ImageFilter.GaussianBlur(0.12 * scale / coarse))
+    sheet = sheet.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(sheet, dtype=np.float64) / 255.0
 
 
 def frame_up(blobs: Blobs, head: tuple, pitch: float, rng: np.random.Generator) -> tuple:
@@ -115,7 +124,7 @@ def frame_up(blobs: Blobs, head: tuple, pitch: float, rng: np.random.Generator) 
     width, height = (long, round(long * b / a)) if a >= b else (round(long * a / b), long)
     w, h = round(width * OVERSIZE), round(height * OVERSIZE)
     if kind == "full":
-        scale = min(w / (x1 - x0), h / (y1 - y0)) * rng.uniform(0.72, 1.08)
+        scale = min(w / (x1 - x0), h / (y1 - y0)) * rng.uniform(0.68, 1.05)
         ox = rng.uniform(0.42, 0.58) * w - scale * (x0 + x1) / 2
         oy = rng.uniform(0.48, 0.58) * h - scale * (y0 + y1) / 2
         # Whatever is cut, the head stays in view.
@@ -193,7 +202,8 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
         edge = -1.0
     if offset[1] > 1.15 * size[0] and edge > 0:  # a close view sees more of what is behind
         edge += 0.4 * scale
-    ground = np.asarray(scenes.backdrop(place, size, edge, scale, rng), dtype=np.float64)
+    ground = scenes.backdrop(place, final[::-1], edge / OVERSIZE, scale / OVERSIZE, rng)
+    ground = np.asarray(ground.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float64)
     sun = np.array([light[0], -light[1], light[2]])
     dark = shadow(blobs, view, sun, size)
     things = []
@@ -206,13 +216,14 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
     scene = scene.filter(ImageFilter.GaussianBlur(blur))
     for blobs_, view_ in things:
         paste_fur(scene, blobs_, view_, look | {"head": (body, np.zeros(3), 1.0), "muzzle": (0, 0)}, light, 0.05 + 0.03 * breed.hair, rng)
-    seen, alpha = paste_fur(scene, blobs, view, look, light, (0.05, 0.08, 0.13)[breed.hair], rng)
+    seen, alpha = paste_fur(scene, blobs, view, look, light, (0.035, 0.07, 0.12)[breed.hair], rng)
     skin, air = painter.draw_face(seen, face, look, view, rng)
     scene.paste(skin, (0, 0), skin)
     scene.paste(air, (0, 0), air)
     mask = alpha
     if rng.random() < 0.22:
-        front = scenes.in_front(size, offset, scale, rng)
+        feet = (float(seen["columns"].mean()), float(seen["rows"].max()))
+        front = scenes.in_front(size, feet, scale, rng)
         scene.paste(front, (0, 0), front)
         mask = np.minimum(mask, 255 - np.asarray(front.getchannel("A")))
     picture = scene.resize(final, Image.Resampling.BICUBIC, reducing_gap=None)
@@ -225,9 +236,9 @@ def paste_fur(scene: Image.Image, blobs: Blobs, view: tuple, look: dict, light: 
     seen = painter.see(blobs, view, scene.size[::-1])
     if seen["rows"].size == 0:
         return seen, np.zeros(scene.size[::-1], dtype=np.uint8)
-    picture, cover = painter.outline_hair(seen, painter.fur(seen, look, light, rng), hair * seen["scale"], rng)
-    scene.paste(picture, (0, 0), cover)
-    return seen, np.asarray(cover)
+    picture = painter.outline_hair(seen, painter.fur(seen, look, light, rng), hair * seen["scale"], rng)
+    scene.paste(picture, (0, 0), picture)
+    return seen, np.asarray(picture.getchannel("A"))
 
 
 def photograph(pixels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -269,7 +280,7 @@ def write_pet(folder: Path, breed_index: int, number: int, seed: int) -> None:
     breed = BREEDS[breed_index]
     picture, mask = draw_pet(breed, number, seed)
     rng = np.random.default_rng([seed, breed_index, number, 1])
-    labels = trimap_of(mask, rng.uniform(0.014, 0.027) * max(mask.shape))
+    labels = trimap_of(mask, rng.uniform(0.0095, 0.0205) * max(mask.shape))
     name = f"{breed.name}_{number}"
     Image.fromarray(picture).save(folder / "images" / f"{name}.jpg", quality=int(rng.integers(80, 95)), subsampling=2)
     Image.fromarray(labels).save(folder / "annotations" / "trimaps" / f"{name}.png")

@@ -161,11 +161,14 @@ def outdoors(place: str, x: Array, y: Array, edge: float, long: int, rng: np.ran
     for k in range(int(rng.integers(1, 4))):  # trees
         trunk, cx = rng.uniform(0.015, 0.05) * long, rng.uniform(0, 1) * width
         brush.rectangle((cx - trunk, top - 0.3 * long, cx + trunk, edge), fill=tuple(pick(((84, 66, 50), (104, 88, 70)), rng).astype(int)))
-    for k in range(70):  # leaves: dark ones first
-        r = rng.uniform(0.03, 0.09) * long
-        cx, cy = rng.uniform(0, width), top + rng.uniform(-0.25, 1.0) * (edge - top)
-        shade = 0.55 + 0.6 * k / 70
-        brush.ellipse((cx - r, cy - 0.7 * r, cx + r, cy + 0.7 * r), fill=tuple(np.clip(pick(leaf, rng) * shade, 0, 255).astype(int)))
+    for k in range(2):  # a far hedge and a near one
+        lump = look_up(noise_tile(6.0, 15), x / long * 150 + rng.uniform(0, 256), 0 * x)
+        bush = look_up(noise_tile(1.6, 16), x / long * 150 + rng.uniform(0, 256), y / long * 150)
+        ridge = edge - (edge - top) * (1.0 - 0.45 * k) * (1 + 0.35 * lump)
+        cover = ramp(y - ridge + 0.02 * long * bush, -1.0, 1.0)
+        low = np.clip(1 - (y - ridge) / (0.5 * long), 0.3, 1)  # darker towards the ground
+        green = pick(leaf, rng) * (low * (1 + 0.16 * bush + 0.12 * k))[..., None]
+        sheet.paste(to_image(green), (0, 0), Image.fromarray(np.rint(255 * cover).astype(np.uint8)))
     if rng.random() < 0.4:  # a fence
         pale = tuple(pick(WARM, rng).astype(int))
         step, rail = rng.uniform(0.06, 0.12) * long, edge - 0.22 * long
@@ -181,7 +184,7 @@ def indoors(place: str, x: Array, y: Array, edge: float, unit: float, rng: np.ra
     u, v = x / unit, (y - edge) / unit
     if place == "brick":
         base = pick(((160, 90, 70), (186, 150, 124), (130, 100, 90), (190, 186, 180)), rng)
-        relief = look_up(photo_tile("brick"), u * 55 + rng.uniform(0, 256), v * 55)
+        relief = look_up(photo_tile("brick"), u * 100 + rng.uniform(0, 256), v * 100)
         return to_image(base * (1 + 0.14 * relief)[..., None])
     base = pick(WARM + COOL + LOUD, rng, 18)
     paper = rng.integers(4)
@@ -243,14 +246,14 @@ def indoors(place: str, x: Array, y: Array, edge: float, unit: float, rng: np.ra
 def in_front(size: tuple[int, int], feet: tuple[float, float], unit: float, rng: np.random.Generator) -> Image.Image:
     """Something that stands before the animal and hides a part of it, as a transparent layer.
 
-    `feet` is (column, row) where the animal stands and `unit` a unit of space, in pixels.
+    `feet` is (column, row) of the animal's lowest part and `unit` a unit of space, in pixels.
     """
     height, width = size
     layer = Image.new("RGBA", (width, height))
     brush = ImageDraw.Draw(layer)
     colour = tuple(pick(LOUD + WARM + COOL, rng).astype(int).tolist())
     dark = tuple(int(0.7 * c) for c in colour)
-    x, y = feet[0] + rng.uniform(-1.1, 1.1) * unit, min(feet[1] + rng.uniform(0.25, 0.5) * unit, height - 0.05 * unit)
+    x, y = feet[0] + rng.uniform(-1.1, 1.1) * unit, min(feet[1] + rng.uniform(0.05, 0.2) * unit, height - 0.05 * unit)
     what = rng.integers(5)
     if what == 0:  # a ball
         r = rng.uniform(0.25, 0.42) * unit

@@ -1,5 +1,6 @@
 """A study: every number that a run depends on, read from one TOML file."""
 
+import ast
 import hashlib
 import importlib.metadata
 import json
@@ -12,7 +13,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = Path(__file__).parent / "studies"
-RECORDED_PACKAGES = ("torch", "torchvision", "numpy", "albumentations", "accelerate", "pillow", "opencv-python-headless")
+RECORDED_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "albumentations",
+    "accelerate",
+    "pillow",
+    "opencv-python-headless",
+)
 
 
 class PetsegError(Exception):
@@ -180,7 +189,9 @@ def load_study(name: str | None = None) -> Study:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in RECORDED_PACKAGES}
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in RECORDED_PACKAGES
+    }
 
 
 def git_commit() -> str:
@@ -196,10 +207,14 @@ def git_commit() -> str:
 
 
 def code_fingerprint(*modules: str) -> str:
-    """Hash of the named module files, so that a checkpoint knows which code made it."""
+    """Hash of what the named modules do, so that a checkpoint knows which code made it; prose does not enter."""
     digest = hashlib.sha256()
     for module in modules:
-        digest.update((Path(__file__).parent / f"{module}.py").read_bytes())
+        tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+                node.body = node.body[1:] or [ast.Pass()]
+        digest.update(ast.unparse(tree).encode())  # comments and layout are gone already
     return digest.hexdigest()[:16]
 
 
@@ -211,7 +226,7 @@ def describe(study: Study) -> str:
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return (
         f"petseg study {study.name!r} | device {device} | seeds {list(study.seeds)} | "
-        f"python {found['python']} | torch {found['torch']} | torchvision {found['torchvision']} | numpy {found['numpy']}"
+        f"python {found['python']} | torch {found['torch']} | torchvision {found['torchvision']}"
     )
 
 

@@ -127,11 +127,13 @@ def look_up(tile: NDArray[np.float64], u: NDArray[np.float64], v: NDArray[np.flo
     """
     column, row = np.floor(u), np.floor(v)
     fu, fv = u - column, v - row
-    left, top = column.astype(np.int64) % TILE, row.astype(np.int64) % TILE
-    right, bottom = (left + 1) % TILE, (top + 1) % TILE
-    upper = tile[top, left] * (1 - fu) + tile[top, right] * fu
-    lower = tile[bottom, left] * (1 - fu) + tile[bottom, right] * fu
-    return upper * (1 - fv) + lower * fv
+    left, top = column.astype(np.int64) & (TILE - 1), (row.astype(np.int64) & (TILE - 1)) * TILE
+    right, bottom = (left + 1) & (TILE - 1), (top + TILE) & (TILE * TILE - 1)
+    flat = tile.ravel()
+    upper, lower = flat[top + left], flat[bottom + left]
+    upper = upper + fu * (flat[top + right] - upper)
+    lower = lower + fu * (flat[bottom + right] - lower)
+    return upper + fv * (lower - upper)
 
 
 def ramp(x: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:

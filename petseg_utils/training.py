@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -208,7 +208,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
-    except Exception as error:  # safetensors raises its own type for damaged files, torch RuntimeError for misfits
+    except (SafetensorError, RuntimeError, OSError) as error:  # damaged, of another model, unreadable
         raise PetsegError(f"{path.name} does not hold this model's weights, or is damaged: {error}") from error
 
 
@@ -237,9 +237,12 @@ def _save_state(path, model, optimizer, schedule, card, history, best) -> None:
 
 
 def _restore(path, model, optimizer, schedule, card) -> tuple[list[dict], dict]:
-    with safe_open(path, framework="pt") as file:
-        progress = json.loads(file.metadata()["progress"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise PetsegError(f"{path.name} is damaged ({error}). Train afresh without --resume.") from error
     for key in ("model", "seed", "settings", "data", "n_images"):
         then, now = progress["card"].get(key), json.loads(json.dumps(card.get(key)))
         if then != now:

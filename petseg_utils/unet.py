@@ -1,5 +1,7 @@
 """Model 1: the classic U-Net, trained from scratch."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -72,7 +74,7 @@ class UNetDecoder(nn.Module):
 
     def __init__(self, channels: list[int], n_classes: int = 3):
         super().__init__()
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))[::-1]
+        pairs = list(pairwise(channels))[::-1]
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(deep, fine, kernel_size=2, stride=2) for fine, deep in pairs)
         self.blocks = nn.ModuleList(conv_block(2 * fine, fine) for fine, _ in pairs)
         self.head = nn.Conv2d(channels[0], n_classes, kernel_size=1)

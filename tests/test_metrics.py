@@ -40,7 +40,7 @@ LABEL_VALUES = (0, 1, 2, PADDING, BORDER)
 IGNORED = {"ignore_border": (PADDING, BORDER), "border_as_background": (), "binary_border_as_pet": (PADDING,)}
 
 each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
-examples = settings(max_examples=60, deadline=None)
+examples = settings(max_examples=40, deadline=None)
 warnings_are_errors = pytest.mark.filterwarnings("error")
 
 
@@ -352,7 +352,7 @@ def test_ignored_pixels_cannot_cost_a_perfect_prediction(protocol, maps):
     perfect = np.where(np.isin(labels, IGNORED[protocol]), predictions, perfect)
     counts = boundary_counts(labels, perfect, protocol)
     np.testing.assert_array_equal(counts[..., 0], counts[..., 1])
-    assert counts.sum() <= 2 * labels.size
+    assert counts[..., 0].sum() <= np.sum(~np.isin(labels, IGNORED[protocol]))
 
 
 def test_ignored_pixels_are_not_counted_and_other_mistakes_still_are():
@@ -426,11 +426,11 @@ def test_seed_fixes_the_interval_and_level_widens_it():
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
-    # Pixels of a picture succeed together: the picture's rate is Beta(8, 2), so the true accuracy is 0.8.  Intervals
-    # from resampling pixels would be 3 times too narrow here and cover it less than half the time.
+    # Pixels of a picture succeed together: the picture's rate is Beta(8, 2), so the true accuracy is 0.8, the standard
+    # error 0.017.  Resampling pixels would see that of 50,000 independent ones, 0.002, and seldom cover the truth.
     rng = np.random.default_rng(0)
     covered = []
-    for trial in range(300):
+    for trial in range(200):
         right = rng.binomial(1000, rng.beta(8, 2, size=50))
         confusions = np.zeros((50, 5, 3), np.int64)
         confusions[:, 0, 0], confusions[:, 0, 1] = right, 1000 - right

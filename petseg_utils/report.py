@@ -1,0 +1,278 @@
+"""Run the numbered notebooks, and make a report of them or keep their outputs."""
+
+import copy
+import dataclasses
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from petseg_utils.report_index import render_index
+from petseg_utils.report_pages import Sheet, read_sheet, render_page
+from petseg_utils.study import ROOT, STUDIES, PetsegError, Study, load_study, shown
+
+NOTEBOOKS = ROOT / "notebooks"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm writes, with and without a known total
+_PLACE = re.compile(r"(?<![\w.:/<~-])~?(?:/[\w.@+-]+){2,}")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A notebook that did not run to its end.
+
+    Parameters
+    ----------
+    notebook : str
+        The file's name without its ending.
+    cell : int
+        Which code cell failed, counted from 1 as in ``In [1]``.
+    error : str
+        Kind and message in one line.
+    """
+
+    notebook: str
+    cell: int
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.notebook}, code cell {self.cell}: {self.error}"
+
+
+class _OwnKernel(AsyncKernelManager):
+    """Starts the interpreter that runs this code, whichever kernels are registered on the machine."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+
+
+def build_report(
+    study: Study,
+    *,
+    only: list[str] | None = None,
+    notebooks: Path | None = None,
+    out: Path | None = None,
+    progress: bool = True,
+) -> list[Failure]:
+    """Run notebooks and write a page for each, and an index.
+
+    Pages are written as soon as they are done, so a run that is cut leaves what it had.  A notebook that fails gets its
+    page too, with the error in it, and the next ones still run.
+
+    Parameters
+    ----------
+    study : Study
+        What the notebooks run on.
+    only : list of str, optional
+        Numbers of the notebooks to run, such as ``["02", "03"]``; the index then still links the other pages.
+    notebooks, out : Path, optional
+        Where the notebooks are, ``notebooks/`` by default; where pages go, ``reports/STUDY/`` by default.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of Failure
+        Empty if all went well.
+
+    Raises
+    ------
+    PetsegError
+        If there are no notebooks, or none with a number in `only`.
+    """
+    out = out or ROOT / "reports" / study.name
+    sheets = _find(notebooks or NOTEBOOKS)
+    chosen = _choose(sheets, only)
+    out.mkdir(parents=True, exist_ok=True)
+    linked = [sheet for sheet in sheets if sheet in chosen or (out / f"{sheet.name}.html").is_file()]
+    failures, seconds = [], {}
+    for sheet, bar in _with_bar(chosen, progress):
+        began = time.monotonic()
+        book, failure = _execute(sheet, study, bar)
+        seconds[sheet.name] = time.monotonic() - began
+        failures += [failure] if failure else []
+        page = render_page(study, book, sheet, linked, failure, seconds[sheet.name])
+        (out / f"{sheet.name}.html").write_text(page, encoding="utf-8")
+        (out / "index.html").write_text(render_index(study, sheets, out, seconds), encoding="utf-8")
+    return failures
+
+
+def execute_in_place(
+    study: Study, *, only: list[str] | None = None, notebooks: Path | None = None, progress: bool = True
+) -> list[Failure]:
+    """Run notebooks and keep their outputs in the files, without timings, progress bars, paths or kernel details.
+
+    Parameters and errors are those of `build_report`.
+
+    Returns
+    -------
+    list of Failure
+        Notebooks that failed; their files are left as they were.
+    """
+    failures = []
+    for sheet, bar in _with_bar(_choose(_find(notebooks or NOTEBOOKS), only), progress):
+        book, failure = _execute(sheet, study, bar)
+        if failure:
+            failures.append(failure)
+            continue
+        for cell in book.cells:
+            cell.metadata.pop("execution", None)
+            # What is left on stderr are warnings of this machine's libraries, with their versions and line numbers.
+            cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+            if cell.cell_type != "code":
+                del cell["outputs"]
+        book.metadata.pop("widgets", None)
+        book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        book.metadata["language_info"] = {"name": "python"}
+        part = sheet.path.with_name(sheet.path.name + ".part")
+        nbformat.write(book, part)
+        part.replace(sheet.path)
+    return failures
+
+
+def _find(folder: Path) -> list[Sheet]:
+    """Numbered notebooks of a folder, in order."""
+    paths = sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d+_", path.name))
+    if not paths:
+        raise PetsegError(f"No numbered notebooks, such as 01_data.ipynb, in {shown(folder)}.")
+    return [read_sheet(path) for path in paths]
+
+
+def _choose(sheets: list[Sheet], only: list[str] | None) -> list[Sheet]:
+    """Those with the numbers that were asked for; all by default."""
+    known = {sheet.number for sheet in sheets}
+    wanted = known if only is None else {number.zfill(2) for number in only}
+    if unknown := sorted(wanted - known):
+        raise PetsegError(f"No notebook {unknown[0]}. There are {', '.join(sorted(known))}.")
+    return [sheet for sheet in sheets if sheet.number in wanted]
+
+
+def _with_bar(sheets: list[Sheet], progress: bool):
+    """Each notebook with the bar that says which one runs."""
+    with tqdm(sheets, unit="notebook", disable=not progress) as bar:
+        for sheet in sheets:
+            bar.set_description(sheet.name)
+            yield sheet, bar
+            bar.update()
+
+
+def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failure | None]:
+    """Run a copy of a notebook from its folder; what it showed is tidied, its first error is returned."""
+    book = nbformat.read(sheet.path, as_version=4)
+    for cell in book.cells:
+        if cell.cell_type == "code":  # outputs of another run must not stand below a cell that did not run now
+            cell.outputs, cell.execution_count = [], None
+    running = {"cell": book.cells[0] if book.cells else None}
+
+    def started(cell: NotebookNode, cell_index: int) -> None:
+        running["cell"] = cell
+        bar.set_postfix_str(f"cell {cell_index + 1} of {len(book.cells)}")
+
+    client = NotebookClient(
+        book,
+        timeout=None,
+        kernel_name="python3",
+        kernel_manager_class=_OwnKernel,
+        coalesce_streams=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(sheet.path.parent.resolve())}},
+        on_cell_start=started,
+    )
+    error = None
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            client.execute(env=_environment(study, Path(scratch)))
+        except CellExecutionError as failed:
+            error = f"{failed.ename}: {failed.evalue}"
+        except DeadKernelError:
+            error = "DeadKernelError: Python ended while this cell ran; often memory ran out"
+            output = nbformat.v4.new_output("error", ename="", evalue="", traceback=[error])
+            running["cell"].outputs.append(output)
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _tidy(cell.outputs)
+    if error is None:
+        return book, None
+    running["cell"].metadata["failed"] = True
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    # The cell itself, not an equal one: two cells may hold the same text.
+    number = next(index for index, cell in enumerate(code, 1) if cell is running["cell"])
+    return book, Failure(sheet.name, number, " ".join(_without_places(error).split())[:300])
+
+
+def _environment(study: Study, scratch: Path) -> dict[str, str]:
+    """Environment of a kernel, whose folder is not the one that this process was started in."""
+    # Without the last one, debugpy warns on every start that frozen modules cannot be debugged.
+    env = os.environ | {"PETSEG_STUDY": _study_name(study, scratch), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    for key in ("PETSEG_DATA", "PETSEG_RUNS"):
+        if value := env.get(key):
+            env[key] = str(Path(value).expanduser().resolve())
+    return env
+
+
+def _study_name(study: Study, scratch: Path) -> str:
+    """Name of the study if it ships; else the path of a file from which `load_study` reads the same."""
+    if (STUDIES / f"{study.name}.toml").is_file() and load_study(study.name) == study:
+        return study.name
+    values = {key: value for key, value in dataclasses.asdict(study).items() if key != "name"}
+    # Numbers, strings and lists of them look the same in JSON and in TOML.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, table in values.items():
+        if isinstance(table, dict):
+            lines += [f"[{key}]", *(f"{name} = {json.dumps(value)}" for name, value in table.items())]
+    path = scratch / f"{study.name}.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Take progress bars and places of this machine out of outputs."""
+    kept = []
+    for output in copy.deepcopy(outputs):
+        data = output.get("data", {})
+        if _WIDGET in data:
+            del data[_WIDGET]
+            if _BAR.search(data.get("text/plain", "")) or "HBox(" in data.get("text/plain", ""):
+                continue
+        if output.get("name") == "stderr":
+            lines = [line.rsplit("\r", 1)[-1] for line in output.text.splitlines()]
+            output.text = "\n".join(line for line in lines if line.strip() and not _BAR.search(line))
+            if not output.text:
+                continue
+        for key, value in data.items():
+            if isinstance(value, str) and not key.startswith("image/"):
+                data[key] = _without_places(value)
+        if "text" in output:
+            output.text = _without_places(output.text)
+        if "traceback" in output:
+            output.traceback = [_without_places(line) for line in output.traceback]
+            output.evalue = _without_places(output.evalue)
+        kept.append(output)
+    return kept
+
+
+def _without_places(text: str) -> str:
+    """Text in which paths of this machine are relative to the project, or only the file's name."""
+
+    def shorten(match: re.Match) -> str:
+        path = Path(match[0]).expanduser()
+        return shown(path) if Path(*path.parts[:2]).exists() else match[0]
+
+    # Literally first, as the pattern ends at a space and these folders may have one in their names.
+    for folder, instead in ((ROOT, "."), (Path.home(), "~")):
+        text = text.replace(f"{folder}/", "" if folder == ROOT else "~/").replace(str(folder), instead)
+    return _PLACE.sub(shorten, text)
