@@ -129,7 +129,8 @@ def boundary_counts(
     An ignored pixel (padding; border too, if the protocol says so) has no class, yet bands cannot be drawn without
     one.  Any fixed class would give the target edges that are not in the picture, which even a perfect prediction
     would miss.  So the target takes the prediction's class there: an ignored pixel cannot be wrong, and the outline
-    may run anywhere within the uncertain border.  The pixel itself is then not counted.
+    may run anywhere within the uncertain border.  The pixel itself is then not counted.  The price: what is predicted
+    there moves both bands alike, so unlike `scores` this one is not quite blind to it.
 
     Parameters
     ----------

@@ -65,6 +65,13 @@ def save_figure(figure: Figure, name: str, study: Study, caption: str, *, photos
     display(Image(path.read_bytes(), alt=caption), Markdown(f"*{caption}*"))
 
 
+def say(text: str) -> None:
+    """Show a sentence as Markdown, for prose that holds computed numbers."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))
+
+
 def overlay(image: np.ndarray, label: np.ndarray, opacity: float = 0.5) -> np.ndarray:
     """Picture ``uint8 (H, W, 3)`` with its label ``uint8 (H, W)`` laid over: cat, dog and border in their colours."""
     out = image.astype(float)

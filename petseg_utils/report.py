@@ -1,23 +1,24 @@
 """Run the numbered notebooks, and make a report of them or keep their outputs."""
 
-import copy
 import dataclasses
 import json
 import os
 import re
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import zmq
+from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from tqdm import tqdm
+from traitlets import default
 
 from petseg_utils.report_index import render_index
 from petseg_utils.report_pages import Sheet, read_sheet, render_page
@@ -54,10 +55,13 @@ class Failure:
 class _OwnKernel(AsyncKernelManager):
     """Starts the interpreter that runs this code, whichever kernels are registered on the machine."""
 
+    @default("transport_encryption")
+    def _encrypt_if_possible(self) -> str:
+        return "auto" if zmq.has("curve") else "disabled"  # kernels warn where it could be used and is not
+
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, display_name="Python 3", language="python")
+        return KernelSpec(**get_kernel_dict())  # its command starts with sys.executable
 
 
 def build_report(
@@ -129,12 +133,10 @@ def execute_in_place(
         if failure:
             failures.append(failure)
             continue
-        for cell in book.cells:
+        for cell in _code_cells(book):
             cell.metadata.pop("execution", None)
             # What is left on stderr are warnings of this machine's libraries, with their versions and line numbers.
-            cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
-            if cell.cell_type != "code":
-                del cell["outputs"]
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         book.metadata.pop("widgets", None)
         book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
         book.metadata["language_info"] = {"name": "python"}
@@ -173,9 +175,8 @@ def _with_bar(sheets: list[Sheet], progress: bool):
 def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failure | None]:
     """Run a copy of a notebook from its folder; what it showed is tidied, its first error is returned."""
     book = nbformat.read(sheet.path, as_version=4)
-    for cell in book.cells:
-        if cell.cell_type == "code":  # outputs of another run must not stand below a cell that did not run now
-            cell.outputs, cell.execution_count = [], None
+    for cell in _code_cells(book):  # outputs of another run must not stand below a cell that does not run now
+        cell.outputs, cell.execution_count = [], None
     running = {"cell": book.cells[0] if book.cells else None}
 
     def started(cell: NotebookNode, cell_index: int) -> None:
@@ -202,22 +203,25 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
             error = "DeadKernelError: Python ended while this cell ran; often memory ran out"
             output = nbformat.v4.new_output("error", ename="", evalue="", traceback=[error])
             running["cell"].outputs.append(output)
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            cell.outputs = _tidy(cell.outputs)
+    for cell in _code_cells(book):
+        cell.outputs = _tidy(cell.outputs)
     if error is None:
         return book, None
     running["cell"].metadata["failed"] = True
-    code = [cell for cell in book.cells if cell.cell_type == "code"]
-    # The cell itself, not an equal one: two cells may hold the same text.
-    number = next(index for index, cell in enumerate(code, 1) if cell is running["cell"])
+    number = next(index for index, cell in enumerate(_code_cells(book), 1) if cell is running["cell"])
     return book, Failure(sheet.name, number, " ".join(_without_places(error).split())[:300])
+
+
+def _code_cells(book: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
 def _environment(study: Study, scratch: Path) -> dict[str, str]:
     """Environment of a kernel, whose folder is not the one that this process was started in."""
-    # Without the last one, debugpy warns on every start that frozen modules cannot be debugged.
-    env = os.environ | {"PETSEG_STUDY": _study_name(study, scratch), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    env = os.environ | {"PETSEG_STUDY": _study_name(study, scratch)}
+    # Two warnings that say nothing of the study: frozen modules cannot be debugged; tqdm finds no widgets to draw with.
+    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    env["PYTHONWARNINGS"] = ",".join(filter(None, [env.get("PYTHONWARNINGS"), "ignore:IProgress not found"]))
     for key in ("PETSEG_DATA", "PETSEG_RUNS"):
         if value := env.get(key):
             env[key] = str(Path(value).expanduser().resolve())
@@ -242,7 +246,7 @@ def _study_name(study: Study, scratch: Path) -> str:
 def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Take progress bars and places of this machine out of outputs."""
     kept = []
-    for output in copy.deepcopy(outputs):
+    for output in outputs:
         data = output.get("data", {})
         if _WIDGET in data:
             del data[_WIDGET]
@@ -270,9 +274,10 @@ def _without_places(text: str) -> str:
 
     def shorten(match: re.Match) -> str:
         path = Path(match[0]).expanduser()
+        if path == Path.home():
+            return "~"  # its last part is the user's name
         return shown(path) if Path(*path.parts[:2]).exists() else match[0]
 
     # Literally first, as the pattern ends at a space and these folders may have one in their names.
-    for folder, instead in ((ROOT, "."), (Path.home(), "~")):
-        text = text.replace(f"{folder}/", "" if folder == ROOT else "~/").replace(str(folder), instead)
+    text = text.replace(f"{ROOT}/", "").replace(f"{Path.home()}/", "~/")
     return _PLACE.sub(shorten, text)

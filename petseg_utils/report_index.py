@@ -11,13 +11,13 @@ from PIL import Image
 
 from petseg_utils.evaluation import read_records
 from petseg_utils.report_pages import Sheet, data_of, data_uri, minutes, template, today
-from petseg_utils.results import PRIMARY, SCORE_NAMES, results_table, select
+from petseg_utils.results import SCORE_NAMES, results_table, select
 from petseg_utils.study import ROOT, Study, git_commit, versions
 
-PROTOCOL_TEXTS = {
-    "ignore_border": "border left out",
-    "border_as_background": "border is background",
-    "binary_border_as_pet": "pet or not, border is pet",
+CAPTIONS = {
+    "ignore_border": "Border pixels left out of the scores",
+    "border_as_background": "Border pixels counted as background",
+    "binary_border_as_pet": "Pet or not, border pixels counted as pet",
 }
 
 
@@ -50,8 +50,11 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
         study=study,
         title=study.title,
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
-        primary=_score_rows(newest, study, primary=True),
-        others=_score_rows(newest, study, primary=False),
+        tables=[
+            {"caption": caption, **_score_rows(select(newest, protocol=protocol), study)}
+            for protocol, caption in CAPTIONS.items()
+            if newest
+        ],
         older=len(records) - len(newest),
         cards=[_card(sheet, out / f"{sheet.name}.html", seconds.get(sheet.name)) for sheet in sheets],
         facts=facts,
@@ -59,13 +62,10 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
     )
 
 
-def _score_rows(records: list[dict], study: Study, *, primary: bool) -> dict:
-    """Turn the results into columns and rows of cells, each with its text, its value and what stands below it."""
+def _score_rows(records: list[dict], study: Study) -> dict:
+    """Turn one protocol's results into columns and rows of cells, each with text, value and what stands below."""
     table = results_table(records)
-    if table.empty:
-        return {}
-    table = table[(table["protocol"] == PRIMARY) == primary]
-    scores = [name for name in table.columns if f"{name} low" in table.columns and table[name].notna().any()]
+    scores = [name for name in table.columns if f"{name} low" in table.columns]
     # Means first, then one class after the other.
     scores.sort(key=lambda name: name not in SCORE_NAMES.values())
     rows = []
@@ -77,18 +77,19 @@ def _score_rows(records: list[dict], study: Study, *, primary: bool) -> dict:
         })  # fmt: skip
         model = row["model"] if row["study"] == study.name else f"{row['model']}, from study {row['study']}"
         names = [model, encoder or "–", ", ".join(map(str, seeds))]
-        names += [] if primary else [PROTOCOL_TEXTS.get(row["protocol"], row["protocol"])]
         cells = [{"text": text, "value": text} for text in names]
         for name in scores:
             if pd.isna(row[name]):
                 cells.append({"text": "–", "value": "", "number": True})
                 continue
-            below = [f"{row[f'{name} low']:.3f}–{row[f'{name} high']:.3f}"]
-            below += [f"seeds {row[f'{name} min']:.3f}–{row[f'{name} max']:.3f}"] if row["seeds"] > 1 else []
+            below = [f"[{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"]
+            below += [f"{row[f'{name} min']:.3f}–{row[f'{name} max']:.3f}"] if row["seeds"] > 1 else []
             cells.append({"text": f"{row[name]:.3f}", "value": row[name], "number": True, "below": below})
         rows.append(cells)
-    columns = ["model", "encoder", "seeds"] + ([] if primary else ["protocol"])
-    return {"columns": [(name, False) for name in columns] + [(name, True) for name in scores], "rows": rows}
+    return {
+        "columns": [(name, False) for name in ("model", "encoder", "seeds")] + [(name, True) for name in scores],
+        "rows": rows,
+    }
 
 
 def _card(sheet: Sheet, page: Path, seconds: float | None) -> dict:
@@ -102,7 +103,7 @@ def _card(sheet: Sheet, page: Path, seconds: float | None) -> dict:
         card["state"] = "FAILED"
     elif seconds is not None:
         card["state"] = f"done in {minutes(seconds)}"
-    if figure := soup.select_one("img.figure"):
+    if figure := soup.select_one('img.figure:not([src^="data:image/svg"])'):
         picture = Image.open(io.BytesIO(data_of(figure["src"])))
         card |= {"picture": data_uri(picture, 480), "alt": figure["alt"]}
     return card

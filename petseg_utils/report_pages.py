@@ -18,6 +18,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from nbformat import NotebookNode
 from PIL import Image
+from traitlets.config import Config
 
 from petseg_utils.study import Study, git_commit
 
@@ -27,7 +28,8 @@ _CELLS = """
 {%- extends 'basic/index.html.j2' -%}
 {% block input %}{% if cell.source.strip() %}
 <details class="code"{% if cell.metadata.failed %} open id="failed"{% endif %}>
-<summary>code <span>{{ cell.source.strip().splitlines() | length }} lines</span></summary>
+{% set lines = cell.source.strip().splitlines() | length -%}
+<summary>code <span>{{ lines }} line{{ "s" if lines > 1 }}</span></summary>
 {{ cell.source.strip() | highlight_code(metadata=cell.metadata) }}
 </details>
 {% endif %}{% endblock %}
@@ -91,6 +93,7 @@ def render_page(
     _describe_figures(book)
     book.metadata.pop("widgets", None)
     exporter = HTMLExporter(
+        config=Config({"NbConvertBase": {"display_data_priority": _SHOWN_FIRST}}),
         template_name="basic",
         raw_template=_CELLS,
         exclude_input_prompt=True,
@@ -98,8 +101,6 @@ def render_page(
         embed_images=True,
         anchor_link_text="#",
     )
-    exporter.display_data_priority = _SHOWN_FIRST
-    exporter.config.NbConvertBase.display_data_priority = _SHOWN_FIRST
     html, _ = exporter.from_notebook_node(book, {"metadata": {"path": str(sheet.path.parent)}})
     soup = BeautifulSoup(html, "html.parser")
     _tidy_page(soup, sheet, {other.path.name: f"{other.name}.html" for other in linked})
@@ -124,7 +125,8 @@ def _describe_figures(book: NotebookNode) -> None:
     for index, cell in enumerate(book.cells):
         following = book.cells[index + 1] if index + 1 < len(book.cells) else None
         caption = following.source.strip() if following and following.cell_type == "markdown" else ""
-        if not re.match(r"[*_]*fig", caption, re.IGNORECASE):
+        # A caption is set in italics as a whole, or says that it is one.
+        if not re.match(r"[*_]*fig|\*[^*]+\*$|_[^_]+_$", caption, re.IGNORECASE):
             caption = ""
         for output in cell.get("outputs", []):
             for kind in ("image/png", "image/jpeg"):

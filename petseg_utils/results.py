@@ -2,7 +2,9 @@
 
 import pandas as pd
 
+from petseg_utils.evaluation import append_records, read_records
 from petseg_utils.metrics import PROTOCOLS
+from petseg_utils.study import ROOT, Study
 
 PRIMARY = PROTOCOLS[0]
 SCORE_NAMES = {"miou": "mIoU", "dice": "mean Dice", "accuracy": "accuracy", "boundary_iou": "boundary IoU"}
@@ -101,3 +103,27 @@ def audit_lines(found: dict) -> str:
         lines.append(f"{len(found[level])} {level}" + (":" if found[level] else ""))
         lines += [f"  {finding['kind']:14} {finding['message']}" for finding in found[level]]
     return "\n".join(lines)
+
+
+def publish(study: Study) -> pd.DataFrame:
+    """Copy a study's records beside its figures and make its tables from them.
+
+    Writes ``records.jsonl``, ``results.csv`` and ``results.md`` into ``study.figures_dir``.
+
+    Returns
+    -------
+    DataFrame
+        `results_table` of the test split.
+    """
+    records = read_records(study.runs_dir / "records.jsonl")
+    table = results_table(records)
+    study.figures_dir.mkdir(parents=True, exist_ok=True)
+    append_records(study.figures_dir / "records.jsonl", records)
+    table.to_csv(study.figures_dir / "results.csv", index=False, float_format="%.4f")
+    (study.figures_dir / "results.md").write_text(markdown(readable(table)), encoding="utf-8")
+    return table
+
+
+def published(name: str) -> list[dict]:
+    """Records that are committed beside the figures of a study; none if it has none."""
+    return read_records(ROOT / "figures" / name / "records.jsonl")

@@ -40,7 +40,7 @@ LABEL_VALUES = (0, 1, 2, PADDING, BORDER)
 IGNORED = {"ignore_border": (PADDING, BORDER), "border_as_background": (), "binary_border_as_pet": (PADDING,)}
 
 each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
-examples = settings(max_examples=40, deadline=None)
+examples = settings(max_examples=30, deadline=None)
 warnings_are_errors = pytest.mark.filterwarnings("error")
 
 

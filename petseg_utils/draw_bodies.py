@@ -1,33 +1,15 @@
-"""One animal: blobs in space for its bones and flesh, painted as fur, with a face on top.
+"""The anatomy of the drawn animals: blobs in space for body, legs, tail and head, in many poses.
 
 Space is right-handed with x to the right, y up and z towards the viewer; the ground is y = 0 and an animal is about two
 and a half units long.  A *blob* is an ellipsoid; chains of blobs make limbs, and the nearest surface wins each pixel.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from petseg_utils.textures import EAR, HEAD, LEG, MUZZLE, NECK, NOSE, TAIL, TONGUE, TORSO
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Breed:
-    """What the animals of one invented breed have in common."""
-
-    name: str
-    species: int  # 1 cat, 2 dog
-    pattern: str
-    palettes: tuple[str, ...]
-    ears: str = "pointed"  # or "floppy" (folded down, on a cat)
-    hair: int = 1  # 0 short, 1 medium, 2 long
-    tail: str = "long"  # "long", "bushy", "curl" or "short"
-    legs: float = 1.0  # length of the legs
-    size: float = 1.0  # share of each species' pictures, relative to the other breeds
+from petseg_utils.draw_breeds import EAR, HEAD, LEG, MUZZLE, NECK, NOSE, TAIL, TONGUE, TORSO, Breed
+from petseg_utils.draw_textures import Array
 
 
 def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
@@ -59,7 +41,14 @@ class Blobs:
         self.rows.append((np.asarray(centre), axes, np.asarray(lengths, dtype=np.float64), part, along, hair))
 
     def chain(
-        self, points: list, radii: list, part: int, frame: Array, origin: Array, flat: tuple = (1, 1, 1), scale: float = 1.0
+        self,
+        points: list,
+        radii: list,
+        part: int,
+        frame: Array,
+        origin: Array,
+        flat: tuple = (1, 1, 1),
+        scale: float = 1.0,
     ) -> None:
         """Blobs along a smooth curve through `points`, given in `frame` about `origin`."""
         points, radii = np.array(points, dtype=np.float64) * scale, np.array(radii, dtype=np.float64) * scale
@@ -69,16 +58,18 @@ class Blobs:
             a, b, c, d = padded[k : k + 4]
             step = 0.42 * min(radii[k], radii[k + 1]) + 0.02 * scale
             steps = max(2, math.ceil(math.sqrt(float(((c - b) ** 2).sum())) / step))
-            for j in range(steps + (k == n - 1)):
-                t = j / steps
-                place = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-                radius = radii[k] + (radii[k + 1] - radii[k]) * t
-                hair = (frame * (c - b)).sum(1)
-                size = (radius * flat[0], radius * flat[1], radius * flat[2])
-                self.add(origin + (frame * place).sum(1), frame, size, part, (k + t) / n, hair)
+            t = (np.arange(steps + (k == n - 1)) / steps)[:, None]
+            local = b + 0.5 * t * ((c - a) + t * ((2 * a - 5 * b + 4 * c - d) + t * (3 * b - a - 3 * c + d)))
+            places = origin + (frame * local[:, None, :]).sum(-1)
+            sizes = (radii[k] + (radii[k + 1] - radii[k]) * t) * np.array(flat)
+            hair = (frame * (c - b)).sum(1)
+            for place, size, at in zip(places, sizes, ((k + t[:, 0]) / n).tolist(), strict=True):
+                self.rows.append((place, frame, size, part, at, hair))
 
 
-def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: float, rng: np.random.Generator) -> dict:
+def head_blobs(
+    blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: float, rng: np.random.Generator
+) -> dict:
     """Add a head; returns what the face painter needs to know about it (places in head radii)."""
     cat = breed.species == 1
     axes = (1.0, 0.88, 0.88) if cat else (0.92, 0.86, 0.88)
@@ -114,11 +105,15 @@ def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: 
         rope([(0, -0.45, 0.5), (0, -0.56, long - 0.12)], [0.34 * wide, 0.2 * wide], MUZZLE)
         for side in (-1, 1):  # lips
             rope([(side * 0.22, -0.4, 0.75), (side * 0.17, -0.46, long - 0.05)], [0.24 * wide, 0.2 * wide], MUZZLE)
-        ball((0, -0.13, long + 0.2), (0.25, 0.18, 0.17), NOSE)
+        ball((0, -0.13, long + 0.2), (0.3, 0.215, 0.19), NOSE)
         face |= {"snout": long + 0.28, "nose": (0, -0.13, long + 0.36), "mouth": (0, -0.5, long + 0.22)}
         if tongue < 0.3:
             tip = rng.uniform(-1.15, -0.85)
-            rope([(0.03, -0.6, long - 0.1), (0.05, -0.75, long + 0.14), (0.08, tip, long + 0.1)], [0.13, 0.17, 0.13], TONGUE)
+            rope(
+                [(0.03, -0.6, long - 0.1), (0.05, -0.75, long + 0.14), (0.08, tip, long + 0.1)],
+                [0.13, 0.17, 0.13],
+                TONGUE,
+            )
     tall = rng.uniform(0.95, 1.25) * (1.0 if cat else 1.08)
     spread = rng.uniform(-0.05, 0.12)
     for side in (-1, 1):
@@ -130,10 +125,20 @@ def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: 
             rope([root, middle, tip], [0.4, 0.25, 0.04], EAR, (1, 1, 0.4))
             face[f"ear{side}"] = (root, middle, tip)
         elif cat:  # a folded ear: a short flap that lies forward
-            rope([(side * 0.6, 0.62, 0.0), (side * 0.72, 0.82, 0.2), (side * 0.68, 0.6, 0.5)], [0.3, 0.24, 0.1], EAR, (1, 0.8, 0.7))
+            rope(
+                [(side * 0.56, 0.58, 0.0), (side * 0.7, 0.95, 0.14), (side * 0.78, 0.66, 0.5)],
+                [0.34, 0.28, 0.1],
+                EAR,
+                (1, 0.8, 0.7),
+            )
         else:
             drop = rng.uniform(-0.75, -0.1)
-            outer = [(side * 0.62, 0.58, 0.0), (side * 0.98, 0.4, 0.1), (side * 1.04, 0.5 * drop, 0.22), (side * 0.96, drop, 0.3)]
+            outer = [
+                (side * 0.62, 0.58, 0.0),
+                (side * 0.98, 0.4, 0.1),
+                (side * 1.04, 0.5 * drop, 0.22),
+                (side * 0.96, drop, 0.3),
+            ]
             rope(outer, [0.2, 0.28, 0.32, 0.16], EAR, (0.55, 1, 0.9))
     return face
 
@@ -141,7 +146,7 @@ def head_blobs(blobs: Blobs, breed: Breed, centre: Array, frame: Array, radius: 
 def body_blobs(blobs: Blobs, breed: Breed, pose: str, frame: Array, rng: np.random.Generator) -> Array:
     """Add everything below the head; returns where the head goes, in the frame of the body (sideways, up, forward)."""
     legs, girth = breed.legs * rng.uniform(0.9, 1.1), rng.uniform(0.88, 1.1) * (1.0 + 0.06 * breed.hair)
-    thin = 0.15 + 0.02 * breed.hair + rng.uniform(-0.01, 0.02)
+    thin = 0.155 + 0.02 * breed.hair + rng.uniform(-0.015, 0.02)
     origin = np.zeros(3)
 
     def rope(part: int, *stations: tuple) -> None:
@@ -159,10 +164,21 @@ def body_blobs(blobs: Blobs, breed: Breed, pose: str, frame: Array, rng: np.rand
         for side in (-1, 1):
             swing = stride * side
             z = 0.24 * side * g
-            rope(LEG, (0.78, h + 0.3, z, 0.26 * g), (0.72 + 0.4 * swing, 0.5 * h, z, thin), (0.8 + swing, 0.2, z, thin * 0.85),
-                 (0.9 + swing, 0.1, z, thin * 1.05))
-            rope(LEG, (-0.8, h + 0.28, z, 0.36 * g), (-0.7 - 0.4 * swing, 0.55 * h, z, 0.2), (-1.0 - swing, 0.36, z, thin * 0.8),
-                 (-0.95 - swing, 0.14, z, thin * 0.85), (-0.83 - swing, 0.1, z, thin))
+            rope(
+                LEG,
+                (0.78, h + 0.3, z, 0.26 * g),
+                (0.72 + 0.4 * swing, 0.5 * h, z, thin),
+                (0.8 + swing, 0.2, z, thin * 0.85),
+                (0.9 + swing, 0.1, z, thin * 1.05),
+            )
+            rope(
+                LEG,
+                (-0.8, h + 0.28, z, 0.36 * g),
+                (-0.7 - 0.4 * swing, 0.55 * h, z, 0.2),
+                (-1.0 - swing, 0.36, z, thin * 0.8),
+                (-0.95 - swing, 0.14, z, thin * 0.85),
+                (-0.83 - swing, 0.1, z, thin),
+            )
         head = np.array([0.0, h + 1.18 + rng.uniform(-0.25, 0.15), 1.3])
         rope(NECK, (0.75, h + 0.55, 0, 0.42 * g), (head[2] - 0.1, head[1] - 0.2, 0, 0.36))
         base, lift = (-1.15, h + 0.6), 1.0
@@ -172,9 +188,20 @@ def body_blobs(blobs: Blobs, breed: Breed, pose: str, frame: Array, rng: np.rand
         rope(TORSO, (-0.45, 0.5, 0, 0.52 * g), (-0.1, 0.85, 0, 0.48 * g), (0.22 + lean, h + 0.6, 0, 0.42 * g))
         for side in (-1, 1):
             z = 0.22 * side * g
-            rope(LEG, (0.3 + lean, h + 0.4, z, 0.25 * g), (0.34, 0.55, z, thin), (0.4, 0.22, z, thin * 0.9), (0.5, 0.1, z, thin * 1.1))
-            rope(LEG, (-0.4, 0.5, 0.3 * side * g, 0.42 * g), (-0.02, 0.42, 0.5 * side * g, 0.26), (0.05, 0.14, 0.52 * side * g, thin),
-                 (0.3, 0.1, 0.5 * side * g, thin))
+            rope(
+                LEG,
+                (0.3 + lean, h + 0.4, z, 0.25 * g),
+                (0.34, 0.55, z, thin),
+                (0.4, 0.22, z, thin * 0.9),
+                (0.5, 0.1, z, thin * 1.1),
+            )
+            rope(
+                LEG,
+                (-0.4, 0.5, 0.3 * side * g, 0.42 * g),
+                (-0.02, 0.42, 0.5 * side * g, 0.26),
+                (0.05, 0.14, 0.52 * side * g, thin),
+                (0.3, 0.1, 0.5 * side * g, thin),
+            )
         head = np.array([0.0, h + 1.42 + rng.uniform(-0.1, 0.1), 0.42 + lean])
         rope(NECK, (0.22 + lean, h + 0.75, 0, 0.42 * g), (head[2] - 0.1, head[1] - 0.25, 0, 0.36))
         base, lift = (-0.85, 0.25), 0.0
@@ -183,23 +210,42 @@ def body_blobs(blobs: Blobs, breed: Breed, pose: str, frame: Array, rng: np.rand
         for side in (-1, 1):
             z = 0.27 * side * g
             reach = rng.uniform(-0.1, 0.25)
-            rope(LEG, (0.65, 0.4, z, 0.26 * g), (0.75, 0.17, z * 1.25, thin), (1.15 + reach, 0.12, z * 1.15, thin * 0.9),
-                 (1.4 + reach, 0.1, z, thin))
-            rope(LEG, (-0.75, 0.42, 0.32 * side * g, 0.4 * g), (-0.35, 0.36, 0.5 * side * g, 0.26), (-0.4, 0.12, 0.6 * side * g, thin),
-                 (-0.1, 0.1, 0.58 * side * g, thin))
+            rope(
+                LEG,
+                (0.65, 0.4, z, 0.26 * g),
+                (0.75, 0.17, z * 1.25, thin),
+                (1.15 + reach, 0.12, z * 1.15, thin * 0.9),
+                (1.4 + reach, 0.1, z, thin),
+            )
+            rope(
+                LEG,
+                (-0.75, 0.42, 0.32 * side * g, 0.4 * g),
+                (-0.35, 0.36, 0.5 * side * g, 0.26),
+                (-0.4, 0.12, 0.6 * side * g, thin),
+                (-0.1, 0.1, 0.58 * side * g, thin),
+            )
         head = np.array([0.0, 1.3 + rng.uniform(-0.2, 0.12), 1.0])
         rope(NECK, (0.65, 0.7, 0, 0.44 * g), (head[2] - 0.1, head[1] - 0.2, 0, 0.36))
         base, lift = (-1.2, 0.35), 0.0
     elif pose == "loaf":
         rope(TORSO, (-0.6, 0.5, 0, 0.52 * g), (0.0, 0.52, 0, 0.54 * g), (0.5, 0.55, 0, 0.5 * g))
         for side in (-1, 1):
-            rope(LEG, (0.55, 0.35, 0.25 * side, 0.28 * g), (0.85, 0.15, 0.24 * side, thin), (0.98, 0.1, 0.1 * side, thin))
-            rope(LEG, (-0.45, 0.4, 0.35 * side * g, 0.4 * g), (-0.1, 0.2, 0.5 * side * g, 0.2), (0.1, 0.1, 0.5 * side * g, thin))
+            rope(
+                LEG, (0.55, 0.35, 0.25 * side, 0.28 * g), (0.85, 0.15, 0.24 * side, thin), (0.98, 0.1, 0.1 * side, thin)
+            )
+            rope(
+                LEG,
+                (-0.45, 0.4, 0.35 * side * g, 0.4 * g),
+                (-0.1, 0.2, 0.5 * side * g, 0.2),
+                (0.1, 0.1, 0.5 * side * g, thin),
+            )
         head = np.array([0.0, 1.2 + rng.uniform(-0.1, 0.1), 0.75])
         rope(NECK, (0.45, 0.7, 0, 0.44 * g), (head[2] - 0.1, head[1] - 0.2, 0, 0.38))
         base, lift = (-1.05, 0.25), 0.0
     else:  # curled up, nose towards the tail
-        ring = [(-0.55 * math.cos(a) * 1.1, 0.42, 0.6 * math.sin(a) - 0.1, 0.46 * g) for a in (-1.2, -0.4, 0.5, 1.4, 2.2)]
+        ring = [
+            (-0.55 * math.cos(a) * 1.1, 0.42, 0.6 * math.sin(a) - 0.1, 0.46 * g) for a in (-1.2, -0.4, 0.5, 1.4, 2.2)
+        ]
         rope(TORSO, *[(f, u, s, r) for f, u, s, r in ring])
         for side in (0.0, 0.25):
             rope(LEG, (0.3, 0.25, 0.2 + side, 0.2), (0.55, 0.15, 0.45 + side, thin), (0.3, 0.1, 0.62 + side, thin))
@@ -215,12 +261,28 @@ def body_blobs(blobs: Blobs, breed: Breed, pose: str, frame: Array, rng: np.rand
         rope(TAIL, (f, u, 0, 0.13), (f - 0.16, u + 0.12, 0.05 * tail_side, 0.1))
     elif breed.tail == "curl":
         top = u + 0.55
-        rope(TAIL, (f + 0.05, u, 0, fat[0]), (f - 0.25, u + 0.3, wag * 0.3, fat[1]), (f - 0.05, top, wag * 0.5, fat[1]),
-             (f + 0.25, top - 0.1, wag * 0.6, fat[2]), (f + 0.2, top - 0.35, wag * 0.6, fat[3]))
+        rope(
+            TAIL,
+            (f + 0.05, u, 0, fat[0]),
+            (f - 0.25, u + 0.3, wag * 0.3, fat[1]),
+            (f - 0.05, top, wag * 0.5, fat[1]),
+            (f + 0.25, top - 0.1, wag * 0.6, fat[2]),
+            (f + 0.2, top - 0.35, wag * 0.6, fat[3]),
+        )
     elif lift:
-        rope(TAIL, (f + 0.05, u, 0, fat[0]), (f - 0.35, u + 0.35 * up, wag * 0.4, fat[1]), (f - 0.6, u + 0.9 * up, wag, fat[2]),
-             (f - 0.7 + 0.3 * wag, u + 1.25 * up, wag, fat[3]))
+        rope(
+            TAIL,
+            (f + 0.05, u, 0, fat[0]),
+            (f - 0.35, u + 0.35 * up, wag * 0.4, fat[1]),
+            (f - 0.6, u + 0.9 * up, wag, fat[2]),
+            (f - 0.7 + 0.3 * wag, u + 1.25 * up, wag, fat[3]),
+        )
     else:  # along the ground and round to the feet
-        rope(TAIL, (f + 0.1, u, 0, fat[0]), (f - 0.2, 0.12, 0.35 * tail_side, fat[1]), (f + 0.2, 0.12, 0.75 * tail_side, fat[2]),
-             (f + 0.75, 0.12, 0.85 * tail_side, fat[3]))
+        rope(
+            TAIL,
+            (f + 0.1, u, 0, fat[0]),
+            (f - 0.2, 0.12, 0.35 * tail_side, fat[1]),
+            (f + 0.2, 0.12, 0.75 * tail_side, fat[2]),
+            (f + 0.75, 0.12, 0.85 * tail_side, fat[3]),
+        )
     return head

@@ -1,18 +1,15 @@
-"""Blobs to pixels: which surface is seen where, fur and light on it, hair along the outline and the face on top."""
+"""Blobs to pixels: which surface is seen where, the fur and the light on it and the hair along its outline."""
 
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from petseg_utils.pets import Array, Blobs, times
-from petseg_utils.textures import COLLAR, EAR, HEAD, LEG, MUZZLE, NOSE, TAG, TONGUE, TORSO, coat_colours, fur_tiles
-from petseg_utils.textures import N_ANGLES, TILE, look_up, noise_tile, photo_tile, ramp
-
-FINE = 2  # the face is drawn this many times finer than the picture
-CAT_EYES = ((150, 172, 84), (206, 164, 70), (122, 160, 104), (120, 166, 196), (184, 172, 92), (176, 118, 56))
-DOG_EYES = ((84, 50, 24), (64, 40, 24), (108, 66, 28), (52, 34, 24), (150, 108, 56), (130, 156, 180))
+from petseg_utils.draw_bodies import Blobs, times
+from petseg_utils.draw_breeds import COLLAR, EAR, HEAD, LEG, MUZZLE, NOSE, TAG, TONGUE, TORSO, coat_colours
+from petseg_utils.draw_textures import N_ANGLES, TILE, Array, fur_tiles, look_up, noise_tile, photo_tile, ramp
 
 
 def camera(pitch: float, scale: float, offset: tuple[float, float]) -> tuple[Array, Array]:
@@ -43,7 +40,7 @@ def see(blobs: Blobs, view: tuple[Array, Array], size: tuple[int, int]) -> dict:
     -------
     dict
         ``near`` ``(H, W)`` nearness and ``index`` ``(H, W)`` blob number or -1; then for the P covered pixels ``rows``,
-        ``columns``, ``normal`` ``(3, P)``, ``space`` ``(3, P)``, ``part``, ``along`` and ``hair`` ``(2, P)``, the hair's
+        ``columns``, ``normal`` ``(3, P)``, ``space`` ``(3, P)``, ``part``, ``along`` and ``hair`` ``(2, P)``, its
         direction in the picture.
     """
     height, width = size
@@ -119,7 +116,7 @@ def fur(seen: dict, look: dict, light: Array, rng: np.random.Generator) -> Array
         places.append((right, up, forward))
     body = np.stack([places[0][2], places[0][1], places[0][0]])
     head = np.stack(places[1])
-    colour = coat_colours(look["pattern"], look["palette"], part, seen["along"], body, head, rng)
+    colour = coat_colours(look["pattern"], look["palette"], part, seen["along"], body, head, look["curly"], rng)
     px = look["head"][2] * seen["scale"]  # head radius, pixels
 
     nose = look["muzzle"]
@@ -141,7 +138,9 @@ def fur(seen: dict, look: dict, light: Array, rng: np.random.Generator) -> Array
     normal = smooth(seen["normal"], seen, reach)
     normal = normal / np.sqrt((normal**2).sum(0) + 1e-9)
     near = seen["near"][rows, columns]
-    hollow = np.clip((smooth(near[None], seen, max(2, round(px * 0.3)))[0] - near) / (0.55 * px), 0, 1) * ramp(normal[2], 0.1, 0.7)
+    hollow = np.clip((smooth(near[None], seen, max(2, round(px * 0.3)))[0] - near) / (0.55 * px), 0, 1) * ramp(
+        normal[2], 0.1, 0.7
+    )
     facing = (normal * light[:, None]).sum(0) + 0.35 * hair
     shade = 0.58 + 0.5 * np.clip(facing, -0.45, 1) + 0.12 * ramp(normal[2], 0.45, 0.0)
     shade *= (1 - 0.5 * hollow) * (0.72 + 0.28 * ramp(seen["space"][1], 0.0, 0.4))
@@ -170,7 +169,9 @@ def outline_hair(seen: dict, colours: Array, length: float, rng: np.random.Gener
     picture = Image.fromarray(np.dstack([paint, cover]))
     brush = ImageDraw.Draw(picture)
     edge = edge[rng.permutation(edge.size)[: min(edge.size, 900)]]
-    lengths = length * (0.4 + rng.random(edge.size)) * np.where(np.isin(seen["part"][edge], (EAR, LEG, MUZZLE)), 0.45, 1.0)
+    lengths = (
+        length * (0.4 + rng.random(edge.size)) * np.where(np.isin(seen["part"][edge], (EAR, LEG, MUZZLE)), 0.45, 1.0)
+    )
     lean = rng.normal(0, 0.25, (2, edge.size))
     out = normal[:, edge] / (flat[edge] + 1e-6)
     # Hair lies back along the body and hangs a little.
@@ -191,134 +192,32 @@ def outline_hair(seen: dict, colours: Array, length: float, rng: np.random.Gener
     return picture
 
 
-def on_head(face: dict, points: list, at: tuple, view: tuple, frame: Array, centre: Array, radius: float) -> tuple[Array, Array]:
-    """Flat outlines held against the skull at `at` (right, up): their pixels ``(N, 3)`` and the outward normal."""
-    a, b, c = face["axes"]
-    x, y = at
-    z = c * math.sqrt(max(0.05, 1 - (x / a) ** 2 - (y / b) ** 2))
-    normal = np.array([x / a**2, y / b**2, z / c**2])
-    normal /= math.sqrt(float((normal**2).sum()))
-    right = np.array([normal[2], 0.0, -normal[0]])
-    right /= math.sqrt(float((right**2).sum()))
-    up = np.cross(normal, right)
-    local = np.array([(x, y, z + 0.02) + p * right + q * up for p, q in points])
-    space = centre + radius * (frame * local[:, None, :]).sum(-1)
-    return project(space, view), (frame * normal).sum(1)
+def shadow(blobs: Blobs, view: tuple, light: Array, size: tuple[int, int]) -> Array:
+    """How dark each pixel of the ground is below `blobs`, ``(H, W)`` in 0..1."""
+    coarse = 4  # it gets blurred anyway
+    sheet = Image.new("L", (-(-size[1] // coarse), -(-size[0] // coarse)))
+    brush = ImageDraw.Draw(sheet)
+    scale = math.sqrt(float((view[0][:, 0] ** 2).sum()))
+    squash = view[0][1, 2] / scale
+    x, y, z = np.stack([row[0] for row in blobs.rows]).T
+    below = project(np.stack([x - 0.8 * light[0] * y, 0 * y, z - 0.5 * max(0.1, light[2]) * y], axis=1), view)
+    sizes = scale * np.stack([row[2] for row in blobs.rows]).min(1)
+    for (column, row, _), r, high in zip(below.tolist(), sizes.tolist(), y.tolist(), strict=True):
+        wide, tall = 0.95 * r, r * max(squash, 0.18)
+        box = (column - wide, row - tall, column + wide, row + tall)
+        brush.ellipse([x / coarse for x in box], fill=round(max(60, 190 - 60 * high)))
+    sheet = sheet.filter(ImageFilter.GaussianBlur(0.12 * scale / coarse))
+    sheet = sheet.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(sheet, dtype=np.float64) / 255.0
 
 
-def ellipse(width: float, height: float, x: float = 0.0, y: float = 0.0, tilt: float = 0.0, corner: float = 0.0) -> list:
-    """Outline of an ellipse, pinched to corners at its ends if `corner` > 0."""
-    points = []
-    for k in range(28):
-        t = math.tau * k / 28
-        p, q = width * math.cos(t), height * math.sin(t) * (1 - corner * math.cos(t) ** 2)
-        points.append((x + p * math.cos(tilt) - q * math.sin(tilt), y + p * math.sin(tilt) + q * math.cos(tilt)))
-    return points
-
-
-def draw_face(seen: dict, face: dict, look: dict, view: tuple, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """Two transparent layers of the picture's size: what lies on the head, and the whiskers, which stick out of it."""
-    frame, centre, radius = look["head"]
-    height, width = seen["index"].shape
-    px = radius * seen["scale"]
-    middle = project(centre[None], view)[0]
-    reach = round(1.9 * px)
-    left, top = round(middle[0]) - reach, round(middle[1]) - reach
-    layers = [Image.new("RGBA", (2 * reach * FINE,) * 2) for _ in range(2)]
-    skin, air = (ImageDraw.Draw(layer) for layer in layers)
-    turned = view[0] / seen["scale"]
-
-    def place(points: Array) -> list:
-        return [((x - left + 0.5) * FINE, (y - top + 0.5) * FINE) for x, y, _ in points.tolist()]
-
-    def spots(points: list) -> Array:
-        return project(centre + radius * (frame * np.array(points, dtype=np.float64)[:, None, :]).sum(-1), view)
-
-    def hidden(point: Array) -> bool:
-        x, y = round(float(point[0])), round(float(point[1]))
-        return not (0 <= x < width and 0 <= y < height) or seen["near"][y, x] > point[2] + 0.25 * px
-
-    cat = face["cat"]
-    dark = tuple(int(0.35 * c) for c in look["palette"][1])
-    for side in (-1, 1):
-        ear = face.get(f"ear{side}")
-        if ear and (turned[2] * frame[:, 2]).sum() > 0.1:
-            (rx, ry, rz), (mx, my, mz), (tx, ty, tz) = ear
-            inner = spots([(rx - 0.2, ry + 0.12, rz + 0.2), (mx - 0.15, my, mz + 0.12), (tx, ty - 0.12, tz + 0.05),
-                           (mx + 0.15, my, mz + 0.12), (rx + 0.2, ry + 0.12, rz + 0.2)])  # fmt: skip
-            skin.polygon(place(inner), fill=(*look["ear"], 200))
-    eye_x, eye_y = face["eyes"]
-    for side in (-1, 1):
-        at = (side * eye_x, eye_y)
-        tilt = side * (0.22 if cat else 0.08)
-
-        def part(points: list, fill: tuple, at: tuple = at) -> None:
-            pixels, _ = on_head(face, points, at, view, frame, centre, radius)
-            skin.polygon(place(pixels), fill=fill)
-
-        spot, normal = on_head(face, [(0, 0)], at, view, frame, centre, radius)
-        if (turned[2] * normal).sum() < 0.12 or hidden(spot[0]):
-            continue
-        if look["asleep"]:
-            arc, _ = on_head(face, [(p, 0.09 * (p / 0.2) ** 2 - 0.05) for p in np.linspace(-0.2, 0.2, 9)], at, view, frame, centre, radius)
-            skin.line(place(arc), fill=(24, 18, 18, 255), width=max(2, round(0.07 * px * FINE)), joint="curve")
-            continue
-        w, h = (0.25, 0.21) if cat else (0.185, 0.175)
-        part(ellipse(w * 1.22, h * 1.25, tilt=tilt, corner=0.3 if cat else 0.15), (*dark, 255))
-        if not cat:
-            part(ellipse(w * 1.02, h * 0.95, tilt=tilt, corner=0.3), (226, 220, 212, 255))
-        part(ellipse(w * (0.98 if cat else 0.93), h * (0.98 if cat else 1.02), tilt=tilt, corner=0.2 if cat else 0.0), (*look["iris"], 255))
-        pupil = (w * look["pupil"], h * 0.9) if cat else (w * 0.5, w * 0.5)
-        part(ellipse(*pupil), (10, 8, 10, 255))
-        lid = ellipse(w * 1.1, h * 1.1, tilt=tilt, corner=0.3)
-        part([(p, q) for p, q in lid if q > 0.45 * h], (*dark, 190))
-        part(ellipse(w * 0.2, w * 0.2, -0.3 * w, 0.3 * h), (255, 255, 255, 240))
-        part(ellipse(w * 0.1, w * 0.1, 0.3 * w, -0.4 * h), (255, 255, 255, 150))
-    stroke = max(1, round(0.05 * px * FINE))
-    nose, mouth = face["nose"], face["mouth"]
-    front = (turned[2] * frame[:, 2]).sum()
-    if front > 0.1:
-        x, y, z = mouth
-        line = [(0, nose[1] - 0.08, nose[2] - 0.02), (0, y + 0.02, z)]
-        skin.line(place(spots(line)), fill=(*dark, 230), width=stroke)
-        bend = 0.2 if cat else 0.3
-        for side in (-1, 1):
-            arc = [(side * bend * t, y - 0.1 * math.sin(math.pi * t) + 0.04 * t, z - 0.12 * t * t) for t in np.linspace(0, 1, 7).tolist()]
-            skin.line(place(spots(arc)), fill=(*dark, 230), width=stroke, joint="curve")
-            if not cat:
-                hole = spots([(nose[0] + side * 0.1 + p, nose[1] - 0.02 + q, nose[2]) for p, q in ellipse(0.05, 0.035)])
-                skin.polygon(place(hole), fill=(6, 5, 6, 255))
-    for side in (-1, 1):
-        root = np.array([side * 0.3, -0.38, face["snout"] - (0.02 if cat else 0.35)])
-        outward = (turned[2] * (frame * np.array([side * 0.75, 0, 0.65])).sum(1)).sum()
-        for k in range(4 if cat else 2):
-            jig = rng.normal(0, 0.04, 2)
-            if outward < -0.15:
-                continue
-            rise = (0.22 - 0.16 * k + jig[0]) if cat else -0.12 * k
-            far = (1.0 + jig[1]) if cat else 0.3
-            hair = [root + (side * far * t, 0.06 * (1 - k) + rise * t - 0.22 * t * t, -0.25 * t) for t in np.linspace(0, 1, 8).tolist()]
-            curve = spots(hair)
-            thick = np.linspace(0.034, 0.012, 8) * px
-            low, high = curve.copy(), curve.copy()
-            low[:, 1] -= thick
-            high[:, 1] += thick
-            air.polygon(place(low) + place(high[::-1]), fill=(*look["whisker"], 225 if cat else 130))
-        for k in range(3):
-            dot = spots([root + (side * 0.02 * (k - 1) - 0.06 * side, 0.07 * (1 - k), 0.02)])[0]
-            if outward > 0.1 and not hidden(dot):
-                x, y = place(dot[None])[0]
-                r = 0.028 * px * FINE
-                skin.ellipse((x - r, y - r, x + r, y + r), fill=(*dark, 170))
-    result = []
-    for layer in layers:
-        small = layer.resize((2 * reach, 2 * reach), Image.Resampling.BOX)
-        sheet = Image.new("RGBA", (width, height))
-        sheet.paste(small, (left, top))
-        result.append(sheet)
-    # Nothing of the face may show through what stands in front of it.
-    head = (seen["index"] >= 0).astype(np.uint8) * 255
-    head[seen["rows"], seen["columns"]] = np.where(np.isin(seen["part"], (HEAD, MUZZLE, EAR, NOSE)), 255, 0)
-    alpha = np.minimum(np.asarray(result[0].getchannel("A")), head)
-    result[0].putalpha(Image.fromarray(alpha))
-    return result[0], result[1]
+def paste_fur(
+    scene: Image.Image, blobs: Blobs, view: tuple, look: dict, light: Array, hair: float, rng: np.random.Generator
+) -> tuple[dict, NDArray[np.uint8]]:
+    """Paint furry blobs into the scene; returns what `see` saw and the coverage, ``(H, W)`` uint8."""
+    seen = see(blobs, view, scene.size[::-1])
+    if seen["rows"].size == 0:
+        return seen, np.zeros(scene.size[::-1], dtype=np.uint8)
+    picture = outline_hair(seen, fur(seen, look, light, rng), hair * seen["scale"], rng)
+    scene.paste(picture, (0, 0), picture)
+    return seen, np.asarray(picture.getchannel("A"))

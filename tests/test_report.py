@@ -1,0 +1,262 @@
+"""Reports: pages of small notebooks, made and run here."""
+
+import base64
+import io
+import itertools
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image
+
+from petseg_utils.evaluation import append_records
+from petseg_utils.metrics import PROTOCOLS, boundary_counts, picture_confusions, summarise
+from petseg_utils.report import Failure, _without_places, build_report, execute_in_place
+from petseg_utils.report_pages import read_sheet
+from petseg_utils.study import ROOT, STUDIES, PetsegError, load_study
+
+LOOK = """
+import json, os, sys
+from petseg_utils.study import load_study
+study = load_study()
+seen = {"python": sys.executable, "folder": os.getcwd(), "title": study.title, "rate": study.unet.learning_rate}
+open("seen.json", "w").write(json.dumps(seen))
+"""
+SHOW = """
+import sys
+from IPython.display import HTML, Image, display
+png = open("dot.png", "rb").read()
+display(Image(png), metadata={"image/png": {"alt": "A dot that was described"}})
+print("progress 50%|#####     | 5/10", file=sys.stderr)
+display(HTML('<script src="https://example.org/a.js"></script><table><tr><td>0.5</td></tr></table>'))
+display(HTML('<img src="https://example.org/a.png">'))
+"""
+BARE = 'display(Image(png)); display(Image(filename="large.png")); print(os.path.abspath("dot.png"))'
+
+
+def write_notebook(path: Path, title: str, *cells: str) -> None:
+    """Cells that start with ``#:`` are prose, without these two characters."""
+    made = [new_markdown_cell(cell[2:]) if cell.startswith("#:") else new_code_cell(cell) for cell in cells]
+    nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {title}"), *made]), path)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Notebooks, a study that does not ship, its records, and a report of all of them."""
+    folder = tmp_path_factory.mktemp("project")
+    books, out = folder / "notebooks", folder / "out"
+    books.mkdir()
+    Image.new("RGB", (8, 6), "white").save(books / "dot.png")
+    noise = np.random.default_rng(0).integers(0, 255, (400, 600, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(books / "large.png")
+    links = "See [the next](02_bad.ipynb#x), [a file](../README.md), [a paper](https://example.org)."
+    opening = f"#:> Is it *right*?\n\n{links}\n\n#### Deep"
+    write_notebook(books / "01_good.ipynb", "First", opening, LOOK, SHOW, "#:Words.", BARE, "#:*A white dot.*")
+    write_notebook(books / "02_bad.ipynb", "Second", "print('before')", "1 / 0", "print('never')")
+    write_notebook(books / "03_after.ipynb", "Third", "#:A paragraph that asks.", "print('still here')")
+    text = (STUDIES / "smoke.toml").read_text().replace("Smoke test", "Study of a test")
+    (folder / "mine.toml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PETSEG_RUNS", str(folder / "runs"))
+        study = load_study(str(folder / "mine.toml"))
+        append_records(study.runs_dir / "records.jsonl", make_records())
+        failures = build_report(study, notebooks=books, out=out, progress=False)
+        yield {"study": study, "books": books, "out": out, "failures": failures}
+
+
+def make_records() -> list[dict]:
+    """Records of one model with one seed and of another with two, as `evaluation.make_records` writes them."""
+    rng = np.random.default_rng(0)
+    records = []
+    for model, seed in (("unet", 0), ("other", 0), ("other", 1)):
+        labels, classes = rng.integers(0, 3, (2, 6, 16, 16), dtype=np.uint8)
+        counts = picture_confusions(labels, classes)
+        for protocol in PROTOCOLS:
+            scores = summarise(counts, protocol, boundary_counts(labels, classes, protocol), 20)
+            run = {"model": model, "encoder": None if model == "unet" else "an encoder", "study": "mine", "seed": seed}
+            run |= {
+                "split": "test",
+                "subset": "all",
+                "protocol": protocol,
+                "data": "f00d",
+                "n_images": 6,
+                "n_breeds": 2,
+            }
+            run |= {"trained_on": {"n_images": 24}, "parameters": {"trained": 1, "total": 2}, "device": "cpu"}
+            records.append(run | {"test_loss": 1.0, "scores": scores})
+    return records
+
+
+def soup(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def pages(project) -> dict[str, BeautifulSoup]:
+    return {path.stem: soup(path) for path in sorted(project["out"].glob("*.html"))}
+
+
+def test_every_notebook_gets_a_page_and_the_index_links_them(project):
+    found = pages(project)
+    assert list(found) == ["01_good", "02_bad", "03_after", "index"]
+    cards = found["index"].select(".card")
+    assert [card.a["href"] for card in cards] == ["01_good.html", "02_bad.html", "03_after.html"]
+    assert [card.h3.get_text() for card in cards] == ["First", "Second", "Third"]
+    assert cards[0].p.get_text() == "Is it right?" and cards[2].p.get_text() == "A paragraph that asks."
+    assert re.fullmatch(r"done in \d+:\d\d", cards[0].select_one(".state").get_text())
+    assert found["01_good"].select_one("a[rel=next]")["href"] == "02_bad.html"
+    assert found["02_bad"].select_one("a[rel=prev]")["href"] == "01_good.html"
+    assert all(page.select_one("a[href='index.html']") for page in found.values())
+
+
+def test_a_failure_is_returned_and_shown_and_the_next_notebook_runs(project):
+    assert project["failures"] == [Failure("02_bad", 2, "ZeroDivisionError: division by zero")]
+    assert str(project["failures"][0]) == "02_bad, code cell 2: ZeroDivisionError: division by zero"
+    page = pages(project)["02_bad"]
+    assert "failed in code cell 2" in page.select_one(".banner").get_text()
+    assert "1 / 0" in page.select_one("details#failed[open]").get_text()
+    assert "ZeroDivisionError" in page.select_one(".output_error").get_text()
+    shown = [output.get_text(strip=True) for output in page.select(".output_stdout")]
+    assert shown == ["before"]
+    assert "FAILED" in pages(project)["index"].select(".card")[1].get_text()
+    assert "still here" in pages(project)["03_after"].get_text()
+
+
+def test_pages_fetch_nothing(project):
+    for page in pages(project).values():
+        assert "default-src 'none'" in page.select_one("meta[http-equiv=Content-Security-Policy]")["content"]
+        assert all(tag["src"].startswith("data:image/") for tag in page.select("[src]"))
+        assert all(tag["href"] == "data:," for tag in page.select("link"))
+        assert not [script for script in page.select("script") if script.has_attr("src")]
+        assert not re.search(r"url\(|@import", "".join(style.get_text() for style in page.select("style")))
+
+
+def test_every_picture_has_alternative_text(project):
+    found = pages(project)
+    described = [image["alt"] for image in found["01_good"].select("img")]
+    assert described == ["A dot that was described", "A white dot.", "A white dot."]
+    assert found["index"].img["alt"] == "A dot that was described"
+
+
+def test_large_figures_are_compressed(project):
+    small, _, large = pages(project)["01_good"].select("img")
+    raw = base64.b64decode(large["src"].partition(",")[2])
+    assert small["src"].startswith("data:image/png") and large["src"].startswith("data:image/webp")
+    assert Image.open(io.BytesIO(raw)).size == (600, 400) == (int(large["width"]), int(large["height"]))
+
+
+def test_pages_are_built_for_readers(project):
+    for page in pages(project).values():
+        assert page.html["lang"] == "en" and page.select_one("meta[name=viewport]")
+        assert page.select_one("a.skip")["href"] == "#main" and page.select_one("main#main")
+        levels = [int(tag.name[1]) for tag in page.find_all(re.compile("^h[1-6]$"))]
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+        assert all(table.parent.get("class") == ["scroll"] for table in page.select("table"))
+    page = pages(project)["01_good"]
+    assert all(not details.has_attr("open") for details in page.select("details.code"))
+    assert "progress" not in page.select_one("main").get_text().replace(SHOW.strip(), "")
+    links = [link["href"] for link in page.select("main p a")]
+    assert links == ["02_bad.html#x", "https://example.org"]  # a file of the project would be a dead link
+
+
+def test_the_index_shows_the_numbers_of_the_records(project):
+    records = [record for record in make_records() if record["protocol"] == "ignore_border"]
+    table, *others = pages(project)["index"].select("table")
+    assert len(others) == len(PROTOCOLS) - 1
+    columns = [head.get_text() for head in table.select("thead th")]
+    rows = [dict(zip(columns, row.find_all(["th", "td"]), strict=True)) for row in table.select("tbody tr")]
+    assert [(row["model"].get_text(strip=True), row["seeds"].get_text(strip=True)) for row in rows] == [
+        ("unet", "0"),
+        ("other", "0, 1"),
+    ]
+    names = {"mIoU": "miou", "mean Dice": "dice", "accuracy": "accuracy", "boundary IoU": "boundary_iou"}
+    for column, key in names.items():
+        one, two = (row[column] for row in rows)
+        low, high = records[0]["scores"]["ci95"][key]
+        assert one.get_text(" ", strip=True) == f"{records[0]['scores'][key]:.3f} [{low:.3f}, {high:.3f}]"
+        values = [record["scores"][key] for record in records[1:]]
+        assert float(two["data-value"]) == pytest.approx(np.mean(values))
+        assert two.select("small")[1].get_text() == f"{min(values):.3f}–{max(values):.3f}"
+    for name, value in records[0]["scores"]["iou"].items():
+        low, high = records[0]["scores"]["ci95"][f"iou.{name}"]
+        assert rows[0][f"IoU {name}"].get_text(" ", strip=True) == f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    facts = pages(project)["index"].dl.get_text(" ", strip=True)
+    assert "f00d" in facts and "24 for training, 6 for the test" in facts
+
+
+def test_the_kernel_is_this_interpreter_with_this_study(project):
+    seen = json.loads((project["books"] / "seen.json").read_text())
+    study = project["study"]
+    assert Path(seen["python"]) == Path(sys.executable)
+    assert Path(seen["folder"]) == project["books"].resolve()
+    assert (seen["title"], seen["rate"]) == (study.title, study.unet.learning_rate)
+
+
+def test_no_places_of_this_machine(project):
+    for path in project["out"].iterdir():
+        text = re.sub(r'"data:[^"]*"', "", path.read_text(encoding="utf-8"))
+        assert not [place for place in (ROOT, Path.home(), project["books"].parent, sys.prefix) if f"{place}/" in text]
+    assert (
+        _without_places(f"File {ROOT}/petseg_utils/study.py:3, and/or 1/2/3")
+        == "File petseg_utils/study.py:3, and/or 1/2/3"
+    )
+    assert _without_places(f"File {ROOT}/petseg_utils/study.py:3, in f") == "File petseg_utils/study.py:3, in f"
+    assert _without_places("/tmp/nobody/a.txt") == "a.txt"
+    harmless = "and/or 1/2/3 </b></td> https://example.org/tmp/a"
+    assert _without_places(harmless) == harmless
+
+
+def test_only_runs_what_is_named_and_keeps_the_other_pages(project, tmp_path):
+    study, books = project["study"], project["books"]
+    out = shutil.copytree(project["out"], tmp_path / "out")
+    before = (out / "01_good.html").read_bytes()
+    assert build_report(study, only=["3"], notebooks=books, out=out, progress=False) == []
+    assert (out / "01_good.html").read_bytes() == before
+    first, second, third = soup(out / "index.html").select(".card")
+    assert first.a["href"] == "01_good.html" and first.img and not first.select_one(".state")
+    assert "FAILED" in second.get_text() and "done in" in third.get_text()
+    with pytest.raises(PetsegError, match=r"No notebook 07\. There are 01, 02, 03\."):
+        build_report(study, only=["01", "07"], notebooks=books, out=out, progress=False)
+
+
+def test_without_notebooks_or_records(project, tmp_path, monkeypatch):
+    with pytest.raises(PetsegError, match="No numbered notebooks"):
+        build_report(project["study"], notebooks=tmp_path, out=tmp_path / "out", progress=False)
+    monkeypatch.setenv("PETSEG_RUNS", str(tmp_path))
+    write_notebook(tmp_path / "01_end.ipynb", "End", "x = 1", "import os; os._exit(3)")
+    (failure,) = build_report(project["study"], notebooks=tmp_path, out=tmp_path / "out", progress=False)
+    assert failure.cell == 2 and "Python ended" in failure.error
+    assert "Python ended" in soup(tmp_path / "out" / "01_end.html").select_one(".output_error").get_text()
+    index = soup(tmp_path / "out" / "index.html")
+    assert not index.select("table") and "no results yet" in index.get_text()
+
+
+def test_in_place_keeps_outputs_and_leaves_a_failing_notebook_untouched(project, tmp_path):
+    write_notebook(tmp_path / "01_bad.ipynb", "Bad", "1 / 0")
+    talk = "import sys; print(sys.prefix)\nprint('50%|##  | 1/2\\na warning', file=sys.stderr)\n6 * 7"
+    write_notebook(tmp_path / "02_good.ipynb", "Good", talk)
+    before = (tmp_path / "01_bad.ipynb").read_bytes()
+    failures = execute_in_place(project["study"], notebooks=tmp_path, progress=False)
+    assert [failure.notebook for failure in failures] == ["01_bad"]
+    assert (tmp_path / "01_bad.ipynb").read_bytes() == before
+    book = nbformat.read(tmp_path / "02_good.ipynb", as_version=4)
+    nbformat.validate(book)
+    stream, result = book.cells[1].outputs
+    assert stream.name == "stdout" and sys.prefix not in stream.text
+    assert result.data["text/plain"] == "42" and book.cells[1].metadata == {}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    assert book.metadata == {"kernelspec": kernel, "language_info": {"name": "python"}}
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_notebook_without_heading_is_named_after_its_file(tmp_path):
+    nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "04_some_thing.ipynb")
+    sheet = read_sheet(tmp_path / "04_some_thing.ipynb")
+    assert (sheet.title, sheet.question, sheet.number) == ("04 some thing", "", "04")

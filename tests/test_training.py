@@ -1,0 +1,218 @@
+"""The loop learns, stops, and goes on after a kill as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from petseg_utils import models, training
+from petseg_utils.evaluation import predict, segmentation_loss, validation_scores
+from petseg_utils.metrics import BORDER, PADDING
+from petseg_utils.pictures import load_splits
+from petseg_utils.study import PetsegError, load_study
+
+STUDY = """
+title = "Kill and resume"
+data = "oxford"
+image_size = 32
+validation_share = 0.34
+seeds = [3]
+bootstrap_resamples = 10
+[unet]
+width = 4
+epochs = 5
+batch_size = 1
+learning_rate = 0.01
+[unet_grid]
+learning_rates = [0.01]
+batch_sizes = [4]
+epochs = 1
+"""
+
+
+@pytest.fixture
+def splits(study):
+    return load_splits(study, progress=False)
+
+
+def test_four_pictures_are_learned_by_heart(study, splits, tmp_path):
+    four = splits["train"].subset(splits["train"].table["name"][:4].tolist())
+    settings = replace(study.unet, width=8, epochs=120, batch_size=4, learning_rate=0.02, patience=200)
+
+    class Plain(training.TrainingPictures):
+        def __init__(self, pictures, seed):
+            super().__init__(pictures, seed)
+            self.augment = self
+
+        def set_random_seed(self, seed):
+            pass
+
+        def __call__(self, image, mask):
+            return {"image": np.array(image), "mask": np.array(mask)}
+
+    torch.manual_seed(0)
+    model = models.build("unet", settings.width)
+    training.fit(
+        model,
+        Plain(four, 0),
+        segmentation_loss,
+        lambda fitted: validation_scores(fitted, four),
+        settings,
+        tmp_path,
+        seed=0,
+        card={},
+        progress=False,
+    )
+    assert validation_scores(model, four)["miou"] > 0.97
+
+
+# Dies like a killed process does, in the middle of the third epoch: 8 steps each, SIGKILL in step 20.
+KILLED_IN_STEP_20 = """
+import os, signal, sys
+from petseg_utils import cli, models
+
+steps, loss = [], models.segmentation_loss
+
+def counted(model, batch):
+    steps.append(1)
+    if len(steps) == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return loss(model, batch)
+
+models.segmentation_loss = counted
+cli.main()
+"""
+
+
+def run_training(study_file, runs, data, *options, script=None):
+    environment = os.environ | {"PETSEG_RUNS": str(runs), "PETSEG_DATA": str(data)}
+    start = ["-c", script] if script else ["-m", "petseg_utils"]
+    command = [sys.executable, *start, "train", "unet", "--study", str(study_file), *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_a_run_killed_in_mid_epoch_resumes_to_the_same_weights(data, tmp_path):
+    study_file = tmp_path / "kill.toml"
+    study_file.write_text(STUDY)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run = run_training(study_file, whole, data)
+    assert run.returncode == 0, run.stderr
+
+    folder = cut / "kill" / "unet-seed3"
+    killed = run_training(study_file, cut, data, script=KILLED_IN_STEP_20)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(pd.read_csv(folder / "history.csv")["epoch"]) == [1, 2]  # of the finished epochs none is lost
+
+    run = run_training(study_file, cut, data, "--resume")
+    assert run.returncode == 0, run.stderr
+    for name in ("best", "last"):
+        expected = load_file(whole / "kill" / "unet-seed3" / f"{name}.safetensors")
+        resumed = load_file(folder / f"{name}.safetensors")
+        assert expected.keys() == resumed.keys()
+        assert all(torch.equal(expected[key], resumed[key]) for key in expected)
+    columns = ["epoch", "learning_rate", "train_loss", "validation_loss", "miou"]
+    histories = [pd.read_csv(runs / "kill" / "unet-seed3" / "history.csv")[columns] for runs in (whole, cut)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+
+
+def test_resuming_with_other_settings_is_refused(study, splits):
+    models.train("unet", study, 0, splits, progress=False)
+    other = replace(study.unet, learning_rate=0.001)
+    with pytest.raises(PetsegError, match=r"Cannot resume: the checkpoint has settings .*0\.005.* now .*0\.001"):
+        models.train("unet", study, 0, splits, settings=other, resume=True, progress=False)
+
+
+def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
+    settings = replace(study.unet, epochs=9, patience=2)
+    scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
+    model = models.build("unet", 4)
+    history = training.fit(
+        model,
+        training.TrainingPictures(splits["train"], 0),
+        segmentation_loss,
+        lambda _: {"miou": next(scores)},
+        settings,
+        tmp_path,
+        seed=0,
+        card={},
+        progress=False,
+    )
+    assert len(history) == 4
+    best = load_file(tmp_path / "best.safetensors")
+    assert training.read_card(tmp_path / "best.safetensors")["epoch"] == 2
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in best.items())
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(study, splits, tmp_path):
+    with pytest.raises(PetsegError, match="The loss became nan in epoch 1: lower the learning rate"):
+        training.fit(
+            models.build("unet", 4),
+            training.TrainingPictures(splits["train"], 0),
+            lambda model, batch: model(batch["image"]).mean() * float("nan"),
+            lambda _: {"miou": 0.0},
+            study.unet,
+            tmp_path,
+            seed=0,
+            card={},
+            progress=False,
+        )
+
+
+def test_a_finished_run_is_loaded_not_trained_again(study, splits, capsys):
+    first = models.trained("unet", study, 0, splits, progress=False)
+    again = models.trained("unet", study, 0, splits, progress=False)
+    assert "Loaded the checkpoint" in capsys.readouterr().out
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    other = replace(study, unet=replace(study.unet, learning_rate=0.004))
+    models.trained("unet", other, 0, splits, progress=False)
+    assert "Loaded" not in capsys.readouterr().out
+
+
+def test_border_and_padding_carry_no_loss():
+    model = torch.nn.Conv2d(3, 3, 1)
+    image = torch.rand(1, 3, 8, 8)
+    label = torch.ones(1, 8, 8, dtype=torch.uint8)
+    label[:, :4] = BORDER
+    label[:, 6:] = PADDING
+    loss = segmentation_loss(model, {"image": image, "label": label})
+    inside = segmentation_loss(model, {"image": image[:, :, 4:6], "label": label[:, 4:6]})
+    assert torch.isclose(loss, inside)
+
+
+def test_damaged_weights_are_refused(study, splits, tmp_path):
+    models.train("unet", study, 0, splits, progress=False)
+    path = models.run_folder("unet", study, 0) / "best.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(PetsegError, match=r"best.safetensors does not hold this model's weights, or is damaged"):
+        models.load(path)
+
+
+def test_a_model_without_weights_says_how_to_train_it(study):
+    with pytest.raises(PetsegError, match="petseg train unet --study smoke --seed 0"):
+        models.find_checkpoint("unet", study)
+
+
+def test_predictions_do_not_depend_on_the_batch(study, splits):
+    torch.manual_seed(0)
+    model = models.build("unet", 4)
+    everything = predict(model, splits["train"])
+    name = splits["train"].table["name"].iloc[-1]
+    alone = predict(model, splits["train"].subset([name]))
+    assert (everything.classes[-1] == alone.classes[0]).mean() > 0.999
+    assert everything.loss[-1] == pytest.approx(alone.loss[0], rel=1e-4)
+
+
+def test_unknown_study_and_unknown_key_are_named(tmp_path):
+    with pytest.raises(PetsegError, match="No study 'nope'. Name one of oxford, oxford-cpu, sample, smoke"):
+        load_study("nope")
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(STUDY.replace("learning_rate = 0.01", "learning_rte = 0.01"))
+    with pytest.raises(PetsegError, match=r"wrong.toml \[unet\]: unknown key 'learning_rte'; known keys are width"):
+        load_study(str(wrong))
