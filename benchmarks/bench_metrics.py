@@ -14,15 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from petseg_utils.metrics import (
-    BORDER,
-    PADDING,
-    bootstrap_intervals,
-    boundary_counts,
-    picture_confusions,
-    protocol_matrix,
-    scores,
-)
+from petseg_utils.intervals import bootstrap_intervals
+from petseg_utils.metrics import BORDER, PADDING, boundary_counts, picture_confusions, protocol_matrix, scores
 
 PICTURES, SIDE, RESAMPLES = 3669, 224, 1000
 NAIVE_RESAMPLES = 50

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from petseg_utils.metrics import BORDER, CLASSES, PADDING, picture_confusions, protocol_matrix, scores
 from petseg_utils.pictures import PictureSet
-from petseg_utils.plotting import CLASS_COLOURS, GRID, MODEL_COLOURS, SPECIES, new_figure
+from petseg_utils.plotting import CLASS_COLOURS, MODEL_COLOURS, SPECIES, new_figure
 from petseg_utils.unet import UNet, receptive_field
 
 
@@ -277,5 +277,5 @@ def rules_of_averaging(values: dict[str, float]) -> Figure:
     axis.bar_label(bars, fmt=" %.3f")
     axis.invert_yaxis()
     axis.set(xlim=(0, 1.12), xlabel="mIoU")
-    axis.grid(axis="y", color=GRID, visible=False)
+    axis.grid(False, axis="y")
     return figure

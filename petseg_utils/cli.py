@@ -150,9 +150,9 @@ def evaluate(
 @app.command()
 def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
     """Open a page that segments your own photos; nothing leaves this machine."""
-    from petseg_utils.app import make_page
+    from petseg_utils.app import THEME, make_page
 
-    make_page().launch(server_name="127.0.0.1", server_port=port, share=False)
+    make_page().launch(server_name="127.0.0.1", server_port=port, share=False, theme=THEME, footer_links=[])
 
 
 @data_app.command("audit")

@@ -202,9 +202,9 @@ def coat_colours(
     if curly:
         # Locks stand out from the coat: lit from above, they are light on top and dark below.
         wool = noise_tile(4.0, 20)
-        tone = np.clip(1.5 * (look_up(wool, u * 62, v * 76) - look_up(wool, u * 62 + 2, v * 76 + 3)), -1.3, 1.3)
+        tone = np.clip(2.0 * (look_up(wool, u * 80, v * 90) - look_up(wool, u * 80 + 2, v * 90 + 3)), -1.3, 1.3)
     else:
         across = np.where(face, hx * 0.7, np.where(part == LEG, body[1], body[0] + 0.4 * body[2]))
         across = np.where(part == TAIL, along * 1.5, across)
-        tone = np.sin(33 * across + 0.9 * wobble + 0.4 * speck) * ramp(speck, -1.2, 0.3)
-    return colour * (1 + 0.035 * speck + 0.17 * tone)[:, None] + (11 * tone)[:, None]
+        tone = np.sin(28 * across + 0.8 * wobble + 0.3 * speck)
+    return colour * (1 + 0.035 * speck + 0.19 * tone)[:, None] + (13 * tone)[:, None]

@@ -81,7 +81,7 @@ def draw_face(
             (rx, ry, rz), (mx, my, mz), (tx, ty, tz) = ear
             inner = spots([(rx - 0.2, ry + 0.12, rz + 0.2), (mx - 0.15, my, mz + 0.12), (tx, ty - 0.12, tz + 0.05),
                            (mx + 0.15, my, mz + 0.12), (rx + 0.2, ry + 0.12, rz + 0.2)])  # fmt: skip
-            skin.polygon(place(inner), fill=(*look["ear"], 200))
+            skin.polygon(place(inner), fill=(*(look["ear"] if cat else dark), 200 if cat else 110))
     eye_x, eye_y = face["eyes"]
     for side in (-1, 1):
         at = (side * eye_x, eye_y)
@@ -106,7 +106,7 @@ def draw_face(
             )
             skin.line(place(arc), fill=(24, 18, 18, 255), width=max(2, round(0.07 * px * FINE)), joint="curve")
             continue
-        w, h = (0.265, 0.22) if cat else (0.165, 0.16)
+        w, h = (0.28, 0.235) if cat else (0.165, 0.16)
         part(ellipse(w * 1.22, h * 1.25, tilt=tilt, corner=0.3 if cat else 0.15), (*dark, 255))
         if not cat:
             part(ellipse(w * 1.02, h * 0.95, tilt=tilt, corner=0.3), (226, 220, 212, 255))
@@ -140,7 +140,7 @@ def draw_face(
     for side in (-1, 1):
         root = np.array([side * 0.3, -0.38, face["snout"] - (0.02 if cat else 0.35)])
         outward = (turned[2] * (frame * np.array([side * 0.75, 0, 0.65])).sum(1)).sum()
-        for k in range(4 if cat else 2):
+        for k in range(4 if cat else 0):
             jig = rng.normal(0, 0.04, 2)
             if outward < -0.15:
                 continue

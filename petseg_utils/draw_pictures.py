@@ -185,7 +185,7 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
     pitch = rng.uniform(0.1, 0.42)
     body_yaw = rng.choice([-1, 1]) * rng.uniform(0.15, 1.75)
     head_yaw = float(np.clip((0.0 if pose == "curl" else 0.42) * body_yaw + rng.normal(0, 0.33), -1.2, 1.2))
-    body, radius = rotation(body_yaw), rng.uniform(0.64, 0.78)
+    body, radius = rotation(body_yaw), rng.uniform(0.66, 0.8)
     blobs = Blobs()
     neck = body_blobs(blobs, breed, pose, body, rng)
     centre = (body * neck).sum(1)
@@ -213,11 +213,11 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
         return options[int(rng.integers(len(options)))]
 
     cat = breed.species == 1
-    curly = (rng.random() < 0.92) != cat
+    curly = (rng.random() < 0.95) != cat
     look = {
         "pattern": breed.pattern,
         "palette": PALETTES[one_of(breed.palettes)],
-        "coarse": min(2, breed.hair + curly),
+        "coarse": min(2, breed.hair + 1) if curly else max(0, breed.hair - 1),
         "curly": curly,
         "body": (body, np.zeros(3), 1.0),
         "head": head,
@@ -267,7 +267,9 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
             0.05 + 0.03 * breed.hair,
             rng,
         )
-    seen, alpha = draw_fur.paste_fur(scene, blobs, view, look, light, (0.035, 0.07, 0.12)[breed.hair], rng)
+    seen, alpha = draw_fur.paste_fur(
+        scene, blobs, view, look, light, (0.03, 0.06, 0.1)[breed.hair] * (1.3 if curly else 0.8), rng
+    )
     skin, air = draw_faces.draw_face(seen, face, look, view, rng)
     scene.paste(skin, (0, 0), skin)
     scene.paste(air, (0, 0), air)

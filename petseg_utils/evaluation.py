@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from petseg_utils.intervals import summarise
 from petseg_utils.metrics import (
     PADDING,
     PROTOCOLS,
@@ -21,7 +22,6 @@ from petseg_utils.metrics import (
     picture_confusions,
     protocol_matrix,
     scores,
-    summarise,
 )
 from petseg_utils.pictures import PictureSet
 from petseg_utils.study import Study, git_commit, versions

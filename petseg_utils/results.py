@@ -62,7 +62,7 @@ def results_table(records: list[dict], *, split: str = "test", subset: str = "al
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table for reading: each score as ``0.812 [0.790, 0.833]``, and the seeds' spread if there are several."""
+    """A results table for reading: each score as ``0.812 [0.790, 0.833]``, with the spread over seeds."""
     kept = ["study", "model", "protocol", "n_images", "n_breeds", "seeds"]
     out = table[kept].rename(columns={"n_images": "pictures", "n_breeds": "breeds"}).copy()
     for name in [column for column in table.columns if f"{column} low" in table.columns]:

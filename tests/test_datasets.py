@@ -258,7 +258,9 @@ def test_full_disk_while_caching_leaves_nothing_behind(study, tmp_path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        with pytest.raises(DataError, match=r"Could not write the picture cache \(No space left on device\).*PETSEG_RUNS"):
+        with pytest.raises(
+            DataError, match=r"Could not write the picture cache \(No space left on device\).*PETSEG_RUNS"
+        ):
             load_all(study)
     assert list((tmp_path / "runs" / "cache").iterdir()) == []
     assert len(load_all(study)["test"]) == 6  # with room again it simply works
@@ -274,7 +276,9 @@ def test_skip_bad_goes_on_and_lists(data, study):
 
 def test_error_of_the_command_line_is_one_line_and_exit_code_1(data, tmp_path):
     run = subprocess.run(
-        [sys.executable, "-m", "petseg_utils", "data", "audit", str(tmp_path / "nowhere")], capture_output=True, text=True
+        [sys.executable, "-m", "petseg_utils", "data", "audit", str(tmp_path / "nowhere")],
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 1 and run.stdout == ""
     assert run.stderr.startswith("petseg: No data folder 'nowhere'") and run.stderr.count("\n") == 1

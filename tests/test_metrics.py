@@ -19,21 +19,19 @@ from torchmetrics.functional.classification import (
     multiclass_jaccard_index,
 )
 
+from petseg_utils.intervals import bootstrap_intervals, paired_difference, summarise
 from petseg_utils.metrics import (
     BORDER,
     CLASSES,
     PADDING,
     PROTOCOLS,
-    bootstrap_intervals,
     boundary_counts,
     boundary_iou,
-    paired_difference,
     picture_confusions,
     picture_miou,
     protocol_classes,
     protocol_matrix,
     scores,
-    summarise,
 )
 
 LABEL_VALUES = (0, 1, 2, PADDING, BORDER)
@@ -578,3 +576,15 @@ def test_no_pictures_have_no_counts():
     nothing = np.zeros((0, 4, 4), np.uint8)
     assert picture_confusions(nothing, nothing).shape == (0, 5, 3)
     assert boundary_counts(nothing, nothing, "binary_border_as_pet").shape == (0, 2, 2)
+
+
+@pytest.mark.parametrize("protocol", ["ignore_border", "binary_border_as_pet"])
+def test_what_is_predicted_in_the_padding_cannot_move_boundary_iou(protocol):
+    rng = np.random.default_rng(0)
+    labels = np.zeros((1, 40, 60), np.uint8)
+    labels[0, 8:30, 10:50] = 1
+    labels[:, 32:] = PADDING
+    predictions = np.roll(np.where(labels == PADDING, 0, labels), 3, axis=2)
+    elsewhere = np.where(labels == PADDING, rng.integers(0, 3, labels.shape), predictions).astype(np.uint8)
+    expected = boundary_counts(labels, predictions, protocol)
+    np.testing.assert_array_equal(boundary_counts(labels, elsewhere, protocol), expected)

@@ -43,7 +43,7 @@ def test_the_lock_pins_every_line_with_hashes_and_names_no_index():
     requirements = [line for line in LOCK.splitlines() if line and not line.startswith((" ", "#"))]
     assert len(requirements) == len(PINS) > 100
     assert LOCK.count("\n    --hash=sha256:") >= len(requirements)
-    assert "http" not in LOCK and "index" not in LOCK.replace("importlib", "")
+    assert "://" not in LOCK and "--index" not in LOCK and "--extra-index" not in LOCK
 
 
 def test_the_lock_installs_on_linux_and_macos():
@@ -54,9 +54,12 @@ def test_the_lock_installs_on_linux_and_macos():
 
 
 def test_torch_and_torchvision_are_a_matching_pair():
-    from importlib.metadata import requires
+    # The two are built together: 2.14 goes with 0.29.  A mismatch fails where torchvision's own operators are called.
+    import torch
+    from torchvision.ops import nms
 
-    assert f"torch=={PINS['torch']}" in requires("torchvision")
+    assert torch.__version__.split("+")[0] == PINS["torch"]
+    assert nms(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0.5]), 0.5).tolist() == [0]
 
 
 def test_importing_the_module_is_quick_and_loads_nothing_heavy():
@@ -83,7 +86,12 @@ make_augmentation()
 
 
 def test_every_study_that_ships_can_be_read():
-    assert {load_study(path.stem).name for path in STUDIES.glob("*.toml")} == {"smoke", "sample", "oxford", "oxford-cpu"}
+    assert {load_study(path.stem).name for path in STUDIES.glob("*.toml")} == {
+        "smoke",
+        "sample",
+        "oxford",
+        "oxford-cpu",
+    }
 
 
 def test_nothing_tracked_is_large_or_names_a_machines_path():

@@ -210,7 +210,7 @@ def test_predictions_do_not_depend_on_the_batch(study, splits):
 
 
 def test_unknown_study_and_unknown_key_are_named(tmp_path):
-    with pytest.raises(PetsegError, match="No study 'nope'. Name one of oxford, oxford-cpu, sample, smoke"):
+    with pytest.raises(PetsegError, match=r"No study 'nope'\. Name one of oxford, oxford-cpu, sample, smoke"):
         load_study("nope")
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(STUDY.replace("learning_rate = 0.01", "learning_rte = 0.01"))
