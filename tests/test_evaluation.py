@@ -1,0 +1,160 @@
+"""From a model to records, tables and the command line's JSON."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from petseg_utils import evaluation, models, results
+from petseg_utils.cli import app
+from petseg_utils.metrics import PROTOCOLS
+from petseg_utils.pictures import load_splits
+from petseg_utils.segmenter import Segmenter
+
+
+class ByColour(torch.nn.Module):
+    """Tells the test's reddish cats from its bluish dogs, so its scores are known to be near 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        red, blue = images[:, 0], images[:, 2]
+        bright = images.amax(1)
+        cat, dog = (bright > 100) & (red > blue), (bright > 100) & (blue > red)
+        return torch.stack([~(cat | dog), cat, dog], 1).float() * 20
+
+
+CARD = {"model": "unet", "encoder": None, "study": "smoke", "seed": 0, "data": "x", "n_images": 9, "n_breeds": 4}
+
+
+@pytest.fixture
+def splits(study):
+    return load_splits(study, progress=False)
+
+
+@pytest.fixture
+def trained(study, splits):
+    models.train("unet", study, 0, splits, progress=False)
+    return study
+
+
+def test_a_model_that_is_right_scores_high_under_every_protocol(study, splits):
+    found = evaluation.predict(ByColour(), splits["test"])
+    scores = evaluation.score_protocols(splits["test"], found, 50)
+    assert scores["ignore_border"]["miou"] > 0.97 and scores["ignore_border"]["boundary_iou"] > 0.8
+    assert scores["border_as_background"]["miou"] < scores["ignore_border"]["miou"]
+    assert set(scores["binary_border_as_pet"]["iou"]) == {"background", "pet"}
+    assert found.loss.max() < 0.5 and found.seconds > 0
+
+
+def test_records_hold_what_a_reader_needs_to_repeat_them(study, splits):
+    model = ByColour()
+    records = evaluation.make_records(
+        study, CARD, "test", splits["test"], evaluation.predict(model, splits["test"]), model
+    )
+    assert [record["protocol"] for record in records] == list(PROTOCOLS)
+    for record in records:
+        assert record["n_images"] == 6 and record["n_breeds"] == 4 and record["data"] == splits["test"].fingerprint
+        assert {"seed", "versions", "commit", "machine", "seconds_per_picture", "peak_memory_mb"} <= set(record)
+        low, high = record["scores"]["ci95"]["miou"]
+        assert low <= record["scores"]["miou"] <= high
+        json.dumps(record, allow_nan=False)
+
+
+def test_appending_the_same_evaluation_replaces_it(study, splits, tmp_path):
+    model = ByColour()
+    records = evaluation.make_records(
+        study, CARD, "test", splits["test"], evaluation.predict(model, splits["test"]), model
+    )
+    path = tmp_path / "records.jsonl"
+    evaluation.append_records(path, records)
+    evaluation.append_records(path, records)
+    evaluation.append_records(path, [record | {"seed": 1} for record in records])
+    assert [record["seed"] for record in evaluation.read_records(path)] == [0, 0, 0, 1, 1, 1]
+
+
+def test_small_breeds_are_those_with_few_pictures_beside_large_ones(study, splits):
+    from dataclasses import replace
+
+    table = pd.DataFrame({"name": map(str, range(25)), "breed": ["large"] * 20 + ["small"] * 5})
+    mixed = replace(splits["test"], table=table)
+    assert evaluation.small_breeds(mixed).tolist() == [False] * 20 + [True] * 5
+    assert not evaluation.small_breeds(splits["test"]).any()  # every breed is small: nothing to compare with
+
+
+def test_the_table_is_made_of_the_records(study, splits, monkeypatch):
+    model = ByColour()
+    one = evaluation.make_records(study, CARD, "test", splits["test"], evaluation.predict(model, splits["test"]), model)
+    two = [
+        record | {"seed": 1, "scores": record["scores"] | {"miou": record["scores"]["miou"] - 0.1}} for record in one
+    ]
+    table = results.results_table(one + two)
+    assert len(table) == 3 and (table["seeds"] == 2).all()
+    for record, (_, row) in zip(one, table.iterrows(), strict=True):
+        value = record["scores"]["miou"]
+        assert row["mIoU"] == pytest.approx(value - 0.05)
+        assert (row["mIoU min"], row["mIoU max"]) == pytest.approx((value - 0.1, value))
+        assert row["IoU background"] == record["scores"]["iou"]["background"]
+    text = results.markdown(results.readable(table))
+    assert f"{table['mIoU'][0]:.3f} [" in text and text.count("\n") == 5
+
+
+def test_evaluate_writes_the_promised_json(trained, tmp_path):
+    out = tmp_path / "scores.json"
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--json", str(out)])
+    assert run.exit_code == 0, run.output
+    written = json.loads(out.read_text())
+    assert written["model"] == "unet" and written["split"] == "test" and written["n_images"] == 6
+    assert set(written["protocols"]) == set(PROTOCOLS)
+    primary = written["protocols"]["ignore_border"]
+    assert set(primary["iou"]) == {"background", "cat", "dog"}
+    assert {"miou", "dice", "accuracy", "boundary_iou", "ci95"} <= set(primary)
+    assert primary["miou"] <= primary["dice"] + 1e-9 <= 2 * primary["miou"] / (1 + primary["miou"]) + 1e-6
+    assert f"{primary['miou']:.4f}" in run.output
+    records = evaluation.read_records(trained.runs_dir / "records.jsonl")
+    assert records[0]["scores"] == primary
+
+
+def test_evaluate_without_a_checkpoint_says_how_to_get_one(study):
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke"])
+    assert run.exit_code == 1 and "petseg train unet --study smoke --seed 0" in str(run.exception)
+
+
+def test_evaluate_on_an_unknown_split_names_the_known_ones(trained):
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--split", "tset"])
+    assert "No split 'tset'; it is one of train, validation, test" in str(run.exception)
+
+
+def test_wrong_usage_exits_2():
+    assert CliRunner().invoke(app, ["evaluate"]).exit_code == 2
+    assert CliRunner().invoke(app, ["evaluate", "unet", "--nope"]).exit_code == 2
+
+
+def test_a_photo_of_any_size_gets_a_mask_of_its_size(trained):
+    segmenter = Segmenter.load("unet", models.run_folder("unet", trained, 0) / "best.safetensors")
+    photo = np.random.default_rng(0).integers(0, 255, (37, 201, 3), np.uint8)
+    mask = segmenter.predict(photo)
+    assert mask.shape == (37, 201) and mask.dtype == np.uint8 and mask.max() <= 2
+
+
+def test_segmenter_agrees_with_the_evaluation(trained, splits):
+    segmenter = Segmenter.load("unet", models.run_folder("unet", trained, 0) / "best.safetensors")
+    expected = evaluation.predict(segmenter.model, splits["test"]).classes[0]
+    assert (segmenter.predict(np.array(splits["test"].images[0])) == expected).all()
+
+
+def test_the_demo_answers_bad_files_with_a_sentence(trained, data, tmp_path):
+    from petseg_utils.app import answer
+
+    segmenter = Segmenter.load("unet", models.run_folder("unet", trained, 0) / "best.safetensors")
+    bad = tmp_path / "notes.txt"
+    bad.write_text("hello")
+    picture, said = answer(segmenter, str(bad))
+    assert picture is None and "notes.txt: not a picture, or damaged" in said
+    picture, said = answer(segmenter, str(next((data / "images").iterdir())))
+    assert picture.shape == (60, 80, 3) and said.startswith("Share of the photo: cat ")
