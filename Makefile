@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reports test test-notebooks notebooks demo lint lock clean
+.PHONY: help setup reports test test-notebooks notebooks tables demo lint lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(READY)  ## run all tests, the notebooks' among them
 
 notebooks: $(READY)  ## re-execute the committed notebooks in place
 	$(BIN)/petseg report --in-place
+
+tables: $(READY)  ## make the README's table anew from the committed records
+	$(BIN)/python -c 'from petseg_utils.results import *; p = ROOT / "README.md"; p.write_text(readme_with_results(p.read_text(), published("oxford-cpu")))'
 
 demo: $(READY)  ## open the page that segments your own photos, on this machine only
 	$(BIN)/petseg demo

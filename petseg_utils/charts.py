@@ -251,7 +251,7 @@ def size_chart(table: pd.DataFrame) -> Figure:
         range(len(table)), [f"{row['pet share']}\n{row['pictures']} pictures" for _, row in table.iterrows()]
     )
     axis.set(title="Scores by size of the pet", xlabel="how much of the picture is pet", ylabel="score", ylim=(0, 1))
-    axis.legend(loc="lower right")
+    axis.legend()
     return figure
 
 

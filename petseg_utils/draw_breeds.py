@@ -60,18 +60,18 @@ BREEDS = (
     Breed("Bobtail_merle", 1, "merle", ("silver", "grey"), tail="short", size=0.8),
     Breed("Saddleback_lop", 1, "saddle", ("tan", "ginger", "brown"), ears="floppy", size=1.1),
     Breed("Cocoa_ticked", 1, "ticked", ("brown", "chocolate", "tan"), hair=0, legs=1.1, size=1.1),
-    Breed("Sooty_mask", 1, "mask", ("sand", "cream"), hair=0, size=0.8),
+    Breed("Sooty_mask", 1, "mask", ("sand", "cream"), hair=0, ears="floppy", size=0.8),
     Breed("ginger_bounder", 2, "tabby", ("ginger", "cream"), tail="bushy", size=1.2),
     Breed("silver_streak", 2, "brindle", ("silver", "grey"), hair=0, legs=1.15, size=1.0),
     Breed("brindle_bouncer", 2, "brindle", ("brown", "sand"), ears="floppy", size=1.1),
     Breed("dotted_runner", 2, "spots", ("sand", "snowblack", "silver"), hair=0, ears="floppy", legs=1.15),
-    Breed("tuxedo_scamp", 2, "bicolour", ("black", "grey", "chocolate"), ears="floppy", legs=0.9, size=1.2),
+    Breed("tuxedo_scamp", 2, "bicolour", ("black", "grey", "chocolate"), legs=0.9, size=1.2),
     Breed("harlequin_hopper", 2, "harlequin", ("snowblack", "snowbrown"), hair=2, ears="floppy", size=0.8),
     Breed("pinto_pal", 2, "patches", ("snowblack", "snowginger", "snowbrown"), ears="floppy", size=1.2),
     Breed("cream_wolfling", 2, "points", ("cream", "sand", "grey"), hair=2, tail="bushy", size=0.9),
     Breed("blue_barker", 2, "plain", ("grey", "silver"), hair=0, ears="floppy", size=0.8),
     Breed("coal_digger", 2, "plain", ("black", "chocolate"), legs=0.75, tail="short", size=0.8),
-    Breed("cloud_fluff", 2, "plain", ("white", "cream"), hair=2, ears="floppy", tail="curl", size=0.9),
+    Breed("cloud_fluff", 2, "plain", ("white", "cream"), hair=2, tail="curl", size=0.9),
     Breed("smoky_foxling", 2, "smoke", ("grey", "ginger", "black"), hair=2, tail="bushy", size=0.9),
     Breed("storm_merle", 2, "merle", ("silver", "grey"), tail="bushy", size=0.8),
     Breed("saddle_tracker", 2, "saddle", ("tan", "ginger", "brown"), tail="bushy", size=1.1),
@@ -202,9 +202,11 @@ def coat_colours(
     if curly:
         # Locks stand out from the coat: lit from above, they are light on top and dark below.
         wool = noise_tile(4.0, 20)
-        tone = np.clip(2.0 * (look_up(wool, u * 80, v * 90) - look_up(wool, u * 80 + 2, v * 90 + 3)), -1.3, 1.3)
+        slope = look_up(wool, u * 80, v * 90) - look_up(wool, u * 80 + 2, v * 90 + 3)
+        tone = np.sin(np.clip(2.9 * slope, -1.57, 1.57))
+        colour = colour * 1.12  # a long face lies more in its own shade; this makes up for it
     else:
         across = np.where(face, hx * 0.7, np.where(part == LEG, body[1], body[0] + 0.4 * body[2]))
         across = np.where(part == TAIL, along * 1.5, across)
-        tone = np.sin(28 * across + 0.8 * wobble + 0.3 * speck)
-    return colour * (1 + 0.035 * speck + 0.19 * tone)[:, None] + (13 * tone)[:, None]
+        tone = np.sin(30 * across + 0.9 * wobble + 0.5 * speck)
+    return colour * (1 + 0.035 * speck + 0.16 * tone)[:, None] + (9 * tone)[:, None]

@@ -10,10 +10,10 @@ from petseg_utils.draw_breeds import EAR, HEAD, MUZZLE, NOSE
 from petseg_utils.draw_fur import project
 
 FINE = 2  # the face is drawn this many times finer than the picture
-CAT_EYES = ((150, 172, 84), (206, 164, 70), (122, 160, 104), (120, 166, 196), (184, 172, 92), (176, 118, 56))
+CAT_EYES = ((158, 170, 92), (206, 164, 70), (146, 162, 122), (132, 164, 186), (188, 170, 92), (182, 124, 58))
 DOG_EYES = ((84, 50, 24), (64, 40, 24), (108, 66, 28), (52, 34, 24), (150, 108, 56), (130, 156, 180))
 CAT_NOSES = ((214, 128, 124), (150, 84, 78), (60, 44, 44))
-DOG_NOSES = ((34, 30, 32), (52, 38, 34))
+DOG_NOSES = ((20, 17, 19), (50, 37, 33))
 
 
 def on_head(
@@ -81,7 +81,7 @@ def draw_face(
             (rx, ry, rz), (mx, my, mz), (tx, ty, tz) = ear
             inner = spots([(rx - 0.2, ry + 0.12, rz + 0.2), (mx - 0.15, my, mz + 0.12), (tx, ty - 0.12, tz + 0.05),
                            (mx + 0.15, my, mz + 0.12), (rx + 0.2, ry + 0.12, rz + 0.2)])  # fmt: skip
-            skin.polygon(place(inner), fill=(*(look["ear"] if cat else dark), 200 if cat else 110))
+            skin.polygon(place(inner), fill=(*look["ear"], 200))
     eye_x, eye_y = face["eyes"]
     for side in (-1, 1):
         at = (side * eye_x, eye_y)
@@ -115,7 +115,7 @@ def draw_face(
             (*look["iris"], 255),
         )
         pupil = (w * look["pupil"], h * 0.9) if cat else (w * 0.5, w * 0.5)
-        part(ellipse(*pupil), (10, 8, 10, 255))
+        part(ellipse(*pupil), (20, 16, 19, 255))
         lid = ellipse(w * 1.1, h * 1.1, tilt=tilt, corner=0.3)
         part([(p, q) for p, q in lid if q > 0.45 * h], (*dark, 190))
         part(ellipse(w * 0.2, w * 0.2, -0.3 * w, 0.3 * h), (255, 255, 255, 240))

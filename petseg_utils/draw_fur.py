@@ -131,7 +131,7 @@ def fur(seen: dict, look: dict, light: Array, rng: np.random.Generator) -> Array
                                        (columns * grain + shift[1]).astype(np.int64) % TILE]  # fmt: skip
     lock = look_up(noise_tile(4.0, 6), columns * grain * 1.2 + shift[0], rows * grain * 0.7)
     real = look_up(photo_tile("chelsea"), columns * grain * 0.8 + shift[1], rows * grain * 0.8 + shift[0])
-    depth = (0.06, 0.085, 0.115)[look["coarse"]]
+    depth = (0.075, 0.085, 0.1)[look["coarse"]]
     hair = depth * strand + 0.035 * lock + 0.03 * real
 
     reach = max(1, round(px * 0.07))

@@ -213,7 +213,7 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
         return options[int(rng.integers(len(options)))]
 
     cat = breed.species == 1
-    curly = (rng.random() < 0.95) != cat
+    curly = (rng.random() < 0.87) != cat
     look = {
         "pattern": breed.pattern,
         "palette": PALETTES[one_of(breed.palettes)],

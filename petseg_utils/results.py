@@ -61,17 +61,45 @@ def results_table(records: list[dict], *, split: str = "test", subset: str = "al
     return pd.DataFrame(rows)
 
 
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """A results table for reading: each score as ``0.812 [0.790, 0.833]``, with the spread over seeds."""
-    kept = ["study", "model", "protocol", "n_images", "n_breeds", "seeds"]
-    out = table[kept].rename(columns={"n_images": "pictures", "n_breeds": "breeds"}).copy()
-    for name in [column for column in table.columns if f"{column} low" in table.columns]:
-        out[name] = [
-            "–" if pd.isna(row[name]) else f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
-            + (f" seeds {row[f'{name} min']:.3f}–{row[f'{name} max']:.3f}" if row["seeds"] > 1 else "")
-            for _, row in table.iterrows()
-        ]  # fmt: skip
-    return out.dropna(axis=1, how="all")
+def protocol_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One model of one study for reading: a row per score, a column per protocol.
+
+    A cell is ``0.812 [0.790, 0.833]``, the value and its 95 % interval over pictures; with several seeds their mean,
+    and ``(0.801 to 0.820)`` over them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a `results_table` that differ in protocol only.
+    """
+    columns = {}
+    for _, row in table.iterrows():
+        cells = {}
+        for name in [column for column in table.columns if f"{column} low" in table.columns and pd.notna(row[column])]:
+            cells[name] = f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
+            if row["seeds"] > 1:
+                cells[name] += f" ({row[f'{name} min']:.3f} to {row[f'{name} max']:.3f})"
+        columns[row["protocol"]] = cells
+    return pd.DataFrame(columns).fillna("").rename_axis("score")
+
+
+def heading(table: pd.DataFrame) -> str:
+    """What a `protocol_table` is about, in words: model, study, pictures, breeds, seeds."""
+    row = table.iloc[0]
+    encoder = f", encoder {row['encoder']}" if row["encoder"] else ""
+    seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    return f"{row['model']}{encoder}, study {row['study']}: {row['n_images']} test pictures of {row['n_breeds']} breeds, {seeds}"
+
+
+def report_tables(records: list[dict]) -> str:
+    """Every model's scores as Markdown: on all test pictures, and on the small breeds where there are some."""
+    parts = []
+    for subset in ("all", "small breeds"):
+        table = results_table(records, subset=subset)
+        for _, one in table.groupby(["model", "encoder"], sort=False, dropna=False) if len(table) else ():
+            note = "" if subset == "all" else " (only breeds with few test pictures)"
+            parts.append(f"**{heading(one)}**{note}\n\n{markdown(protocol_table(one).reset_index())}")
+    return "\n".join(parts)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -120,10 +148,17 @@ def publish(study: Study) -> pd.DataFrame:
     study.figures_dir.mkdir(parents=True, exist_ok=True)
     append_records(study.figures_dir / "records.jsonl", records)
     table.to_csv(study.figures_dir / "results.csv", index=False, float_format="%.4f")
-    (study.figures_dir / "results.md").write_text(markdown(readable(table)), encoding="utf-8")
+    (study.figures_dir / "results.md").write_text(report_tables(records), encoding="utf-8")
     return table
 
 
 def published(name: str) -> list[dict]:
     """Records that are committed beside the figures of a study; none if it has none."""
     return read_records(ROOT / "figures" / name / "records.jsonl")
+
+
+def readme_with_results(readme: str, records: list[dict]) -> str:
+    """The README's text with what stands between its two markers made anew from records."""
+    start, end = "from figures/oxford-cpu/records.jsonl -->\n", "<!-- end of results -->"
+    before, rest = readme.split(start)
+    return before + start + report_tables(records) + end + rest.split(end)[1]

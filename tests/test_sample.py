@@ -116,7 +116,7 @@ def test_band_lies_on_both_sides_of_the_outline():
 def colour_histogram(pixels):
     cells = (pixels // 64).astype(np.int64) @ np.array([16, 4, 1])
     joint = np.bincount(cells, minlength=64)
-    each = [np.bincount(pixels[:, k] // 16, minlength=16) for k in range(3)]
+    each = [np.bincount(pixels[:, k] // 32, minlength=8) for k in range(3)]
     return np.concatenate([joint, *each]) / max(1, len(pixels))
 
 
@@ -125,7 +125,7 @@ def simple_features(picture, trimap):
     height, width = pet.shape
     rows, columns = np.nonzero(pet) if pet.any() else np.zeros((2, 1))
     y, x = rows / height, columns / width
-    place = [pet.mean(), (trimap == 3).mean(), width / height]
+    place = [pet.mean(), width / height]
     place += [y.mean(), y.std(), y.min(), y.max(), x.mean(), x.std(), x.min(), x.max()]
     return np.concatenate([colour_histogram(picture.reshape(-1, 3)), colour_histogram(picture[pet]), place])
 
