@@ -88,7 +88,8 @@ def heading(table: pd.DataFrame) -> str:
     row = table.iloc[0]
     encoder = f", encoder {row['encoder']}" if row["encoder"] else ""
     seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
-    return f"{row['model']}{encoder}, study {row['study']}: {row['n_images']} test pictures of {row['n_breeds']} breeds, {seeds}"
+    pictures = f"{row['n_images']} test pictures of {row['n_breeds']} breeds"
+    return f"{row['model']}{encoder}, study {row['study']}: {pictures}, {seeds}"
 
 
 def report_tables(records: list[dict]) -> str:
