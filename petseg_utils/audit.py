@@ -28,7 +28,8 @@ class Finding:
     level : str
         ``error`` (the picture cannot be used) or ``warning`` (it is used all the same).
     kind : str
-        ``missing``, ``unreadable``, ``size differs``, ``mask values``, ``other type``, ``no pet`` or ``duplicate``.
+        ``missing``, ``unreadable``, ``size differs``, ``mask values``, ``other type``, ``no pet``, ``duplicate`` or
+        ``list`` (then `name` is a split).
     message : str
         What was found, with the file's name.
     """
@@ -85,15 +86,14 @@ def audit(root: Path, *, progress: bool = True, workers: int | None = None) -> d
         If there is no such folder, it is laid out in neither way, or both of its splits are empty.
     """
     _, layout = find_data(root)
-    pictures = []
-    empty = []
+    pictures, lists = [], []
     for split in OFFICIAL_COUNTS:
         try:
             pictures += list_pictures(root, split)
-        except DataError as error:
-            empty.append(Finding(split, "warning", "split", str(error)))
+        except DataError as error:  # an empty split hurts only who asks for it, a bad list everybody
+            lists.append(Finding(split, "warning" if error.kind == "empty" else "error", "list", str(error)))
     if not pictures:
-        raise DataError(" ".join(finding.message for finding in empty))
+        raise DataError(" ".join(finding.message for finding in lists))
 
     def look(picture: Picture) -> tuple[str | None, list[Finding]]:
         image, _, findings = inspect_picture(picture)
@@ -101,7 +101,7 @@ def audit(root: Path, *, progress: bool = True, workers: int | None = None) -> d
 
     with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
         results = list(tqdm(pool.map(look, pictures), total=len(pictures), desc="auditing", disable=not progress))
-    findings = empty + [finding for _, found in results for finding in found]
+    findings = lists + [finding for _, found in results for finding in found]
     first_with = {}
     for picture, (content, _) in zip(pictures, results, strict=True):
         first = first_with.setdefault(content, picture) if content else picture

@@ -24,7 +24,7 @@ def class_balance(splits: dict[str, PictureSet]) -> Figure:
     left.legend()
     table = pd.concat([pictures.table for pictures in splits.values()])
     breeds = table.groupby(["species", "breed"]).size().sort_values(ascending=False)
-    colours = [CLASS_COLOURS[SPECIES[species]] for species, _ in breeds.index]
+    colours = [CLASS_COLOURS[SPECIES.get(species, "background")] for species, _ in breeds.index]
     right.bar(range(len(breeds)), breeds.to_numpy(), color=colours)
     right.set(title=f"Pictures a breed ({len(breeds)} breeds)", xlabel="breeds, most pictures first", xticks=[])
     return figure
@@ -79,14 +79,15 @@ def mean_masks(pictures: PictureSet) -> Figure:
 def border_widths(pictures: PictureSet) -> np.ndarray:
     """Width of each picture's border band in model pixels, ``float (n,)``; NaN where there is no border.
 
-    In a band of width w the distance to its nearer edge runs from 0 to w / 2, so its mean is w / 4.
+    In a band of width w (even, 2 at least) pixels lie 1, 2, …, w / 2, …, 2, 1 from what is outside, so their mean
+    distance is (w + 2) / 4.
     """
     widths = np.full(len(pictures), np.nan)
     for row, label in enumerate(pictures.labels):
         band = (label == BORDER).astype(np.uint8)
         if band.any():
             widths[row] = 4 * cv2.distanceTransform(band, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[band > 0].mean() - 2
-    return np.maximum(widths, 1)
+    return widths
 
 
 def border_band(pictures: PictureSet) -> Figure:
@@ -131,7 +132,7 @@ def training_curves(histories: dict[int, pd.DataFrame]) -> Figure:
     """Loss and validation mIoU per epoch, a line per seed; the epoch that was kept is marked."""
     figure, (left, right) = new_figure(1, 2)
     for position, (_, history) in enumerate(histories.items()):
-        shade = 1 - 0.3 * position
+        shade = max(0.3, 1 - 0.3 * position)
         left.plot(history["epoch"], history["train_loss"], color="#555555", alpha=shade, linestyle="--")
         left.plot(history["epoch"], history["validation_loss"], color=MODEL_COLOURS["unet"], alpha=shade)
         right.plot(history["epoch"], history["miou"], color=MODEL_COLOURS["unet"], alpha=shade)
@@ -193,7 +194,8 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray, edges: tuple[
     Returns
     -------
     DataFrame
-        ``distance`` (text), ``side`` (``pet`` or ``background``), ``error`` (0 to 1), ``pixels``.
+        ``distance`` (text), ``side`` (``pet`` or ``background``), ``error`` (0 to 1, NaN where there are no pixels),
+        ``pixels``.
     """
     wrong, total = np.zeros((2, len(edges))), np.zeros((2, len(edges)))
     for label, guess in zip(pictures.labels, predicted, strict=True):
@@ -207,7 +209,8 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray, edges: tuple[
     names = [f"{low}-{high}" for low, high in pairwise(edges)] + [f"over {edges[-1]}"]
     return pd.concat(
         pd.DataFrame(
-            {"distance": names, "side": side, "error": wrong[i] / total[i].clip(1), "pixels": total[i].astype(int)}
+            {"distance": names, "side": side, "error": wrong[i] / np.where(total[i], total[i], np.nan)}
+            | {"pixels": total[i].astype(int)}
         )
         for i, side in enumerate(("pet", "background"))
     )
@@ -228,6 +231,12 @@ def errors_by_distance(table: pd.DataFrame, size: int) -> Figure:
     return figure
 
 
+def pet_against_rest(matrix: np.ndarray) -> float:
+    """IoU of pet against rest from a ``(3, 3)`` matrix: cat taken for dog counts as right.  0 to 1."""
+    pet, missed, false = matrix[1:, 1:].sum(), matrix[1:, 0].sum(), matrix[0, 1:].sum()
+    return float(pet / max(1, pet + missed + false))
+
+
 def scores_by_size(pictures: PictureSet, predicted: np.ndarray, edges: tuple[float, ...]) -> pd.DataFrame:
     """Scores of groups of pictures by how much of them is pet; `edges` are shares from 0 to 1."""
     shares = foreground_share(pictures)
@@ -235,10 +244,10 @@ def scores_by_size(pictures: PictureSet, predicted: np.ndarray, edges: tuple[flo
     rows = []
     for low, high in pairwise(edges):
         inside = (shares >= low) & ((shares < high) | (high == edges[-1]))
-        values = scores(protocol_matrix(counts[inside].sum(0), "ignore_border"))
-        pet = scores(protocol_matrix(counts[inside].sum(0), "binary_border_as_pet"))
+        matrix = protocol_matrix(counts[inside].sum(0), "ignore_border")
+        values = scores(matrix)
         names = {"pet share": f"{low:.0%} to {high:.0%}", "pictures": int(inside.sum())}
-        rows.append(names | {"mIoU": float(values["miou"]), "IoU pet against rest": float(pet["iou"][1])})
+        rows.append(names | {"mIoU": float(values["miou"]), "IoU pet against rest": pet_against_rest(matrix)})
     return pd.DataFrame(rows)
 
 
@@ -250,7 +259,12 @@ def size_chart(table: pd.DataFrame) -> Figure:
     axis.set_xticks(
         range(len(table)), [f"{row['pet share']}\n{row['pictures']} pictures" for _, row in table.iterrows()]
     )
-    axis.set(title="Scores by size of the pet", xlabel="how much of the picture is pet", ylabel="score", ylim=(0, 1))
+    axis.set(
+        title="Scores by size of the pet, border ignored",
+        xlabel="how much of the picture is pet",
+        ylabel="score",
+        ylim=(0, 1),
+    )
     axis.legend()
     return figure
 

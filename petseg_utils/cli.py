@@ -1,5 +1,6 @@
 """The command line: `petseg …`."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from petseg_utils.study import PetsegError, load_study, shown, write_json
+from petseg_utils.study import PetsegError, Study, load_study, shown, write_json
 
 app = typer.Typer(
     help="""Four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet.
@@ -66,12 +67,12 @@ def report(
     chosen = load_study(study)
     numbers = [part.strip() for part in only.split(",")] if only else None
     failures = (execute_in_place if in_place else build_report)(chosen, only=numbers)
+    if not in_place:
+        typer.echo(f"Open reports/{chosen.name}/index.html")
     for failure in failures:
         typer.echo(f"failed: {failure}", err=True)
     if failures:
         raise typer.Exit(1)
-    if not in_place:
-        typer.echo(f"Open reports/{chosen.name}/index.html")
 
 
 @app.command()
@@ -92,12 +93,16 @@ def train(
     from petseg_utils import models
 
     chosen = _study(study, data)
-    splits = models.study_splits(chosen, names=_names(names), skip_bad=skip_bad)
+    splits = models.study_splits(chosen, names=_names(names, chosen), skip_bad=skip_bad)
     _tell_skipped(splits)
     for one in chosen.seeds if seed is None else [seed]:
         folder = models.run_folder(model, chosen, one)
         typer.echo(f"{model}, seed {one}: {len(splits['train'])} training pictures; checkpoints in {shown(folder)}")
-        models.train(model, chosen, one, splits, resume=resume)
+        try:
+            models.train(model, chosen, one, splits, resume=resume)
+        except KeyboardInterrupt:
+            typer.echo("\nStopped. The same command with --resume goes on from the last finished epoch.", err=True)
+            raise typer.Exit(130) from None
 
 
 @app.command()
@@ -114,36 +119,43 @@ def evaluate(
 ) -> None:
     """Score a model under the three protocols, with 95 % intervals.
 
-    The weights that ship are used unless --study (that study's own run) or --weights is given.
+    The weights that ship are used unless --study (that study's own run) or --weights is given.  PETSEG_STUDY plays no
+    part here.
     """
     from petseg_utils import models
     from petseg_utils.evaluation import append_records, make_records, predict
     from petseg_utils.pictures import load_pictures
     from petseg_utils.results import score_lines
 
+    if seed is not None and (weights or not study):
+        raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
     path = weights or models.find_checkpoint(model, load_study(study) if study else None, seed)
     network, card = models.load(path)
     if card["model"] != model:
         raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")
     chosen = _study(study or card["study"], data)
+    if (chosen.name, chosen.image_size) != (card["study"], card["image_size"]):
+        raise PetsegError(
+            f"{path.name} was trained by study {card['study']!r} at {card['image_size']} px, not by {chosen.name!r} at "
+            f"{chosen.image_size} px. Name its own study."
+        )
     models.draw_study_data(chosen)
-    pictures = load_pictures(chosen, split, names=_names(names), skip_bad=skip_bad)
+    pictures = load_pictures(chosen, split, names=_names(names, chosen), skip_bad=skip_bad)
     _tell_skipped({split: pictures})
     typer.echo(f"Weights: {shown(path)} (study {card['study']}, seed {card['seed']}, epoch {card['epoch']})")
     records = make_records(chosen, card, split, pictures, predict(network, pictures, progress=True), network)
     append_records(chosen.runs_dir / "records.jsonl", records)
-    everything = [record for record in records if record["subset"] == "all"]
     typer.echo(score_lines(records))
     if json_path:
-        first = everything[0]
-        protocols = {record["protocol"]: record["scores"] for record in everything}
-        summary = {key: first[key] for key in ("model", "encoder", "data", "split", "n_images", "n_breeds")}
         subsets = {}
         for record in records:
-            subsets.setdefault(record["subset"], {"n_images": record["n_images"], "n_breeds": record["n_breeds"]})
-            subsets[record["subset"]].setdefault("protocols", {})[record["protocol"]] = record["scores"]
-        subsets.pop("all")
-        write_json(json_path, summary | {"protocols": protocols, "subsets": subsets, "record": first["versions"]})
+            part = subsets.setdefault(
+                record["subset"], {"n_images": record["n_images"], "n_breeds": record["n_breeds"]}
+            )
+            part.setdefault("protocols", {})[record["protocol"]] = record["scores"]
+        same = {key: records[0][key] for key in ("model", "encoder", "data", "split")}
+        about = {key: records[0][key] for key in ("study", "seed", "trained_on", "versions", "commit")}
+        write_json(json_path, same | subsets.pop("all") | {"subsets": subsets} | about)
         typer.echo(f"Written to {json_path.name}")
 
 
@@ -176,7 +188,7 @@ def data_audit(
 
 @data_app.command("sample")
 def data_sample(
-    path: Annotated[Path | None, typer.Argument(help="Where to draw; data/STUDY by default.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Where to draw; the study's own data folder by default.")] = None,
     study: StudyOption = None,
 ) -> None:
     """Draw the embedded pictures of a study, in the official layout."""
@@ -206,12 +218,21 @@ def _study(name: str | None, data: Path | None):
     return load_study(name)
 
 
-def _names(path: Path | None) -> set[str] | None:
+def _names(path: Path | None, study: Study) -> set[str] | None:
+    from petseg_utils.datasets import OFFICIAL_COUNTS, DataError, list_pictures
+
     if path is None:
         return None
     if not path.is_file():
         raise PetsegError(f"No file {path.name!r} with names of pictures.")
-    return {line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    names = {line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    listed = set()
+    for split in OFFICIAL_COUNTS:
+        with contextlib.suppress(DataError):
+            listed |= {picture.name for picture in list_pictures(study.data_dir, split)}
+    if absent := sorted(names - listed - {"name"}):
+        typer.echo(f"{len(absent)} of {len(names)} names are not in the data: {', '.join(absent[:5])} …", err=True)
+    return names
 
 
 def _tell_skipped(splits: dict) -> None:
@@ -229,6 +250,3 @@ def main() -> None:
             raise
         typer.echo(f"petseg: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("petseg: stopped. A training run goes on with --resume.", err=True)
-        sys.exit(130)

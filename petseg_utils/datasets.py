@@ -5,6 +5,7 @@ A label is ``uint8 (H, W)``: 0 background, 1 cat, 2 dog, 254 letterbox padding, 
 
 import hashlib
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,7 +115,10 @@ def list_pictures(root: Path, split: str, names: set[str] | None = None) -> list
     pictures = [picture for picture in listed if names is None or picture.name in names]
     if not pictures:
         reason = "no picture is listed" if not listed else "none of its pictures is among the names asked for"
-        raise DataError(f"The {split} split of {folder.name!r} is empty: {reason}.")
+        raise DataError(f"The {split} split of {folder.name!r} is empty: {reason}.", "empty")
+    found = Counter(picture.name for picture in pictures)
+    if repeated := [name for name, count in found.items() if count > 1]:
+        raise DataError(f"The {split} split of {folder.name!r} names {repeated[0]!r} more than once.")
     return pictures
 
 
@@ -147,11 +151,15 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise DataError(f"No list {shown(path)}: the official data set has annotations/{path.name}.") from error
+        raise DataError(
+            f"No list {shown(path)}: the official data set has annotations/{path.name}.", "empty"
+        ) from error
     except PermissionError as error:
         raise DataError(
             f"Cannot read {shown(path)}: permission denied. Give yourself read access to it.", "unreadable"
         ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{shown(path)} is no UTF-8 text ({error.reason}).") from error
 
 
 def breed_of(name: str) -> str:
@@ -231,7 +239,7 @@ def read_label(picture: Picture) -> np.ndarray:
     mask = _open(picture.mask)
     if mask.mode not in ("L", "P", "1", "I", "I;16"):
         raise DataError(f"{shown(picture.mask)}: a mask must have one channel, this one is {mask.mode}.", "mask values")
-    values = np.asarray(mask)
+    values = np.asarray(mask).astype(np.int64)  # a 1-bit mask would index as booleans do
     meaning = {1: picture.species} | _OFFICIAL_TRIMAP if picture.species else _PALETTE_LABELS
     unknown = sorted(set(np.unique(values).tolist()) - set(meaning))
     if unknown:

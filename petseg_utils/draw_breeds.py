@@ -209,4 +209,4 @@ def coat_colours(
         across = np.where(face, hx * 0.7, np.where(part == LEG, body[1], body[0] + 0.4 * body[2]))
         across = np.where(part == TAIL, along * 1.5, across)
         tone = np.sin(30 * across + 0.9 * wobble + 0.5 * speck)
-    return colour * (1 + 0.035 * speck + 0.16 * tone)[:, None] + (9 * tone)[:, None]
+    return colour * (1 + 0.035 * speck + 0.19 * tone)[:, None] + (13 * tone)[:, None]

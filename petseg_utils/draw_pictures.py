@@ -148,7 +148,7 @@ def frame_up(blobs: Blobs, head: tuple, pitch: float, rng: np.random.Generator) 
     width, height = (long, round(long * b / a)) if a >= b else (round(long * a / b), long)
     w, h = round(width * OVERSIZE), round(height * OVERSIZE)
     if kind == "full":
-        scale = min(w / (x1 - x0), h / (y1 - y0)) * rng.uniform(0.68, 1.05)
+        scale = min(w / (x1 - x0), h / (y1 - y0)) * rng.uniform(0.71, 1.08)
         ox = rng.uniform(0.42, 0.58) * w - scale * (x0 + x1) / 2
         oy = rng.uniform(0.48, 0.58) * h - scale * (y0 + y1) / 2
         # Whatever is cut, the head stays in view.
@@ -158,6 +158,7 @@ def frame_up(blobs: Blobs, head: tuple, pitch: float, rng: np.random.Generator) 
         share = rng.uniform(0.36, 0.5) if kind == "half" else rng.uniform(0.52, 0.72)
         scale = share * min(w, h) / (2 * head[2])
         ox, oy = rng.uniform(0.36, 0.64) * w - scale * hx, rng.uniform(-0.03, 0.18) * h - scale * top
+        oy += max(0, 0.86 * h - (oy + scale * y1))  # a small animal does not hang in the upper half
     return (width, height), (h, w), scale, (ox, oy)
 
 
@@ -213,7 +214,7 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
         return options[int(rng.integers(len(options)))]
 
     cat = breed.species == 1
-    curly = (rng.random() < 0.87) != cat
+    curly = (rng.random() < 0.94) != cat
     look = {
         "pattern": breed.pattern,
         "palette": PALETTES[one_of(breed.palettes)],

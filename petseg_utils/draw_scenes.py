@@ -72,7 +72,7 @@ def backdrop(place: str, size: tuple[int, int], edge: float, unit: float, rng: n
                     fill=(*pick(hue, rng, 20).astype(int).tolist(), int(rng.integers(60, 200))),
                 )
             sheet = sheet.filter(ImageFilter.GaussianBlur(0.015 * long))
-        if rng.random() < 0.6 and edge < height:  # a table or a mat to sit on
+        if edge < 0.95 * height:  # a table or a mat to sit on
             kind = ("weave", "planks", "carpet", "grass")[int(rng.integers(4))]
             top = to_image(floor(kind, (x - width / 2) / unit, 2.2 * (y - edge) / unit, rng))
             step = Image.new("L", (width, height))

@@ -1,6 +1,8 @@
 """A model and a split give predictions, scores under the three protocols, and records."""
 
+import fcntl
 import json
+import os
 import platform
 import resource
 import sys
@@ -131,7 +133,7 @@ def score_protocols(pictures: PictureSet, found: Predictions, n_resamples: int, 
     Returns
     -------
     dict
-        Protocol to what `metrics.summarise` returns.
+        Protocol to what `intervals.summarise` returns.
     """
     rows = np.ones(len(pictures), bool) if rows is None else rows
     labels, classes = pictures.labels[rows], found.classes[rows]
@@ -171,7 +173,7 @@ def make_records(
         "split": split,
         "image_size": study.image_size,
         "data": pictures.fingerprint,
-        "trained_on": {key: card[key] for key in ("data", "n_images", "n_breeds")},
+        "trained_on": {key: card.get(key) for key in ("data", "n_images", "n_breeds", "settings", "code", "commit")},
         "parameters": {"trained": trained, "total": sum(parameter.numel() for parameter in model.parameters())},
         "training_seconds": card.get("training_seconds"),
         "seconds_per_picture": found.seconds,
@@ -202,10 +204,17 @@ def append_records(path: Path, records: list[dict]) -> None:
         )
 
     new = {identity(record) for record in records}
-    lines = [record for record in read_records(path) if identity(record) not in new] + records
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in lines), encoding="utf-8")
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two evaluations at once must not lose each other's records
+        write_records(path, [record for record in read_records(path) if identity(record) not in new] + records)
+
+
+def write_records(path: Path, records: list[dict]) -> None:
+    """Write a JSON-lines file of records, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     temporary.replace(path)
 
 

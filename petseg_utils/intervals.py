@@ -34,7 +34,8 @@ def bootstrap_intervals(
     -------
     dict of str to (low, high)
         For ``miou``, ``dice``, ``accuracy``, each ``iou.<class>`` and, if `boundary` is given, ``boundary_iou``.
-        Resamples in which a score is NaN are left out; (NaN, NaN) if none remain.
+        Resamples in which a score is NaN are left out; (NaN, NaN) if none remain.  A resample that lacks a class is
+        averaged over the others, which widens the intervals of means on very few pictures.
     """
     matrices = protocol_matrix(confusions, protocol)
     values = _named_scores(_resampled_sums(matrices, n_resamples, seed), protocol)

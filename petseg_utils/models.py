@@ -1,6 +1,5 @@
 """Train, find and load the study's models."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -15,9 +14,8 @@ from petseg_utils.study import (
     code_fingerprint,
     git_commit,
     versions,
-    write_json,
 )
-from petseg_utils.training import TrainingPictures, fit, load_weights, read_card
+from petseg_utils.training import TrainingPictures, fit, load_weights, read_card, save_checkpoint
 from petseg_utils.unet import UNet
 
 MODELS = ("unet",)
@@ -82,8 +80,7 @@ def train(
         "versions": versions(),
         "commit": git_commit(),
     }
-    began = time.perf_counter()
-    history = fit(
+    fit(
         network,
         TrainingPictures(data, seed),
         segmentation_loss,
@@ -95,10 +92,7 @@ def train(
         resume=resume,
         progress=progress,
     )
-    best = folder / "best.safetensors"
-    seconds = {"training_seconds": float(history["seconds"].sum()), "wall_seconds": time.perf_counter() - began}
-    write_json(best.with_suffix(".json"), read_card(best) | seconds)
-    return network
+    return load(folder / "best.safetensors")[0]  # as anybody else gets it: in full precision, out of Accelerate's hands
 
 
 def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True) -> nn.Module:
@@ -107,6 +101,7 @@ def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], 
     if path.is_file() and path.with_suffix(".json").is_file():
         card = read_card(path)
         wanted = {"data": splits["train"].fingerprint, "settings": vars(study.unet), "code": code()}
+        wanted["image_size"] = study.image_size
         if "training_seconds" in card and all(card.get(key) == value for key, value in wanted.items()):
             print(f"Loaded the checkpoint of epoch {card['epoch']}, trained with the same data, settings and code.")
             return load(path)[0]
@@ -149,6 +144,22 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     )
 
 
+def ship(model: str, study: Study, seed: int) -> Path:
+    """Copy a run's best weights, as float16, to the weights that ship with the package.
+
+    Returns
+    -------
+    Path
+        The written ``.safetensors`` file; its card lies beside it.
+    """
+    path = run_folder(model, study, seed) / "best.safetensors"
+    network, card = load(path)
+    for parameter in network.parameters():  # running variances stay as they are: they may exceed float16's range
+        parameter.data = parameter.data.half()
+    save_checkpoint(SHIPPED / f"{model}.safetensors", network, card | {"stored_as": "float16"})
+    return SHIPPED / f"{model}.safetensors"
+
+
 def load(path: Path) -> tuple[nn.Module, dict]:
     """Load a checkpoint: the model, in evaluation mode on the best device there is, and its card.
 
@@ -173,7 +184,7 @@ def build(model: str, width: int) -> nn.Module:
 
 def code() -> str:
     """Fingerprint of the modules that decide what a trained model becomes."""
-    return code_fingerprint("datasets", "transforms", "pictures", "training", "unet")
+    return code_fingerprint("datasets", "audit", "transforms", "pictures", "metrics", "evaluation", "training", "unet")
 
 
 def study_splits(study: Study, **options) -> dict[str, PictureSet]:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from petseg_utils.audit import Finding, content_hash, inspect_picture
 from petseg_utils.datasets import DataError, Picture, list_pictures, species_of, split_validation
-from petseg_utils.study import Study, runs_root
+from petseg_utils.study import Study, code_fingerprint, runs_root
 from petseg_utils.transforms import Letterbox
 
 SPLITS = ("train", "validation", "test")
@@ -124,7 +124,8 @@ def decode(
 ) -> PictureSet:
     """Read, check and letterbox pictures; the result is kept under ``runs/cache/`` and memory-mapped.
 
-    The cache is keyed by the files' names, sizes and times, so a changed file is read again.
+    The cache is keyed by the files' names, sizes and times and by the code that reads them, so what changed is read
+    again.
 
     Parameters
     ----------
@@ -180,7 +181,7 @@ def decode(
 
 
 def _files_key(pictures: list[Picture]) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(code_fingerprint("audit", "datasets", "transforms").encode())
     for picture in pictures:
         for path in (picture.image, picture.mask):
             try:

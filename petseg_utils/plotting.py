@@ -108,7 +108,8 @@ def show_samples(pictures: PictureSet, n_each: int = 6) -> Figure:
     """The first pictures of each species by breed, with their masks over them."""
     first = pictures.table.drop_duplicates("breed").sort_values("species", kind="stable")
     rows = np.concatenate([first.index[first["species"] == species][:n_each] for species in SPECIES])
-    half = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    rows = np.resize(rows, len(rows) + len(rows) % 2)  # an odd number shows the first picture twice
+    half = np.split(rows, 2)
     lines, names = [], []
     for part in half:
         lines += [[blank_padding(pictures, row) for row in part]]

@@ -1,9 +1,12 @@
 """Records become tables; nothing here is typed by hand."""
 
+from dataclasses import asdict
+
 import pandas as pd
 
-from petseg_utils.evaluation import append_records, read_records
+from petseg_utils.evaluation import read_records, write_records
 from petseg_utils.metrics import PROTOCOLS
+from petseg_utils.pictures import PictureSet
 from petseg_utils.study import ROOT, Study
 
 PRIMARY = PROTOCOLS[0]
@@ -28,15 +31,15 @@ def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
 
 
 def results_table(records: list[dict], *, split: str = "test", subset: str = "all") -> pd.DataFrame:
-    """A row per model, study and protocol, over its seeds.
+    """A row per model, study, set of pictures and protocol, over its seeds.
 
     Returns
     -------
     DataFrame
-        ``study``, ``model``, ``encoder``, ``protocol``, ``n_images``, ``n_breeds``, ``seeds`` (how many), parameters,
-        ``test_loss``, and for each score: its mean over seeds, ``… low`` and ``… high`` (means of the seeds' 95 %
-        bootstrap bounds: how much other pictures would move it), ``… min`` and ``… max`` over seeds (how much another
-        run would).
+        ``study``, ``model``, ``encoder``, ``protocol``, ``data`` (fingerprint), ``n_images``, ``n_breeds``, ``seeds``
+        (how many), parameters, ``test_loss``, and for each score: its mean over seeds, ``… low`` and ``… high`` (means
+        of the seeds' 95 % bootstrap bounds: how much other pictures would move it), ``… min`` and ``… max`` over seeds
+        (how much another run would).
     """
     rows = []
     keys = ("study", "model", "encoder", "protocol", "data")
@@ -47,7 +50,7 @@ def results_table(records: list[dict], *, split: str = "test", subset: str = "al
     for values, group in frame.groupby(list(keys), sort=False, dropna=False):
         members = [chosen[index] for index in group.index]
         first = members[0]
-        row = dict(zip(keys[:-1], values, strict=False))
+        row = dict(zip(keys, (None if pd.isna(value) else value for value in values), strict=True))
         row |= {"n_images": first["n_images"], "n_breeds": first["n_breeds"], "seeds": len(members)}
         row |= {"parameters": first["parameters"]["total"], "trained parameters": first["parameters"]["trained"]}
         row["test_loss"] = pd.Series([member["test_loss"] for member in members]).mean()
@@ -79,6 +82,10 @@ def protocol_table(table: pd.DataFrame) -> pd.DataFrame:
             cells[name] = f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
             if row["seeds"] > 1:
                 cells[name] += f" ({row[f'{name} min']:.3f} to {row[f'{name} max']:.3f})"
+        if row["protocol"] in columns:
+            raise ValueError(
+                f"two rows of protocol {row['protocol']}: this table is of one model on one set of pictures"
+            )
         columns[row["protocol"]] = cells
     return pd.DataFrame(columns).fillna("").rename_axis("score")
 
@@ -86,7 +93,7 @@ def protocol_table(table: pd.DataFrame) -> pd.DataFrame:
 def heading(table: pd.DataFrame) -> str:
     """What a `protocol_table` is about, in words: model, study, pictures, breeds, seeds."""
     row = table.iloc[0]
-    encoder = f", encoder {row['encoder']}" if row["encoder"] else ""
+    encoder = f", encoder {row['encoder']}" if isinstance(row["encoder"], str) else ""
     seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
     pictures = f"{row['n_images']} test pictures of {row['n_breeds']} breeds"
     return f"{row['model']}{encoder}, study {row['study']}: {pictures}, {seeds}"
@@ -97,7 +104,9 @@ def report_tables(records: list[dict]) -> str:
     parts = []
     for subset in ("all", "small breeds"):
         table = results_table(records, subset=subset)
-        for _, one in table.groupby(["model", "encoder"], sort=False, dropna=False) if len(table) else ():
+        for _, one in (
+            table.groupby(["study", "model", "encoder", "data"], sort=False, dropna=False) if len(table) else ()
+        ):
             note = "" if subset == "all" else " (only breeds with few test pictures)"
             parts.append(f"**{heading(one)}**{note}\n\n{markdown(protocol_table(one).reset_index())}")
     return "\n".join(parts)
@@ -134,22 +143,34 @@ def audit_lines(found: dict) -> str:
     return "\n".join(lines)
 
 
-def publish(study: Study) -> pd.DataFrame:
+def publish(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
     """Copy a study's records beside its figures and make its tables from them.
 
-    Writes ``records.jsonl``, ``results.csv`` and ``results.md`` into ``study.figures_dir``.
+    Taken are the records of finished runs with the study's present seeds, settings and pictures.  Writes
+    ``records.jsonl``, ``results.csv`` and ``results.md`` into ``study.figures_dir``; on photos also ``pictures.csv``,
+    the names of those that were there, so that somebody with all of them can repeat the study.
 
     Returns
     -------
     DataFrame
         `results_table` of the test split.
     """
-    records = read_records(study.runs_dir / "records.jsonl")
+    records = [
+        record
+        for record in read_records(study.runs_dir / "records.jsonl")
+        if record["data"] == splits["test"].fingerprint
+        and record["seed"] in study.seeds
+        and record["training_seconds"] is not None
+        and record["trained_on"]["settings"] == asdict(study.unet)
+        and record["trained_on"]["data"] == splits["train"].fingerprint
+    ]
     table = results_table(records)
-    study.figures_dir.mkdir(parents=True, exist_ok=True)
-    append_records(study.figures_dir / "records.jsonl", records)
+    write_records(study.figures_dir / "records.jsonl", records)
     table.to_csv(study.figures_dir / "results.csv", index=False, float_format="%.4f")
     (study.figures_dir / "results.md").write_text(report_tables(records), encoding="utf-8")
+    if study.data == "oxford":
+        names = pd.concat([part.table[["name", "breed"]].assign(split=split) for split, part in splits.items()])
+        names.sort_values(["split", "name"]).to_csv(study.figures_dir / "pictures.csv", index=False)
     return table
 
 

@@ -151,7 +151,7 @@ def write_pet(folder: Path, breed_index: int, number: int, seed: int) -> None:
     breed = BREEDS[breed_index]
     picture, mask = draw_pet(breed, number, seed)
     rng = np.random.default_rng([seed, breed_index, number, 1])
-    labels = trimap_of(mask, rng.uniform(0.0095, 0.0205) * max(mask.shape))
+    labels = trimap_of(mask, rng.uniform(0.013, 0.026) * max(mask.shape))
     name = f"{breed.name}_{number}"
     Image.fromarray(picture).save(folder / "images" / f"{name}.jpg", quality=int(rng.integers(80, 95)), subsampling=2)
     Image.fromarray(labels).save(folder / "annotations" / "trimaps" / f"{name}.png")

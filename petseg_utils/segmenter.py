@@ -1,4 +1,4 @@
-"""Photo in, mask out, at the photo's own size: what the demo and the command line share."""
+"""Photo in, mask out, at the photo's own size."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -114,7 +114,7 @@ class Study:
     @property
     def draws_its_data(self) -> bool:
         """Whether the pictures are the embedded ones (and so may be shown in committed figures)."""
-        return self.data == "sample" and "PETSEG_DATA" not in os.environ
+        return self.data == "sample" and not os.environ.get("PETSEG_DATA")
 
     @property
     def runs_dir(self) -> Path:
@@ -123,14 +123,18 @@ class Study:
 
     @property
     def figures_dir(self) -> Path:
-        """Folder of committed figures; the smoke study and studies outside the package stay under their runs."""
+        """Folder of committed figures.
+
+        The smoke study, studies outside the package, and the sample study on other data stay under their runs.
+        """
         shipped = self.name != "smoke" and (STUDIES / f"{self.name}.toml").is_file()
+        shipped = shipped and (self.draws_its_data or self.data == "oxford")
         return ROOT / "figures" / self.name if shipped else self.runs_dir / "figures"
 
 
 def runs_root() -> Path:
     """Folder of all runs and caches: ``runs/`` in the project, or ``PETSEG_RUNS``."""
-    return Path(os.environ.get("PETSEG_RUNS", ROOT / "runs")).expanduser()
+    return Path(os.environ.get("PETSEG_RUNS") or ROOT / "runs").expanduser()
 
 
 def shown(path: Path) -> str:
@@ -145,6 +149,14 @@ def _build(kind: type, values: dict, where: str):
     if unknown := sorted(set(values) - set(known)):
         raise PetsegError(f"{where}: unknown key {unknown[0]!r}; known keys are {', '.join(known)}.")
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    for key, value in frozen.items():
+        wanted = getattr(known[key].type, "__origin__", known[key].type)
+        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
+            raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
+        numbers = [value] if isinstance(value, int | float) else value if isinstance(value, tuple) else []
+        least = 0 if key in ("seeds", "weight_decay") else 1e-12
+        if value == () or any(number < least for number in numbers):
+            raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
         return kind(**frozen)
     except TypeError as error:
@@ -172,18 +184,22 @@ def load_study(name: str | None = None) -> Study:
         raise PetsegError(f"No study {name!r}. Name one of {known}, or the path of a .toml file.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
     for key, kind in (("unet", TrainingSettings), ("unet_grid", GridSettings)):
-        if key in values:
+        if isinstance(values.get(key), dict):
             values[key] = _build(kind, values[key], f"{path.name} [{key}]")
+    if "name" in values:
+        raise PetsegError(f"{path.name}: a study is named by its file; take the key 'name' out.")
+    if path.resolve() != (STUDIES / path.name).resolve() and (STUDIES / path.name).is_file():
+        raise PetsegError(f"{path.name} has the name of a study that ships; give your file another name.")
     study = _build(Study, {"name": path.stem, **values}, path.name)
     if study.data not in ("sample", "oxford"):
         raise PetsegError(f"{path.name}: data is {study.data!r}; it must be 'sample' or 'oxford'.")
     if study.image_size % 16 or study.image_size <= 0:
         raise PetsegError(f"{path.name}: image_size is {study.image_size}; it must be a positive multiple of 16.")
-    if not 0 < study.validation_share < 1 or not study.seeds:
-        raise PetsegError(f"{path.name}: validation_share must lie between 0 and 1, and seeds must not be empty.")
+    if not 0 < study.validation_share < 1:
+        raise PetsegError(f"{path.name}: validation_share is {study.validation_share}; it must lie between 0 and 1.")
     return study
 
 
@@ -233,6 +249,6 @@ def describe(study: Study) -> str:
 def write_json(path: Path, value: object) -> None:
     """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -174,6 +174,10 @@ def fit(
         elif row["miou"] > best["miou"]:
             best = {"miou": row["miou"], "epoch": epoch}
     bar.close()
+    if accelerator.is_main_process:  # the card of a run that came to its end says how long it took
+        path = folder / "best.json"
+        seconds = sum(row["seconds"] for row in history)
+        write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"training_seconds": seconds})
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(folder / "best.safetensors"))
     return pd.DataFrame(history)
@@ -191,11 +195,14 @@ def read_card(path: Path) -> dict:
     Raises
     ------
     PetsegError
-        If the weights or their card are missing.
+        If the weights or their card are missing, or the card is damaged.
     """
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise PetsegError(f"No checkpoint {path.name} with its card {path.with_suffix('.json').name} in that folder.")
-    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not even text
+        raise PetsegError(f"The card {path.with_suffix('.json').name} is damaged ({error}).") from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -215,8 +222,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
 def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    # A copy in plain layout: safetensors stores contiguous tensors only, and live weights are channels-last.
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    try:
+        # A copy in plain layout: safetensors stores contiguous tensors only, and live weights are channels-last.
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise PetsegError(
+            f"Could not write {path.name} ({error}). Make room, or name another place by PETSEG_RUNS; "
+            "what was saved before is whole, and --resume goes on from it."
+        ) from error
     temporary.replace(path)
 
 
@@ -243,7 +257,7 @@ def _restore(path, model, optimizer, schedule, card) -> tuple[list[dict], dict]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise PetsegError(f"{path.name} is damaged ({error}). Train afresh without --resume.") from error
-    for key in ("model", "seed", "settings", "data", "n_images"):
+    for key in ("model", "seed", "settings", "image_size", "data", "n_images", "code"):
         then, now = progress["card"].get(key), json.loads(json.dumps(card.get(key)))
         if then != now:
             raise PetsegError(

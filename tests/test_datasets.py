@@ -284,7 +284,33 @@ def test_error_of_the_command_line_is_one_line_and_exit_code_1(data, tmp_path):
     assert run.stderr.startswith("petseg: No data folder 'nowhere'") and run.stderr.count("\n") == 1
 
 
+def test_a_picture_listed_twice(data, study):
+    path = data / "annotations" / "test.txt"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match="The test split of 'pets' names 'Tabby_100' more than once"):
+        load_all(study)
+
+
+def test_a_list_in_another_encoding(data, study):
+    (data / "annotations" / "test.txt").write_bytes("Tabby_é 1 1 1".encode("latin-1"))
+    with pytest.raises(DataError, match=r"test.txt is no UTF-8 text"):
+        load_all(study)
+
+
+def test_splits_that_share_a_picture_are_refused(study):
+    splits = load_all(study)
+    with pytest.raises(DataError, match="Two splits share a picture's name"):
+        assert_disjoint(splits | {"validation": splits["train"]})
+
+
 # The audit
+
+
+def test_audit_counts_a_bad_list_as_an_error_and_an_empty_one_as_a_warning(data):
+    (data / "annotations" / "trainval.txt").write_text("")
+    assert [finding["kind"] for finding in audit(data, progress=False)["warnings"]] == ["list"]
+    (data / "annotations" / "trainval.txt").write_text("Tabby_1 1 7 1\n")
+    assert [finding["kind"] for finding in audit(data, progress=False)["errors"]] == ["list"]
 
 
 def test_audit_of_sound_data_finds_nothing(data):

@@ -17,7 +17,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
 
 from petseg_utils.evaluation import append_records
-from petseg_utils.metrics import PROTOCOLS, boundary_counts, picture_confusions, summarise
+from petseg_utils.intervals import summarise
+from petseg_utils.metrics import PROTOCOLS, boundary_counts, picture_confusions
 from petseg_utils.report import Failure, _without_places, build_report, execute_in_place
 from petseg_utils.report_pages import read_sheet
 from petseg_utils.study import ROOT, STUDIES, PetsegError, load_study

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torchvision.datasets import OxfordIIITPet
@@ -20,9 +21,9 @@ from petseg_utils.draw_breeds import BREEDS
 from petseg_utils.draw_pictures import draw_pet
 from petseg_utils.sample import draw_sample, trimap_of, write_pet
 
-N_TRAINVAL, N_TEST = 224, 112
+N_TRAINVAL, N_TEST = 192, 96
 # sha256 of pictures number 1 of every eighth breed, pixels and masks, drawn with these versions.
-FINGERPRINT = "to be filled in"
+FINGERPRINT = "3962ab4c188664f2d4a6645ad053f5c88b50aebdc6aa372f40009db4aea06072"
 VERSIONS = {"numpy": "2.4.6", "scipy": "1.17.1", "scikit-image": "0.26.0", "pillow": "12.3.0"}
 
 
@@ -131,12 +132,12 @@ def simple_features(picture, trimap):
 
 
 def test_colour_and_position_do_not_tell_cats_from_dogs(root):
-    table = {}
-    for name in ("trainval", "test"):
-        rows = read_list(root, name)
-        table[name] = np.stack([simple_features(*read_pair(root, row[0])) for row in rows]), [row[2] for row in rows]
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(*table["trainval"])
-    assert model.score(*table["test"]) < 0.65
+    rows = read_list(root, "list")
+    features = np.stack([simple_features(*read_pair(root, row[0])) for row in rows])
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    # Every picture is judged by a model of the others: 96 test pictures alone would say little about a share.
+    folds = StratifiedKFold(6, shuffle=True, random_state=0)
+    assert cross_val_score(model, features, [row[2] for row in rows], cv=folds).mean() < 0.65
 
 
 def test_number_of_workers_does_not_matter(root, tmp_path):

@@ -1,6 +1,7 @@
 """The loop learns, stops, and goes on after a kill as if nothing had happened."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,13 +166,21 @@ def test_a_loss_that_is_no_number_stops_with_advice(study, splits, tmp_path):
         )
 
 
-def test_a_finished_run_is_loaded_not_trained_again(study, splits, capsys):
+def test_a_finished_run_is_loaded_unless_something_changed(study, splits, capsys, monkeypatch):
     first = models.trained("unet", study, 0, splits, progress=False)
     again = models.trained("unet", study, 0, splits, progress=False)
     assert "Loaded the checkpoint" in capsys.readouterr().out
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
-    other = replace(study, unet=replace(study.unet, learning_rate=0.004))
-    models.trained("unet", other, 0, splits, progress=False)
+    fewer = splits | {"train": splits["train"].subset(splits["train"].table["name"][1:].tolist())}
+    for changed, pictures in (
+        (replace(study, unet=replace(study.unet, learning_rate=0.004)), splits),
+        (replace(study, image_size=32), splits),
+        (study, fewer),
+    ):
+        models.trained("unet", changed, 0, pictures, progress=False)
+        assert "Loaded" not in capsys.readouterr().out
+    monkeypatch.setattr(models, "code", lambda: "other code")
+    models.trained("unet", study, 0, fewer, progress=False)
     assert "Loaded" not in capsys.readouterr().out
 
 
@@ -209,6 +218,21 @@ def test_predictions_do_not_depend_on_the_batch(study, splits):
     assert everything.loss[-1] == pytest.approx(alone.loss[0], rel=1e-4)
 
 
+def test_a_full_disk_while_saving_is_told_in_a_sentence(tmp_path):
+    folder = tmp_path / "file"
+    folder.mkdir()
+    code = f"""
+import resource, signal, torch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # writing past this fails as on a full disk
+from petseg_utils import training
+training.save_checkpoint(training.Path({str(folder)!r}) / "best.safetensors", torch.nn.Linear(100, 100), {{}})
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "PetsegError: Could not write best.safetensors" in run.stderr and "--resume" in run.stderr
+    assert list(folder.iterdir()) == []
+
+
 def test_unknown_study_and_unknown_key_are_named(tmp_path):
     with pytest.raises(PetsegError, match=r"No study 'nope'\. Name one of oxford, oxford-cpu, sample, smoke"):
         load_study("nope")
@@ -216,3 +240,29 @@ def test_unknown_study_and_unknown_key_are_named(tmp_path):
     wrong.write_text(STUDY.replace("learning_rate = 0.01", "learning_rte = 0.01"))
     with pytest.raises(PetsegError, match=r"wrong.toml \[unet\]: unknown key 'learning_rte'; known keys are width"):
         load_study(str(wrong))
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "message"),
+    [
+        ("image_size = 32", 'image_size = "32"', "image_size is '32'; it must be of type int"),
+        ("seeds = [3]", "seeds = []", "seeds is (); it is out of range"),
+        ("epochs = 5", "epochs = 0", "epochs is 0; it is out of range"),
+        ("image_size = 32", "image_size = 40", "image_size is 40; it must be a positive multiple of 16"),
+        ('data = "oxford"', 'data = "coco"', "data is 'coco'; it must be 'sample' or 'oxford'"),
+        ('title = "Kill and resume"', 'title = "x"\nname = "../x"', "a study is named by its file"),
+        ("epochs = 5", "", "missing 1 required positional argument: 'epochs'"),
+    ],
+)
+def test_a_bad_study_file_is_told_what_is_wrong(tmp_path, line, instead, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(STUDY.replace(line, instead, 1))
+    with pytest.raises(PetsegError, match=re.escape(message)):
+        load_study(str(path))
+
+
+def test_a_study_file_may_not_pose_as_one_that_ships(tmp_path):
+    path = tmp_path / "oxford-cpu.toml"
+    path.write_text(STUDY)
+    with pytest.raises(PetsegError, match="has the name of a study that ships"):
+        load_study(str(path))
