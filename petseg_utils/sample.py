@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from petseg_utils.draw_breeds import BREEDS
 from petseg_utils.draw_pictures import draw_pet
+from petseg_utils.study import PetsegError, shown
 
 DRAWING_VERSION = 1  # goes up whenever the same arguments give other pictures
 N_CATS = sum(breed.species == 1 for breed in BREEDS)
@@ -53,7 +54,10 @@ def trimap_of(mask: NDArray[np.bool_], half_width: float) -> NDArray[np.uint8]:
 
 
 def shares(total: int) -> list[int]:
-    """Split `total` pictures among the breeds by their sizes, at least one each."""
+    """Split `total` pictures among the breeds by their sizes: at least one each, or one for evenly spaced breeds."""
+    if total < len(BREEDS):
+        chosen = {k * len(BREEDS) // total for k in range(total)}
+        return [int(k in chosen) for k in range(len(BREEDS))]
     weight = sum(breed.size for breed in BREEDS)
     exact = [breed.size / weight * (total - len(BREEDS)) for breed in BREEDS]
     counts = [1 + int(x) for x in exact]
@@ -81,7 +85,7 @@ def draw_sample(
     root : Path
         Folder to make, holding ``images`` and ``annotations`` afterwards.
     n_trainval, n_test : int
-        Pictures in each list; every breed is in both, so at least one per breed.
+        Pictures in each list; every breed is in both where the numbers allow it.
     seed : int
         Another seed draws other pictures.
     workers : int, optional
@@ -96,16 +100,12 @@ def draw_sample(
 
     Raises
     ------
-    ValueError
-        If there are fewer pictures than breeds in a list.
-    FileExistsError
-        If `root` holds anything else than this very sample.
+    PetsegError
+        If a list would be empty, or `root` holds anything else than this very sample.
     """
     root = Path(root)
-    if min(n_trainval, n_test) < len(BREEDS):
-        raise ValueError(
-            f"each list needs a picture of each of the {len(BREEDS)} breeds: got {n_trainval} and {n_test}"
-        )
+    if min(n_trainval, n_test) < 2:
+        raise PetsegError(f"Each list needs two pictures at least, got {n_trainval} and {n_test}.")
     manifest = {"drawing_version": DRAWING_VERSION, "n_trainval": n_trainval, "n_test": n_test, "seed": seed}
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         try:
@@ -114,9 +114,10 @@ def draw_sample(
             found = None
         if found == manifest:
             return root
-        what = "no drawn sample" if found is None else f"another sample, {found},"
-        raise FileExistsError(
-            f"{root} holds {what} and is left alone; wanted {manifest}: choose another folder or empty it"
+        what = "drawn pictures of another version or number" if isinstance(found, dict) else "something else"
+        raise PetsegError(
+            f"{shown(root)} holds {what} and is left alone. "
+            "Delete it to have the pictures drawn anew, or name another folder."
         )
 
     root.parent.mkdir(parents=True, exist_ok=True)

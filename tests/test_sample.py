@@ -19,7 +19,8 @@ from torchvision.datasets import OxfordIIITPet
 from petseg_utils import sample
 from petseg_utils.draw_breeds import BREEDS
 from petseg_utils.draw_pictures import draw_pet
-from petseg_utils.sample import draw_sample, trimap_of, write_pet
+from petseg_utils.sample import draw_sample, shares, trimap_of, write_pet
+from petseg_utils.study import PetsegError
 
 N_TRAINVAL, N_TEST = 192, 96
 # sha256 of pictures number 1 of every eighth breed, pixels and masks, drawn with these versions.
@@ -178,7 +179,7 @@ def test_a_finished_sample_is_left_alone(root):
     before = (root / "sample.json").stat().st_mtime_ns
     assert draw_sample(root, N_TRAINVAL, N_TEST, progress=False) == root
     assert (root / "sample.json").stat().st_mtime_ns == before
-    with pytest.raises(FileExistsError, match="another sample"):
+    with pytest.raises(PetsegError, match="holds drawn pictures of another version or number"):
         draw_sample(root, N_TRAINVAL, N_TEST, seed=1, progress=False)
 
 
@@ -188,14 +189,20 @@ def test_a_finished_sample_is_left_alone(root):
 def test_refuses_a_foreign_folder(tmp_path, content):
     for name, text in content.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(FileExistsError, match="left alone"):
+    with pytest.raises(PetsegError, match="holds something else and is left alone"):
         draw_sample(tmp_path, progress=False)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == content
 
 
-def test_needs_a_picture_of_each_breed(tmp_path):
-    with pytest.raises(ValueError, match="each list"):
-        draw_sample(tmp_path / "x", 100, 5, progress=False)
+def test_few_pictures_are_spread_over_both_species():
+    for total in (2, 12, 31):
+        cats, dogs = np.reshape(shares(total), (2, -1)).sum(1)
+        assert cats + dogs == total and abs(cats - dogs) <= 1
+
+
+def test_a_list_without_pictures_is_refused(tmp_path):
+    with pytest.raises(PetsegError, match="Each list needs two pictures at least, got 100 and 0"):
+        draw_sample(tmp_path / "x", 100, 0, progress=False)
 
 
 def test_leaves_nothing_half_done(tmp_path, monkeypatch):
