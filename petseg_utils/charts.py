@@ -285,9 +285,7 @@ def grid_heatmap(table: pd.DataFrame) -> Figure:
 def rules_of_averaging(values: dict[str, float]) -> Figure:
     """The same prediction under several rules of averaging, as bars; the first rule is ours."""
     figure, axis = new_figure(width=7, height=0.9 + 0.45 * len(values))
-    bars = axis.barh(
-        list(values), list(values.values()), color=[CLASS_COLOURS["dog"], *[CLASS_COLOURS["cat"]] * (len(values) - 1)]
-    )
+    bars = axis.barh(list(values), list(values.values()), color=["#333333", *["#B5B5B5"] * (len(values) - 1)])
     axis.bar_label(bars, fmt=" %.3f")
     axis.invert_yaxis()
     axis.set(xlim=(0, 1.12), xlabel="mIoU")

@@ -184,3 +184,8 @@ def readme_with_results(readme: str, records: list[dict]) -> str:
     start, end = "from figures/oxford-cpu/records.jsonl -->\n", "<!-- end of results -->"
     before, rest = readme.split(start)
     return before + start + report_tables(records) + end + rest.split(end)[1]
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(readme_with_results(path.read_text(encoding="utf-8"), published("oxford-cpu")), encoding="utf-8")
