@@ -24,7 +24,7 @@ def make_page() -> gr.Blocks:
     """
     segmenter = Segmenter.load("unet")
     card = segmenter.card
-    colours = ", ".join(f"{name} {CLASS_COLOURS[name]}" for name in CLASSES[1:])
+    colours = ", ".join(f'<b style="color:{CLASS_COLOURS[name]}">{name}</b>' for name in CLASSES[1:])
     with gr.Blocks(title="petseg") as page:
         gr.Markdown(
             f"# petseg\nDrop a photo of a cat or a dog. Model: {card['model']}, trained from scratch on "
@@ -34,9 +34,9 @@ def make_page() -> gr.Blocks:
         with gr.Row():
             # A file, not gradio's picture component: that one decodes by itself and ignores transparency and EXIF.
             upload = gr.File(label="photo", type="filepath")
-            result = gr.Image(label="mask", interactive=False, format="png")
+            result = gr.Image(label="mask", interactive=False, format="png", buttons=["download", "fullscreen"])
         said = gr.Markdown()
-        upload.change(lambda path: answer(segmenter, path), upload, [result, said], api_name=False)
+        upload.change(lambda path: answer(segmenter, path), upload, [result, said], api_visibility="private")
     return page
 
 

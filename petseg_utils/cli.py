@@ -166,7 +166,9 @@ def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -
     """Open a page that segments your own photos; nothing leaves this machine."""
     from petseg_utils.app import THEME, make_page
 
-    make_page().launch(server_name="127.0.0.1", server_port=port, share=False, theme=THEME, footer_links=[])
+    page = make_page()
+    typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
+    page.launch(server_name="127.0.0.1", server_port=port, share=False, theme=THEME, footer_links=[], quiet=True)
 
 
 @data_app.command("audit")
