@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from petseg_utils.metrics import BORDER, CLASSES, PADDING, picture_confusions, protocol_matrix, scores
 from petseg_utils.pictures import PictureSet
@@ -162,6 +163,7 @@ def score_intervals(
             yticklabels=table["study"] + ", " + table["protocol"],
             ylim=(-0.6, len(table) - 0.4),
         )
+        axis.xaxis.set_major_locator(MaxNLocator(3))
     return figure
 
 
@@ -257,7 +259,7 @@ def size_chart(table: pd.DataFrame) -> Figure:
     for name, colour in (("mIoU", MODEL_COLOURS["unet"]), ("IoU pet against rest", CLASS_COLOURS["pet"])):
         axis.plot(table["pet share"], table[name], "o-", color=colour, label=name)
     axis.set_xticks(
-        range(len(table)), [f"{row['pet share']}\n{row['pictures']} pictures" for _, row in table.iterrows()]
+        range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()]
     )
     axis.set(
         title="Scores by size of the pet, border ignored",

@@ -111,10 +111,16 @@ def scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
 def picture_miou(confusions: np.ndarray, protocol: str) -> np.ndarray:
     """Mean IoU of each picture on its own, ``(N, 5, 3)`` to ``(N,)`` within 0..1, to rank pictures by.
 
+    The mean goes over the classes of the picture's true mask.  Were a class counted that only the prediction has, one
+    pixel called by a wrong name would cost as much as an animal missed.  NaN where nothing is left to score.
+
     Its mean is not the split's mIoU.  Here each picture weighs the same and has only its own classes; there each
     pixel weighs the same, so that a large pet counts for more than a small one, and each class enters once.
     """
-    return scores(protocol_matrix(confusions, protocol))["miou"]
+    matrices = protocol_matrix(confusions, protocol)
+    held = matrices.sum(-1) > 0
+    total = np.where(held, scores(matrices)["iou"], 0).sum(-1)
+    return np.where(held.any(-1), total / held.sum(-1).clip(1), np.nan)
 
 
 def boundary_counts(

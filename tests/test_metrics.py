@@ -234,7 +234,7 @@ def test_picture_miou_weighs_pictures_where_the_split_weighs_pixels():
     confusions = np.zeros((2, 5, 3), np.int64)
     confusions[0, 1] = 10, 90, 0
     confusions[1, 1] = 10, 0, 0
-    np.testing.assert_allclose(picture_miou(confusions, "ignore_border"), [(0.9 + 0) / 2, 0])
+    np.testing.assert_allclose(picture_miou(confusions, "ignore_border"), [0.9, 0])
     split = scores(protocol_matrix(confusions.sum(axis=0), "ignore_border"))
     np.testing.assert_allclose(split["iou"], [0, 90 / 110, np.nan])
 
@@ -285,6 +285,12 @@ def test_perfect_prediction_scores_one_with_border_padding_and_one_species_absen
     assert [ours["miou"], ours["dice"], ours["accuracy"]] == [1, 1, 1]
     assert np.isnan(ours["iou"]).sum() == (0 if protocol == "binary_border_as_pet" else 1)
     assert boundary_iou(boundary_counts(labels, predictions, protocol).sum(axis=0)) == 1
+
+
+def test_one_pixel_of_a_wrong_name_costs_a_picture_little():
+    confusion = np.zeros((1, 5, 3), np.int64)
+    confusion[0, 0, 0], confusion[0, 1] = 500, (0, 499, 1)
+    np.testing.assert_allclose(picture_miou(confusion, "ignore_border"), [(1 + 0.998) / 2])
 
 
 @warnings_are_errors
