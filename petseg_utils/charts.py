@@ -258,9 +258,7 @@ def size_chart(table: pd.DataFrame) -> Figure:
     figure, axis = new_figure(height=2.9)
     for name, colour in (("mIoU", MODEL_COLOURS["unet"]), ("IoU pet against rest", CLASS_COLOURS["pet"])):
         axis.plot(table["pet share"], table[name], "o-", color=colour, label=name)
-    axis.set_xticks(
-        range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()]
-    )
+    axis.set_xticks(range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()])
     axis.set(
         title="Scores by size of the pet, border ignored",
         xlabel="how much of the picture is pet",

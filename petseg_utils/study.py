@@ -44,6 +44,11 @@ class TrainingSettings:
         Stop after this many epochs without a better validation mIoU.
     mixed_precision : str
         ``"no"``, ``"bf16"`` or ``"fp16"``, as Accelerate names them.
+    dice : float
+        Weight of the Dice loss beside the cross-entropy's 1; 0 leaves it out.
+    average : float
+        Decay of an exponential moving average of the weights, updated each step, which is then what is scored and
+        kept; 0 keeps the weights themselves.
     """
 
     width: int
@@ -53,6 +58,8 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     patience: int = 10
     mixed_precision: str = "no"
+    dice: float = 0.0
+    average: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,13 @@ class Study:
         One training run each; the first one is the one that figures show.
     bootstrap_resamples : int
         Resamples of pictures behind each interval.
-    unet : TrainingSettings
-        Model 1.
+    encoder : str
+        The frozen encoder, as `encoders.load_encoder` takes it.
+    feature_cache : bool
+        Train decoders on cached features of the pictures and their mirror images: fast.  Without it pictures are
+        augmented as for the U-Net, and the encoder runs at every step.
+    unet, clip : TrainingSettings
+        Model 1; model 3, the decoder on the frozen encoder.
     unet_grid : GridSettings
         The search of notebook 02.
     sample_trainval, sample_test : int
@@ -99,8 +111,11 @@ class Study:
     validation_share: float
     seeds: tuple[int, ...]
     bootstrap_resamples: int
+    encoder: str
     unet: TrainingSettings
+    clip: TrainingSettings
     unet_grid: GridSettings
+    feature_cache: bool = True
     sample_trainval: int = 0
     sample_test: int = 0
 
@@ -151,10 +166,12 @@ def _build(kind: type, values: dict, where: str):
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in frozen.items():
         wanted = getattr(known[key].type, "__origin__", known[key].type)
-        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
+        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool) != (
+            wanted is bool
+        ):
             raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
-        numbers = [value] if isinstance(value, int | float) else value if isinstance(value, tuple) else []
-        least = 0 if key in ("seeds", "weight_decay") else 1e-12
+        numbers = [value] if type(value) in (int, float) else value if isinstance(value, tuple) else []
+        least = 0 if key in ("seeds", "weight_decay", "dice", "average") else 1e-12
         if value == () or any(number < least for number in numbers):
             raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
@@ -186,7 +203,7 @@ def load_study(name: str | None = None) -> Study:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
-    for key, kind in (("unet", TrainingSettings), ("unet_grid", GridSettings)):
+    for key, kind in (("unet", TrainingSettings), ("clip", TrainingSettings), ("unet_grid", GridSettings)):
         if isinstance(values.get(key), dict):
             values[key] = _build(kind, values[key], f"{path.name} [{key}]")
     if "name" in values:
