@@ -16,6 +16,8 @@ STUDIES = Path(__file__).parent / "studies"
 RECORDED_PACKAGES = (
     "torch",
     "torchvision",
+    "timm",
+    "open-clip-torch",
     "numpy",
     "albumentations",
     "accelerate",
