@@ -95,8 +95,10 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
         If the spec names nothing known, its weights are not on disk, or they do not fit.
     """
     spec = resolve(spec)
-    if spec == LITE:
+    if spec == LITE and image_size % 32 == 0:
         return _load_lite()
+    if spec == LITE:
+        raise PetsegError(f"{spec} wants sizes in multiples of 32, not {image_size}.")
     if spec.startswith("clip:"):
         return _load_clip(spec, image_size)
     raise PetsegError(f"Unknown encoder {spec!r}. Known: clip:MODEL/TAG, clip:MODEL//path/to/file, {LITE}, auto.")

@@ -193,6 +193,15 @@ def test_the_stand_in_knows_a_cat_from_the_background():
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
+def test_sizes_that_do_not_fit_are_refused(tiny):
+    with pytest.raises(PetsegError, match="lite:efficientnet_lite0 wants sizes in multiples of 32, not 80"):
+        load_encoder(LITE, 80)
+    with pytest.raises(PetsegError, match="tiny-vit wants sizes in multiples of 8, not 30"):
+        load_encoder(f"clip:tiny-vit/{tiny}", 30)
+    with pytest.raises(ValueError, match=r"needs sizes in multiples of 8, got \(30, 32\)"):
+        load_encoder(f"clip:tiny-vit/{tiny}", 32)(pictures(1, 32)[..., :30, :])
+
+
 def test_training_around_it_leaves_the_encoder_alone():
     encoder = load_encoder(LITE)
     before = [tensor.clone() for tensor in encoder.state_dict().values()]

@@ -253,10 +253,10 @@ def test_unknown_study_and_unknown_key_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "instead", "message"),
     [
-        ("image_size = 32", 'image_size = "32"', "image_size is '32'; it must be of type int"),
+        ("image_size = 64", 'image_size = "32"', "image_size is '32'; it must be of type int"),
         ("seeds = [3]", "seeds = []", "seeds is (); it is out of range"),
         ("epochs = 5", "epochs = 0", "epochs is 0; it is out of range"),
-        ("image_size = 32", "image_size = 40", "image_size is 40; it must be a positive multiple of 16"),
+        ("image_size = 64", "image_size = 40", "image_size is 40; it must be a positive multiple of 16"),
         ('data = "oxford"', 'data = "coco"', "data is 'coco'; it must be 'sample' or 'oxford'"),
         ('title = "Kill and resume"', 'title = "x"\nname = "../x"', "a study is named by its file"),
         ("epochs = 5", "", "missing 1 required positional argument: 'epochs'"),
