@@ -160,7 +160,10 @@ def score_intervals(
         axis.set(
             title=name,
             yticks=rows,
-            yticklabels=table["study"] + ", " + table["protocol"],
+            yticklabels=(table["model"] + ", " if table["model"].nunique() > 1 else "")
+            + table["study"]
+            + ", "
+            + table["protocol"],
             ylim=(-0.6, len(table) - 0.4),
         )
         axis.xaxis.set_major_locator(MaxNLocator(3))

@@ -33,6 +33,8 @@ class Decoder(nn.Module):
         The encoder's, in its order.
     width : int
         Channels of the top-down path.
+    maps : tuple of int
+        Which of the maps are used, counted from 0; all of them by default.
     stem : bool
         Without it, no edge can be finer than the finest map's stride.
     n_classes : int
@@ -49,10 +51,13 @@ class Decoder(nn.Module):
         strides: tuple[int, ...],
         *,
         width: int = 96,
+        maps: tuple[int, ...] = (),
         stem: bool = True,
         n_classes: int = 3,
     ):
         super().__init__()
+        self.maps = maps or tuple(range(len(channels)))
+        channels, strides = [channels[number] for number in self.maps], [strides[number] for number in self.maps]
         # Without learned scale and shift: the projection that follows has its own.
         self.norms = nn.ModuleList(nn.BatchNorm2d(one, affine=False) for one in channels)
         self.project = nn.ModuleList(nn.Conv2d(one, width, kernel_size=1) for one in channels)
@@ -83,7 +88,8 @@ class Decoder(nn.Module):
         Tensor
             Logits, float ``(N, n_classes, H, W)``.
         """
-        maps = [project(norm(one)) for one, norm, project in zip(maps, self.norms, self.project, strict=True)]
+        used = [maps[number] for number in self.maps]
+        maps = [project(norm(one)) for one, norm, project in zip(used, self.norms, self.project, strict=True)]
         x = maps[-1] + self.context(maps[-1].mean((2, 3)))[:, :, None, None]
         for one, merge in zip(reversed(maps), self.merge, strict=True):
             x = merge(x if one is maps[-1] else resize(x, one.shape[-2:]) + one)

@@ -15,6 +15,7 @@ from petseg_utils.study import (
     PetsegError,
     Study,
     TrainingSettings,
+    as_recorded,
     code_fingerprint,
     git_commit,
     versions,
@@ -71,7 +72,7 @@ def train(
     data, validation = splits["train"], splits["validation"]
     spec = None if model == "unet" else resolve(study.encoder)
     torch.manual_seed(seed)
-    network = build(model, settings.width, spec, study.image_size)
+    network = build(model, settings, spec, study.image_size)
     examples, held = TrainingPictures(data, seed), None
     if spec:
         held = load_features(network.encoder, validation, progress=progress)
@@ -112,7 +113,7 @@ def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], 
     path = run_folder(model, study, seed) / "best.safetensors"
     if path.is_file() and path.with_suffix(".json").is_file():
         card = read_card(path)
-        wanted = {"data": splits["train"].fingerprint, "settings": vars(getattr(study, model)), "code": code()}
+        wanted = {"data": splits["train"].fingerprint, "settings": as_recorded(getattr(study, model)), "code": code()}
         wanted["image_size"] = study.image_size
         if model != "unet":
             wanted |= {"encoder_spec": resolve(study.encoder), "feature_cache": study.feature_cache}
@@ -183,7 +184,7 @@ def load(path: Path) -> tuple[nn.Module, dict]:
         If the file or its card is missing, damaged, or of another model.
     """
     card = read_card(path)
-    network = build(card["model"], card["settings"]["width"], card.get("encoder_spec"), card["image_size"])
+    network = build(card["model"], TrainingSettings(**card["settings"]), card.get("encoder_spec"), card["image_size"])
     if card["encoder"] and network.encoder.identity != card["encoder"]:
         raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {network.encoder.identity}.")
     load_weights(network, path)
@@ -191,14 +192,17 @@ def load(path: Path) -> tuple[nn.Module, dict]:
     return network.to(device, memory_format=torch.channels_last).eval(), card
 
 
-def build(model: str, width: int, encoder: str | None = None, image_size: int = 224) -> nn.Module:
+def build(model: str, settings: TrainingSettings, encoder: str | None = None, image_size: int = 224) -> nn.Module:
     """A model with random first weights; one on a frozen encoder wants to know which, and for pictures of what size."""
     if model not in MODELS:
         raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
     if model == "unet":
-        return UNet(width)
+        return UNet(settings.width)
     frozen = load_encoder(encoder, image_size)
-    return FrozenSegmenter(frozen, Decoder(frozen.channels, frozen.strides, width=width))
+    decoder = Decoder(
+        frozen.channels, frozen.strides, width=settings.width, maps=tuple(settings.maps), stem=settings.stem
+    )
+    return FrozenSegmenter(frozen, decoder)
 
 
 def code() -> str:

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +51,10 @@ class TrainingSettings:
     average : float
         Decay of an exponential moving average of the weights, updated each step, which is then what is scored and
         kept; 0 keeps the weights themselves.
+    maps : tuple of int
+        Decoder only: which of the encoder's maps it gets, counted from 0; all of them by default.
+    stem : bool
+        Decoder only: whether it sees the picture itself too.
     """
 
     width: int
@@ -62,6 +66,8 @@ class TrainingSettings:
     mixed_precision: str = "no"
     dice: float = 0.0
     average: float = 0.0
+    maps: tuple[int, ...] = ()
+    stem: bool = True
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ def _build(kind: type, values: dict, where: str):
         ):
             raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
         numbers = [value] if type(value) in (int, float) else value if isinstance(value, tuple) else []
-        least = 0 if key in ("seeds", "weight_decay", "dice", "average") else 1e-12
+        least = 0 if key in ("seeds", "weight_decay", "dice", "average", "maps") else 1e-12
         if value == () or any(number < least for number in numbers):
             raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
@@ -263,6 +269,11 @@ def describe(study: Study) -> str:
         f"petseg study {study.name!r} | device {device} | seeds {list(study.seeds)} | "
         f"python {found['python']} | torch {found['torch']} | torchvision {found['torchvision']}"
     )
+
+
+def as_recorded(settings: TrainingSettings) -> dict:
+    """Settings as they come back from JSON, where tuples are lists."""
+    return json.loads(json.dumps(asdict(settings)))
 
 
 def write_json(path: Path, value: object) -> None:

@@ -66,7 +66,7 @@ def test_four_pictures_are_learned_by_heart(study, splits, tmp_path):
             return {"image": np.array(image), "mask": np.array(mask)}
 
     torch.manual_seed(0)
-    model = models.build("unet", settings.width)
+    model = models.build("unet", settings)
     training.fit(
         model,
         Plain(four, 0),
@@ -141,7 +141,7 @@ def test_resuming_with_other_settings_is_refused(study, splits):
 def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
     settings = replace(study.unet, epochs=9, patience=2)
     scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
-    model = models.build("unet", 4)
+    model = models.build("unet", study.unet)
     history = training.fit(
         model,
         training.TrainingPictures(splits["train"], 0),
@@ -162,7 +162,7 @@ def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
 def test_a_loss_that_is_no_number_stops_with_advice(study, splits, tmp_path):
     with pytest.raises(PetsegError, match="The loss became nan in epoch 1: lower the learning rate"):
         training.fit(
-            models.build("unet", 4),
+            models.build("unet", study.unet),
             training.TrainingPictures(splits["train"], 0),
             lambda model, batch: model(batch["image"]).mean() * float("nan"),
             lambda _: {"miou": 0.0},
@@ -218,7 +218,7 @@ def test_a_model_without_weights_says_how_to_train_it(study):
 
 def test_predictions_do_not_depend_on_the_batch(study, splits):
     torch.manual_seed(0)
-    model = models.build("unet", 4)
+    model = models.build("unet", study.unet)
     everything = predict(model, splits["train"])
     name = splits["train"].table["name"].iloc[-1]
     alone = predict(model, splits["train"].subset([name]))
