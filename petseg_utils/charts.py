@@ -129,18 +129,23 @@ def architecture(model: UNet) -> Figure:
     return figure
 
 
-def training_curves(histories: dict[int, pd.DataFrame]) -> Figure:
+def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> Figure:
     """Loss and validation mIoU per epoch, a line per seed; the epoch that was kept is marked."""
     figure, (left, right) = new_figure(1, 2)
     for position, (_, history) in enumerate(histories.items()):
         shade = max(0.3, 1 - 0.3 * position)
         left.plot(history["epoch"], history["train_loss"], color="#555555", alpha=shade, linestyle="--")
-        left.plot(history["epoch"], history["validation_loss"], color=MODEL_COLOURS["unet"], alpha=shade)
-        right.plot(history["epoch"], history["miou"], color=MODEL_COLOURS["unet"], alpha=shade)
+        left.plot(history["epoch"], history["validation_loss"], color=MODEL_COLOURS[model], alpha=shade)
+        right.plot(history["epoch"], history["miou"], color=MODEL_COLOURS[model], alpha=shade)
         best = history.loc[history["miou"].idxmax()]
         right.plot(best["epoch"], best["miou"], "o", color="black", markersize=5)
     left.legend(["training", "validation"])
-    left.set(title="Loss (cross-entropy)", xlabel="epoch", ylabel="nats a pixel", ylim=(0, None))
+    left.set(
+        title="Loss" if model != "unet" else "Loss (cross-entropy)",
+        xlabel="epoch",
+        ylabel="nats a pixel",
+        ylim=(0, None),
+    )
     right.set(title="Validation mIoU; a dot marks the epoch kept", xlabel="epoch", ylabel="mIoU", ylim=(0, 1))
     return figure
 

@@ -1,6 +1,7 @@
 """Figures of what a frozen encoder sees: its maps as colours, and which patches look alike to it."""
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -10,7 +11,7 @@ from torch import Tensor
 from petseg_utils.encoders import Encoder
 from petseg_utils.metrics import PADDING
 from petseg_utils.pictures import PictureSet
-from petseg_utils.plotting import blank_padding, picture_grid
+from petseg_utils.plotting import MODEL_COLOURS, blank_padding, new_figure, picture_grid
 
 
 def encode(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> list[Tensor]:
@@ -91,3 +92,33 @@ def centre_of_pet(label: np.ndarray) -> tuple[int, int]:
 
     distance = cv2.distanceTransform(np.isin(label, (1, 2)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return tuple(int(place) for place in np.unravel_index(distance.argmax(), distance.shape))
+
+
+def ablation_bars(table: pd.DataFrame) -> Figure:
+    """Validation mIoU of decoders (``decoder``, ``miou``) as bars; the first row is the one with every part."""
+    figure, axis = new_figure(width=7, height=0.9 + 0.4 * len(table))
+    bars = axis.barh(table["decoder"], table["miou"], color=["#333333", *[MODEL_COLOURS["clip"]] * (len(table) - 1)])
+    axis.bar_label(bars, fmt=" %.3f")
+    axis.axvline(table["miou"].iloc[0], color="#333333", linewidth=1, linestyle=":")
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1.12), xlabel="validation mIoU")
+    axis.grid(False, axis="y")
+    return figure
+
+
+def label_curve(table: pd.DataFrame, unet: float | None) -> Figure:
+    """Validation mIoU by number of labelled pictures (``pictures``, ``seed``, ``miou``): a dot per run, and the mean.
+
+    `unet` is what a U-Net reached with all labels, for a dashed line.
+    """
+    figure, axis = new_figure(width=7, height=3.2)
+    mean = table.groupby("pictures")["miou"].mean()
+    axis.plot(mean.index, mean, color=MODEL_COLOURS["clip"], label="decoder on frozen features")
+    axis.plot(table["pictures"], table["miou"], "o", color=MODEL_COLOURS["clip"], markersize=5)
+    if unet is not None:
+        axis.axhline(unet, color=MODEL_COLOURS["unet"], linestyle="--", label="U-Net from scratch, all labels")
+    axis.set(xlabel="labelled pictures", ylabel="validation mIoU", ylim=(0, 1), title="How few labels are enough?")
+    axis.set(xscale="log", xticks=mean.index, xticklabels=mean.index)
+    axis.minorticks_off()
+    axis.legend(loc="lower right")
+    return figure

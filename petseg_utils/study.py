@@ -80,6 +80,25 @@ class GridSettings:
 
 
 @dataclass(frozen=True)
+class AblationSettings:
+    """The short runs of notebook 04: decoders without one part, and with few labels.
+
+    Parameters
+    ----------
+    epochs : int
+        Of each run.
+    label_shares : tuple of float
+        Parts of the training pictures that are used, 0 to 1.
+    label_seeds : tuple of int
+        Each share is drawn and trained with each of them.
+    """
+
+    epochs: int
+    label_shares: tuple[float, ...]
+    label_seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """One study.
 
@@ -108,6 +127,8 @@ class Study:
         Model 1; model 3, the decoder on the frozen encoder.
     unet_grid : GridSettings
         The search of notebook 02.
+    clip_ablation : AblationSettings
+        The short runs of notebook 04.
     sample_trainval, sample_test : int
         How many pictures are drawn; used by ``data = "sample"`` only.
     """
@@ -123,6 +144,7 @@ class Study:
     unet: TrainingSettings
     clip: TrainingSettings
     unet_grid: GridSettings
+    clip_ablation: AblationSettings
     feature_cache: bool = True
     sample_trainval: int = 0
     sample_test: int = 0
@@ -179,7 +201,7 @@ def _build(kind: type, values: dict, where: str):
         ):
             raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
         numbers = [value] if type(value) in (int, float) else value if isinstance(value, tuple) else []
-        least = 0 if key in ("seeds", "weight_decay", "dice", "average", "maps") else 1e-12
+        least = 0 if key in ("seeds", "label_seeds", "weight_decay", "dice", "average", "maps") else 1e-12
         if value == () or any(number < least for number in numbers):
             raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
@@ -211,7 +233,8 @@ def load_study(name: str | None = None) -> Study:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
-    for key, kind in (("unet", TrainingSettings), ("clip", TrainingSettings), ("unet_grid", GridSettings)):
+    kinds = {"unet": TrainingSettings, "clip": TrainingSettings, "unet_grid": GridSettings}
+    for key, kind in (kinds | {"clip_ablation": AblationSettings}).items():
         if isinstance(values.get(key), dict):
             values[key] = _build(kind, values[key], f"{path.name} [{key}]")
     if "name" in values:

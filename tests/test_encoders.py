@@ -227,6 +227,33 @@ def test_decoder_on_a_clip_from_a_file_trains_and_scores_by_the_command_line(tin
     assert 0 <= scores["protocols"]["ignore_border"]["miou"] <= 1
 
 
+def test_words_name_the_patches_they_resemble(tmp_path, data, monkeypatch, no_network):
+    from petseg_utils import words
+    from petseg_utils.pictures import load_splits
+    from petseg_utils.study import load_study
+
+    config = TINY | {"text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}
+    (tmp_path / "tiny-text.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    test = load_splits(load_study("smoke"), progress=False)["test"]
+    found = words.segment_by_words("clip:tiny-text/random", test)
+    assert found.shape == test.labels.shape
+    # By hand: the token of the patch in the middle of a cell, and the sentence whose direction it shares most.
+    model, _ = load_clip("clip:tiny-text/random", 64)
+    image = torch.from_numpy(np.array(test.images[:1])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        tokens, _ = by_hand(model, image)
+        patches = model.visual.ln_post(tokens[-1])[0, 1:] @ model.visual.proj
+        texts = model.encode_text(open_clip.get_tokenizer("tiny-text")(list(words.PROMPTS)))
+    likeness = torch.nn.functional.cosine_similarity(patches[:, None], texts[None], dim=-1).reshape(8, 8, 3)
+    sure = likeness.topk(2).values.diff().abs()[..., 0] > 0.05
+    cells = likeness.argmax(-1).numpy()
+    middle = found[0].reshape(8, 8, 8, 8)[:, 3:5, :, 3:5].transpose(0, 2, 1, 3).reshape(8, 8, 4)
+    assert sure.any()
+    agree = (middle == cells[..., None]).mean(-1)[sure.numpy()]
+    assert agree.mean() > 0.8
+
+
 def test_download_of_clip_without_a_hub_ends_with_a_sentence(monkeypatch):
     import urllib.request
 

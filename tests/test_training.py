@@ -42,6 +42,10 @@ average = 0.9
 learning_rates = [0.01]
 batch_sizes = [4]
 epochs = 1
+[clip_ablation]
+epochs = 1
+label_shares = [1.0]
+label_seeds = [0]
 """
 
 
