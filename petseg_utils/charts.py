@@ -129,18 +129,23 @@ def architecture(model: UNet) -> Figure:
     return figure
 
 
-def training_curves(histories: dict[int, pd.DataFrame]) -> Figure:
+def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> Figure:
     """Loss and validation mIoU per epoch, a line per seed; the epoch that was kept is marked."""
     figure, (left, right) = new_figure(1, 2)
     for position, (_, history) in enumerate(histories.items()):
         shade = max(0.3, 1 - 0.3 * position)
         left.plot(history["epoch"], history["train_loss"], color="#555555", alpha=shade, linestyle="--")
-        left.plot(history["epoch"], history["validation_loss"], color=MODEL_COLOURS["unet"], alpha=shade)
-        right.plot(history["epoch"], history["miou"], color=MODEL_COLOURS["unet"], alpha=shade)
+        left.plot(history["epoch"], history["validation_loss"], color=MODEL_COLOURS[model], alpha=shade)
+        right.plot(history["epoch"], history["miou"], color=MODEL_COLOURS[model], alpha=shade)
         best = history.loc[history["miou"].idxmax()]
         right.plot(best["epoch"], best["miou"], "o", color="black", markersize=5)
     left.legend(["training", "validation"])
-    left.set(title="Loss (cross-entropy)", xlabel="epoch", ylabel="nats a pixel", ylim=(0, None))
+    left.set(
+        title="Loss" if model != "unet" else "Loss (cross-entropy)",
+        xlabel="epoch",
+        ylabel="nats a pixel",
+        ylim=(0, None),
+    )
     right.set(title="Validation mIoU; a dot marks the epoch kept", xlabel="epoch", ylabel="mIoU", ylim=(0, 1))
     return figure
 
@@ -160,7 +165,10 @@ def score_intervals(
         axis.set(
             title=name,
             yticks=rows,
-            yticklabels=table["study"] + ", " + table["protocol"],
+            yticklabels=(table["model"] + ", " if table["model"].nunique() > 1 else "")
+            + table["study"]
+            + ", "
+            + table["protocol"],
             ylim=(-0.6, len(table) - 0.4),
         )
         axis.xaxis.set_major_locator(MaxNLocator(3))
@@ -258,9 +266,7 @@ def size_chart(table: pd.DataFrame) -> Figure:
     figure, axis = new_figure(height=2.9)
     for name, colour in (("mIoU", MODEL_COLOURS["unet"]), ("IoU pet against rest", CLASS_COLOURS["pet"])):
         axis.plot(table["pet share"], table[name], "o-", color=colour, label=name)
-    axis.set_xticks(
-        range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()]
-    )
+    axis.set_xticks(range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()])
     axis.set(
         title="Scores by size of the pet, border ignored",
         xlabel="how much of the picture is pet",

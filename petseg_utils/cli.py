@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ app = typer.Typer(
       petseg data download              fetch Oxford-IIIT Pet, about 800 MB
       petseg train unet --study oxford-cpu
       petseg evaluate unet --study oxford-cpu
+      petseg train clip --study oxford-cpu        a decoder on a frozen encoder; --encoder names one
 
     A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (an hour), oxford (a GPU).
     """,
@@ -42,7 +44,7 @@ NamesOption = Annotated[
     Path | None, typer.Option(help="Use only the pictures that this file names, one a line (first column of a CSV).")
 ]
 SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that have errors; list them.")]
-ModelArgument = Annotated[str, typer.Argument(help="Which model: unet.")]
+ModelArgument = Annotated[str, typer.Argument(help="Which model: unet, or clip, the decoder on a frozen encoder.")]
 
 
 @app.callback()
@@ -87,6 +89,12 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was cut, from its last epoch.")
     ] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Frozen encoder for clip: clip:MODEL/TAG, clip:MODEL//path/to/file, lite:efficientnet_lite0."
+        ),
+    ] = None,
     data: DataOption = None,
     names: NamesOption = None,
     skip_bad: SkipOption = False,
@@ -95,6 +103,8 @@ def train(
     from petseg_utils import models
 
     chosen = _study(study, data)
+    if encoder:
+        chosen = replace(chosen, encoder=encoder)
     splits = models.study_splits(chosen, names=_names(names, chosen), skip_bad=skip_bad)
     _tell_skipped(splits)
     for one in chosen.seeds if seed is None else [seed]:
@@ -204,15 +214,37 @@ def data_sample(
     typer.echo(f"Drawn: {shown(draw_sample(path or chosen.data_dir, chosen.sample_trainval, chosen.sample_test))}")
 
 
+@data_app.command("cache")
+def data_cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them; what needs them makes them anew.")] = False,
+) -> None:
+    """Show the caches of decoded pictures and of features, and their sizes."""
+    from petseg_utils.features import cache_root, caches, clear_caches
+
+    found = caches()
+    for cache in found:
+        typer.echo(f"{cache['megabytes']:8,.0f} MB  {cache['name']}  {cache['what']}")
+    typer.echo(f"{sum(cache['megabytes'] for cache in found):8,.0f} MB  in all, under {shown(cache_root())}")
+    if clear:
+        clear_caches()
+        typer.echo("Deleted.")
+
+
 @data_app.command("download")
 def data_download(
     path: Annotated[
         Path | None, typer.Argument(help="Folder that will hold oxford-iiit-pet/; data/ by default.")
     ] = None,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Fetch CLIP's weights instead, from the Hugging Face hub.")
+    ] = False,
 ) -> None:
     """Fetch the official Oxford-IIIT Pet data, check its sums and counts, and read every file once."""
-    from petseg_utils.download import download_oxford
+    from petseg_utils.download import download_clip, download_oxford
 
+    if clip:
+        typer.echo(f"On disk: {download_clip()}")
+        return
     typer.echo(f"Complete and checked: {shown(download_oxford(path))}")
 
 

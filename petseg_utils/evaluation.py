@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from petseg_utils.features import Features
 from petseg_utils.intervals import summarise
 from petseg_utils.metrics import (
     PADDING,
@@ -57,14 +58,46 @@ def class_targets(labels: Tensor) -> Tensor:
     return labels.long().masked_fill(labels >= PADDING, IGNORED)
 
 
-def segmentation_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """Cross-entropy over the pixels that are neither border nor padding; a scalar."""
+def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 0.0) -> Tensor:
+    """Cross-entropy, plus `dice` times the Dice loss, over the pixels that are neither border nor padding; a scalar.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Gives logits ``(N, 3, H, W)`` for pixel values; takes feature maps too if the batch has them.
+    batch : dict
+        ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)``, and for a frozen encoder perhaps ``maps``.
+    dice : float
+        Weight of the Dice loss.
+    """
     images = batch["image"].float().contiguous(memory_format=torch.channels_last)
-    return F.cross_entropy(model(images).float(), class_targets(batch["label"]), ignore_index=IGNORED)
+    logits = (model(images, batch["maps"]) if "maps" in batch else model(images)).float()
+    targets = class_targets(batch["label"])
+    value = F.cross_entropy(logits, targets, ignore_index=IGNORED)
+    return value + dice * dice_loss(logits, targets) if dice else value
+
+
+def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """One less the mean soft Dice of the classes over a batch, a scalar within 0..1; -100 in `targets` is left out.
+
+    Classes absent from the batch's targets do not enter: their Dice says nothing but 0.
+
+    References
+    ----------
+    Milletari, Navab, Ahmadi: "V-Net", 3DV 2016, arXiv:1606.04797.
+    """
+    counted = (targets != IGNORED)[:, None]
+    truth = F.one_hot(targets.clamp(min=0), logits.shape[1]).movedim(-1, 1) * counted
+    chance = logits.softmax(1) * counted
+    overlap, total = (truth * chance).sum((0, 2, 3)), (truth + chance).sum((0, 2, 3))
+    present = truth.sum((0, 2, 3)) > 0
+    return 1 - (2 * overlap / total.clamp(min=1))[present].mean()
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, pictures: PictureSet, *, progress: bool = False) -> Predictions:
+def predict(
+    model: nn.Module, pictures: PictureSet, features: Features | None = None, *, progress: bool = False
+) -> Predictions:
     """Segment every picture of a set, on the device where the model is.
 
     Parameters
@@ -73,6 +106,8 @@ def predict(model: nn.Module, pictures: PictureSet, *, progress: bool = False) -
         Takes pixel values ``(N, 3, H, W)`` in 0..255 and gives logits ``(N, 3, H, W)``.
     pictures : PictureSet
         The split.
+    features : Features, optional
+        Cached feature maps of the same pictures, for a model on a frozen encoder.
     progress : bool
         Show a progress bar.
     """
@@ -85,7 +120,8 @@ def predict(model: nn.Module, pictures: PictureSet, *, progress: bool = False) -
         images = torch.from_numpy(np.array(pictures.images[part])).permute(0, 3, 1, 2).to(device).float()
         labels = torch.from_numpy(np.array(pictures.labels[part])).to(device)
         began = time.perf_counter()
-        logits = model(images).float()
+        maps = [[one.to(device) for one in features.read(part)]] if features else []
+        logits = model(images, *maps).float()
         classes[part] = logits.argmax(1).to(torch.uint8).cpu().numpy()
         seconds += time.perf_counter() - began
         targets = class_targets(labels)
@@ -94,9 +130,9 @@ def predict(model: nn.Module, pictures: PictureSet, *, progress: bool = False) -
     return Predictions(classes, loss, seconds / max(1, len(pictures)))
 
 
-def validation_scores(model: nn.Module, pictures: PictureSet) -> dict[str, float]:
+def validation_scores(model: nn.Module, pictures: PictureSet, features: Features | None = None) -> dict[str, float]:
     """Loss, mIoU and accuracy under the primary protocol, as `training.fit` wants them after each epoch."""
-    found = predict(model, pictures)
+    found = predict(model, pictures, features)
     matrix = protocol_matrix(picture_confusions(pictures.labels, found.classes).sum(0), "ignore_border")
     values = scores(matrix)
     return {
@@ -164,7 +200,8 @@ def make_records(
     """
     small = small_breeds(pictures)
     subsets = {"all": np.ones(len(pictures), bool)} | ({"small breeds": small} if small.any() else {})
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trained = sum(parameter.numel() for parameter in model.parameters())
+    frozen = sum(parameter.numel() for parameter in model.encoder.parameters()) if card["encoder"] else 0
     shared = {
         "model": card["model"],
         "encoder": card["encoder"],
@@ -174,7 +211,7 @@ def make_records(
         "image_size": study.image_size,
         "data": pictures.fingerprint,
         "trained_on": {key: card.get(key) for key in ("data", "n_images", "n_breeds", "settings", "code", "commit")},
-        "parameters": {"trained": trained, "total": sum(parameter.numel() for parameter in model.parameters())},
+        "parameters": {"trained": trained, "total": trained + frozen},
         "training_seconds": card.get("training_seconds"),
         "seconds_per_picture": found.seconds,
         "peak_memory_mb": peak_memory_mb(),

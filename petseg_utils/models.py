@@ -1,24 +1,29 @@
 """Train, find and load the study's models."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from petseg_utils.decoder import Decoder, FrozenSegmenter
+from petseg_utils.encoders import load_encoder, resolve
 from petseg_utils.evaluation import segmentation_loss, validation_scores
+from petseg_utils.features import load_features
 from petseg_utils.pictures import PictureSet, load_splits
 from petseg_utils.study import (
     PetsegError,
     Study,
     TrainingSettings,
+    as_recorded,
     code_fingerprint,
     git_commit,
     versions,
 )
-from petseg_utils.training import TrainingPictures, fit, load_weights, read_card, save_checkpoint
+from petseg_utils.training import CachedPictures, TrainingPictures, fit, load_weights, read_card, save_checkpoint
 from petseg_utils.unet import UNet
 
-MODELS = ("unet",)
+MODELS = ("unet", "clip")
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -43,9 +48,9 @@ def train(
     Parameters
     ----------
     model : str
-        ``unet``.
+        One of `MODELS`.
     study : Study
-        Gives the settings.
+        Gives the settings, and the encoder.
     seed : int
         First weights, order of pictures and augmentation.
     splits : dict
@@ -62,14 +67,22 @@ def train(
     nn.Module
         The weights of the best epoch.
     """
-    settings = settings or study.unet
+    settings = settings or getattr(study, model)
     folder = folder or run_folder(model, study, seed)
-    torch.manual_seed(seed)
-    network = build(model, settings.width)
     data, validation = splits["train"], splits["validation"]
+    spec = None if model == "unet" else resolve(study.encoder)
+    torch.manual_seed(seed)
+    network = build(model, settings, spec, study.image_size)
+    examples, held = TrainingPictures(data, seed), None
+    if spec:
+        held = load_features(network.encoder, validation, progress=progress)
+        if study.feature_cache:
+            examples = CachedPictures(data, load_features(network.encoder, data, progress=progress), seed)
     card = {
         "model": model,
-        "encoder": None,
+        "encoder": network.encoder.identity if spec else None,
+        "encoder_spec": spec,
+        "feature_cache": study.feature_cache if spec else None,
         "study": study.name,
         "image_size": study.image_size,
         "data": data.fingerprint,
@@ -82,9 +95,9 @@ def train(
     }
     fit(
         network,
-        TrainingPictures(data, seed),
-        segmentation_loss,
-        lambda fitted: validation_scores(fitted, validation),
+        examples,
+        partial(segmentation_loss, dice=settings.dice),
+        lambda fitted: validation_scores(fitted, validation, held),
         settings,
         folder,
         seed=seed,
@@ -100,8 +113,10 @@ def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], 
     path = run_folder(model, study, seed) / "best.safetensors"
     if path.is_file() and path.with_suffix(".json").is_file():
         card = read_card(path)
-        wanted = {"data": splits["train"].fingerprint, "settings": vars(study.unet), "code": code()}
+        wanted = {"data": splits["train"].fingerprint, "settings": as_recorded(getattr(study, model)), "code": code()}
         wanted["image_size"] = study.image_size
+        if model != "unet":
+            wanted |= {"encoder_spec": resolve(study.encoder), "feature_cache": study.feature_cache}
         if "training_seconds" in card and all(card.get(key) == value for key, value in wanted.items()):
             print(f"Loaded the checkpoint of epoch {card['epoch']}, trained with the same data, settings and code.")
             return load(path)[0]
@@ -114,7 +129,7 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     Parameters
     ----------
     model : str
-        ``unet``.
+        One of `MODELS`.
     study : Study or None
         None means the weights that ship.
     seed : int, optional
@@ -169,22 +184,31 @@ def load(path: Path) -> tuple[nn.Module, dict]:
         If the file or its card is missing, damaged, or of another model.
     """
     card = read_card(path)
-    network = build(card["model"], card["settings"]["width"])
+    network = build(card["model"], TrainingSettings(**card["settings"]), card.get("encoder_spec"), card["image_size"])
+    if card["encoder"] and network.encoder.identity != card["encoder"]:
+        raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {network.encoder.identity}.")
     load_weights(network, path)
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return network.to(device, memory_format=torch.channels_last).eval(), card
 
 
-def build(model: str, width: int) -> nn.Module:
-    """A model with random first weights."""
+def build(model: str, settings: TrainingSettings, encoder: str | None = None, image_size: int = 224) -> nn.Module:
+    """A model with random first weights; one on a frozen encoder wants to know which, and for pictures of what size."""
     if model not in MODELS:
         raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
-    return UNet(width)
+    if model == "unet":
+        return UNet(settings.width)
+    frozen = load_encoder(encoder, image_size)
+    decoder = Decoder(
+        frozen.channels, frozen.strides, width=settings.width, maps=tuple(settings.maps), stem=settings.stem
+    )
+    return FrozenSegmenter(frozen, decoder)
 
 
 def code() -> str:
     """Fingerprint of the modules that decide what a trained model becomes."""
-    return code_fingerprint("datasets", "audit", "transforms", "pictures", "metrics", "evaluation", "training", "unet")
+    data = ("datasets", "audit", "transforms", "pictures", "features")
+    return code_fingerprint(*data, "metrics", "evaluation", "training", "unet", "encoders", "decoder")
 
 
 def study_splits(study: Study, **options) -> dict[str, PictureSet]:

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,6 +16,8 @@ STUDIES = Path(__file__).parent / "studies"
 RECORDED_PACKAGES = (
     "torch",
     "torchvision",
+    "timm",
+    "open-clip-torch",
     "numpy",
     "albumentations",
     "accelerate",
@@ -44,6 +46,15 @@ class TrainingSettings:
         Stop after this many epochs without a better validation mIoU.
     mixed_precision : str
         ``"no"``, ``"bf16"`` or ``"fp16"``, as Accelerate names them.
+    dice : float
+        Weight of the Dice loss beside the cross-entropy's 1; 0 leaves it out.
+    average : float
+        Decay of an exponential moving average of the weights, updated each step, which is then what is scored and
+        kept; 0 keeps the weights themselves.
+    maps : tuple of int
+        Decoder only: which of the encoder's maps it gets, counted from 0; all of them by default.
+    stem : bool
+        Decoder only: whether it sees the picture itself too.
     """
 
     width: int
@@ -53,6 +64,10 @@ class TrainingSettings:
     weight_decay: float = 1e-4
     patience: int = 10
     mixed_precision: str = "no"
+    dice: float = 0.0
+    average: float = 0.0
+    maps: tuple[int, ...] = ()
+    stem: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,25 @@ class GridSettings:
     learning_rates: tuple[float, ...]
     batch_sizes: tuple[int, ...]
     epochs: int
+
+
+@dataclass(frozen=True)
+class AblationSettings:
+    """The short runs of notebook 04: decoders without one part, and with few labels.
+
+    Parameters
+    ----------
+    epochs : int
+        Of each run.
+    label_shares : tuple of float
+        Parts of the training pictures that are used, 0 to 1.
+    label_seeds : tuple of int
+        Each share is drawn and trained with each of them.
+    """
+
+    epochs: int
+    label_shares: tuple[float, ...]
+    label_seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -84,10 +118,17 @@ class Study:
         One training run each; the first one is the one that figures show.
     bootstrap_resamples : int
         Resamples of pictures behind each interval.
-    unet : TrainingSettings
-        Model 1.
+    encoder : str
+        The frozen encoder, as `encoders.load_encoder` takes it.
+    feature_cache : bool
+        Train decoders on cached features of the pictures and their mirror images: fast.  Without it pictures are
+        augmented as for the U-Net, and the encoder runs at every step.
+    unet, clip : TrainingSettings
+        Model 1; model 3, the decoder on the frozen encoder.
     unet_grid : GridSettings
         The search of notebook 02.
+    clip_ablation : AblationSettings
+        The short runs of notebook 04.
     sample_trainval, sample_test : int
         How many pictures are drawn; used by ``data = "sample"`` only.
     """
@@ -99,8 +140,12 @@ class Study:
     validation_share: float
     seeds: tuple[int, ...]
     bootstrap_resamples: int
+    encoder: str
     unet: TrainingSettings
+    clip: TrainingSettings
     unet_grid: GridSettings
+    clip_ablation: AblationSettings
+    feature_cache: bool = True
     sample_trainval: int = 0
     sample_test: int = 0
 
@@ -151,10 +196,12 @@ def _build(kind: type, values: dict, where: str):
     frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     for key, value in frozen.items():
         wanted = getattr(known[key].type, "__origin__", known[key].type)
-        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
+        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool) != (
+            wanted is bool
+        ):
             raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
-        numbers = [value] if isinstance(value, int | float) else value if isinstance(value, tuple) else []
-        least = 0 if key in ("seeds", "weight_decay") else 1e-12
+        numbers = [value] if type(value) in (int, float) else value if isinstance(value, tuple) else []
+        least = 0 if key in ("seeds", "label_seeds", "weight_decay", "dice", "average", "maps") else 1e-12
         if value == () or any(number < least for number in numbers):
             raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
@@ -186,7 +233,8 @@ def load_study(name: str | None = None) -> Study:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
-    for key, kind in (("unet", TrainingSettings), ("unet_grid", GridSettings)):
+    kinds = {"unet": TrainingSettings, "clip": TrainingSettings, "unet_grid": GridSettings}
+    for key, kind in (kinds | {"clip_ablation": AblationSettings}).items():
         if isinstance(values.get(key), dict):
             values[key] = _build(kind, values[key], f"{path.name} [{key}]")
     if "name" in values:
@@ -244,6 +292,11 @@ def describe(study: Study) -> str:
         f"petseg study {study.name!r} | device {device} | seeds {list(study.seeds)} | "
         f"python {found['python']} | torch {found['torch']} | torchvision {found['torchvision']}"
     )
+
+
+def as_recorded(settings: TrainingSettings) -> dict:
+    """Settings as they come back from JSON, where tuples are lists."""
+    return json.loads(json.dumps(asdict(settings)))
 
 
 def write_json(path: Path, value: object) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -13,9 +14,11 @@ from accelerate.utils import DataLoaderConfiguration
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from petseg_utils.features import Features
 from petseg_utils.pictures import PictureSet
 from petseg_utils.study import PetsegError, TrainingSettings, write_json
 from petseg_utils.transforms import make_augmentation
@@ -50,6 +53,42 @@ class TrainingPictures(Dataset):
         return {
             "image": torch.from_numpy(out["image"]).permute(2, 0, 1).contiguous(),
             "label": torch.from_numpy(out["mask"]),
+        }
+
+
+class CachedPictures(Dataset):
+    """Pictures with the cached feature maps of a frozen encoder, at random as they are or mirrored.
+
+    Which of the two is a function of (seed, epoch, index) alone, so a resumed run sees the same ones.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+        The training split.
+    features : Features
+        Of the same pictures.
+    seed : int
+        The run's seed.
+    """
+
+    def __init__(self, pictures: PictureSet, features: Features, seed: int):
+        self.pictures = pictures
+        self.features = features
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor | list[Tensor]]:
+        """``image`` ``uint8 (3, H, W)``, ``label`` ``uint8 (H, W)``, ``maps`` float ``(C, h, w)`` each."""
+        mirrored = int(np.random.default_rng([self.seed, self.epoch, index]).integers(2))
+        step = -1 if mirrored else 1
+        image, label = self.pictures.images[index][:, ::step], self.pictures.labels[index][:, ::step]
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "label": torch.from_numpy(np.ascontiguousarray(label)),
+            "maps": self.features.read(index, mirrored),
         }
 
 
@@ -120,13 +159,16 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     loader = DataLoader(data, settings.batch_size, shuffle=True, num_workers=4 if torch.cuda.is_available() else 0)
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    rule = get_ema_multi_avg_fn(settings.average)
+    average = AveragedModel(model, multi_avg_fn=rule, use_buffers=True) if settings.average else None
+    kept = average.module if average else model  # what is scored and saved
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer.optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=len(loader), pct_start=0.2
     )
     card = card | {"seed": seed, "settings": asdict(settings)}
     history, best = [], {"miou": float("-inf"), "epoch": -1}
     if resume and (folder / "last.safetensors").is_file():
-        history, best = _restore(folder / "last.safetensors", model, optimizer.optimizer, schedule, card)
+        history, best = _restore(folder / "last.safetensors", model, average, optimizer.optimizer, schedule, card)
     bar = tqdm(
         total=settings.epochs * len(loader),
         initial=len(history) * len(loader),
@@ -152,6 +194,8 @@ def fit(
             accelerator.backward(value)
             accelerator.clip_grad_norm_(wrapped.parameters(), GRADIENT_NORM)
             optimizer.step()
+            if average:
+                average.update_parameters(model)
             schedule.step()
             optimizer.zero_grad()
             total += value.item()
@@ -162,14 +206,15 @@ def fit(
             "learning_rate": schedule.get_last_lr()[0],
             "train_loss": total / len(loader),
             # Every process validates all pictures: the same score everywhere, so all of them stop together.
-            **validate(model),
+            **validate(kept),
         }
         history.append(row | {"seconds": time.perf_counter() - started})
         if accelerator.is_main_process:
             if row["miou"] > best["miou"]:
                 best = {"miou": row["miou"], "epoch": epoch}
-                save_checkpoint(folder / "best.safetensors", model, card | {"epoch": epoch + 1, "validation": row})
-            _save_state(folder / "last.safetensors", model, optimizer.optimizer, schedule, card, history, best)
+                save_checkpoint(folder / "best.safetensors", kept, card | {"epoch": epoch + 1, "validation": row})
+            parts = (model, average, optimizer.optimizer, schedule)
+            _save_state(folder / "last.safetensors", *parts, card, history, best)
             pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
         elif row["miou"] > best["miou"]:
             best = {"miou": row["miou"], "epoch": epoch}
@@ -234,10 +279,12 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     temporary.replace(path)
 
 
-def _save_state(path, model, optimizer, schedule, card, history, best) -> None:
+def _save_state(path, model, average, optimizer, schedule, card, history, best) -> None:
     """Everything `fit` needs to go on, in one file, so that it can never be half of one epoch and half of the next."""
     state = optimizer.state_dict()
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if average:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.state_dict().items()}
     for index, slots in state["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
     progress = {
@@ -250,7 +297,7 @@ def _save_state(path, model, optimizer, schedule, card, history, best) -> None:
     _save_tensors(path, tensors, {"progress": json.dumps(progress)})
 
 
-def _restore(path, model, optimizer, schedule, card) -> tuple[list[dict], dict]:
+def _restore(path, model, average, optimizer, schedule, card) -> tuple[list[dict], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
@@ -264,7 +311,11 @@ def _restore(path, model, optimizer, schedule, card) -> tuple[list[dict], dict]:
                 f"Cannot resume: the checkpoint has {key} {then}, now it is {now}. "
                 "Train afresh without --resume, or restore what it was made with."
             )
-    model.load_state_dict({name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+    for prefix, part in {"model.": model, "average.": average}.items():
+        if part:
+            part.load_state_dict(
+                {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            )
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):

@@ -22,19 +22,30 @@ from petseg_utils.study import PetsegError, load_study
 STUDY = """
 title = "Kill and resume"
 data = "oxford"
-image_size = 32
+image_size = 64
 validation_share = 0.34
 seeds = [3]
 bootstrap_resamples = 10
+encoder = "lite:efficientnet_lite0"
 [unet]
 width = 4
 epochs = 5
 batch_size = 1
 learning_rate = 0.01
+[clip]
+width = 8
+epochs = 5
+batch_size = 1
+learning_rate = 0.01
+average = 0.9
 [unet_grid]
 learning_rates = [0.01]
 batch_sizes = [4]
 epochs = 1
+[clip_ablation]
+epochs = 1
+label_shares = [1.0]
+label_seeds = [0]
 """
 
 
@@ -59,7 +70,7 @@ def test_four_pictures_are_learned_by_heart(study, splits, tmp_path):
             return {"image": np.array(image), "mask": np.array(mask)}
 
     torch.manual_seed(0)
-    model = models.build("unet", settings.width)
+    model = models.build("unet", settings)
     training.fit(
         model,
         Plain(four, 0),
@@ -81,45 +92,46 @@ from petseg_utils import cli, models
 
 steps, loss = [], models.segmentation_loss
 
-def counted(model, batch):
+def counted(model, batch, dice):
     steps.append(1)
     if len(steps) == 20:
         os.kill(os.getpid(), signal.SIGKILL)
-    return loss(model, batch)
+    return loss(model, batch, dice)
 
 models.segmentation_loss = counted
 cli.main()
 """
 
 
-def run_training(study_file, runs, data, *options, script=None):
+def run_training(model, study_file, runs, data, *options, script=None):
     environment = os.environ | {"PETSEG_RUNS": str(runs), "PETSEG_DATA": str(data)}
     start = ["-c", script] if script else ["-m", "petseg_utils"]
-    command = [sys.executable, *start, "train", "unet", "--study", str(study_file), *options]
+    command = [sys.executable, *start, "train", model, "--study", str(study_file), *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_a_run_killed_in_mid_epoch_resumes_to_the_same_weights(data, tmp_path):
+@pytest.mark.parametrize("model", ["unet", "clip"])  # the decoder averages its weights on the way
+def test_a_run_killed_in_mid_epoch_resumes_to_the_same_weights(model, data, tmp_path):
     study_file = tmp_path / "kill.toml"
     study_file.write_text(STUDY)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    run = run_training(study_file, whole, data)
+    run = run_training(model, study_file, whole, data)
     assert run.returncode == 0, run.stderr
 
-    folder = cut / "kill" / "unet-seed3"
-    killed = run_training(study_file, cut, data, script=KILLED_IN_STEP_20)
+    folder = cut / "kill" / f"{model}-seed3"
+    killed = run_training(model, study_file, cut, data, script=KILLED_IN_STEP_20)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(pd.read_csv(folder / "history.csv")["epoch"]) == [1, 2]  # of the finished epochs none is lost
 
-    run = run_training(study_file, cut, data, "--resume")
+    run = run_training(model, study_file, cut, data, "--resume")
     assert run.returncode == 0, run.stderr
     for name in ("best", "last"):
-        expected = load_file(whole / "kill" / "unet-seed3" / f"{name}.safetensors")
+        expected = load_file(whole / "kill" / f"{model}-seed3" / f"{name}.safetensors")
         resumed = load_file(folder / f"{name}.safetensors")
         assert expected.keys() == resumed.keys()
         assert all(torch.equal(expected[key], resumed[key]) for key in expected)
     columns = ["epoch", "learning_rate", "train_loss", "validation_loss", "miou"]
-    histories = [pd.read_csv(runs / "kill" / "unet-seed3" / "history.csv")[columns] for runs in (whole, cut)]
+    histories = [pd.read_csv(runs / "kill" / f"{model}-seed3" / "history.csv")[columns] for runs in (whole, cut)]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
 
 
@@ -133,7 +145,7 @@ def test_resuming_with_other_settings_is_refused(study, splits):
 def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
     settings = replace(study.unet, epochs=9, patience=2)
     scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
-    model = models.build("unet", 4)
+    model = models.build("unet", study.unet)
     history = training.fit(
         model,
         training.TrainingPictures(splits["train"], 0),
@@ -154,7 +166,7 @@ def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
 def test_a_loss_that_is_no_number_stops_with_advice(study, splits, tmp_path):
     with pytest.raises(PetsegError, match="The loss became nan in epoch 1: lower the learning rate"):
         training.fit(
-            models.build("unet", 4),
+            models.build("unet", study.unet),
             training.TrainingPictures(splits["train"], 0),
             lambda model, batch: model(batch["image"]).mean() * float("nan"),
             lambda _: {"miou": 0.0},
@@ -210,7 +222,7 @@ def test_a_model_without_weights_says_how_to_train_it(study):
 
 def test_predictions_do_not_depend_on_the_batch(study, splits):
     torch.manual_seed(0)
-    model = models.build("unet", 4)
+    model = models.build("unet", study.unet)
     everything = predict(model, splits["train"])
     name = splits["train"].table["name"].iloc[-1]
     alone = predict(model, splits["train"].subset([name]))
@@ -245,10 +257,10 @@ def test_unknown_study_and_unknown_key_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "instead", "message"),
     [
-        ("image_size = 32", 'image_size = "32"', "image_size is '32'; it must be of type int"),
+        ("image_size = 64", 'image_size = "32"', "image_size is '32'; it must be of type int"),
         ("seeds = [3]", "seeds = []", "seeds is (); it is out of range"),
         ("epochs = 5", "epochs = 0", "epochs is 0; it is out of range"),
-        ("image_size = 32", "image_size = 40", "image_size is 40; it must be a positive multiple of 16"),
+        ("image_size = 64", "image_size = 40", "image_size is 40; it must be a positive multiple of 16"),
         ('data = "oxford"', 'data = "coco"', "data is 'coco'; it must be 'sample' or 'oxford'"),
         ('title = "Kill and resume"', 'title = "x"\nname = "../x"', "a study is named by its file"),
         ("epochs = 5", "", "missing 1 required positional argument: 'epochs'"),

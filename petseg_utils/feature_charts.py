@@ -1,0 +1,124 @@
+"""Figures of what a frozen encoder sees: its maps as colours, and which patches look alike to it."""
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from petseg_utils.encoders import Encoder
+from petseg_utils.metrics import PADDING
+from petseg_utils.pictures import PictureSet
+from petseg_utils.plotting import MODEL_COLOURS, blank_padding, new_figure, picture_grid
+
+
+def encode(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> list[Tensor]:
+    """Feature maps ``(k, C, h, w)`` of some pictures."""
+    return encoder(torch.from_numpy(np.array(pictures.images[rows])).permute(0, 3, 1, 2))
+
+
+def pca_colours(features: Tensor) -> np.ndarray:
+    """Feature maps as colours: the first three principal components of all cells together, as red, green and blue.
+
+    Parameters
+    ----------
+    features : Tensor
+        ``(N, C, h, w)``.
+
+    Returns
+    -------
+    ndarray
+        ``float (N, h, w, 3)`` within 0..1; the middle 96 % of each component's values fill the range.
+    """
+    cells = features.movedim(1, -1).flatten(0, 2)
+    cells = cells - cells.mean(0)
+    directions = torch.linalg.svd(cells, full_matrices=False).Vh[:3]
+    # An axis may point either way; the largest entry positive makes it the same on every machine.
+    directions = directions * directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()
+    colours = cells @ directions.T
+    low, high = colours.quantile(0.02, dim=0), colours.quantile(0.98, dim=0)
+    colours = ((colours - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    return colours.unflatten(0, (features.shape[0], *features.shape[2:])).numpy()
+
+
+def show_features(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Figure:
+    """Pictures above their feature maps, one row a map, as the colours of `pca_colours`."""
+    lines = [[blank_padding(pictures, row) for row in rows]]
+    names = ["picture"]
+    for number, features in enumerate(encode(encoder, pictures, rows), 1):
+        lines.append(list(pca_colours(features)))
+        names.append(f"map {number}\n{features.shape[2]} x {features.shape[3]}")
+    return picture_grid(lines, [""] * len(rows), names)
+
+
+def show_neighbours(
+    encoder: Encoder, pictures: PictureSet, rows: list[int], query: tuple[int, int], number: int
+) -> Figure:
+    """How much each cell of other pictures resembles one cell of the first, by the cosine of their features.
+
+    Parameters
+    ----------
+    encoder, pictures : Encoder, PictureSet
+        What is looked at, and by whom.
+    rows : list of int
+        The first is the picture asked about.
+    query : tuple of int
+        Place of the patch in it: row and column in pixels of the square.
+    number : int
+        Which of the encoder's maps, counted from 0.
+    """
+    stride = encoder.strides[number]
+    features = F.normalize(encode(encoder, pictures, rows)[number], dim=1)
+    place = query[0] // stride, query[1] // stride
+    alike = torch.einsum("c,nchw->nhw", features[0, :, place[0], place[1]], features).numpy()
+    heat = [np.kron(one, np.ones((stride, stride))) for one in alike]
+    heat = [np.where(pictures.labels[row] == PADDING, np.nan, one) for row, one in zip(rows, heat, strict=True)]
+    titles = ["the patch asked about", *[f"most alike: {np.nanmax(one):.2f}" for one in heat[1:]]]
+    figure = picture_grid([[blank_padding(pictures, row) for row in rows], heat], titles, ["picture", "likeness"])
+    axes = figure.axes
+    for column, one in enumerate(heat):
+        axes[len(rows) + column].images[0].set(cmap="cividis", clim=(0, 1))
+        y, x = place if column == 0 else (at // stride for at in np.unravel_index(np.nanargmax(one), one.shape))
+        corner = (x * stride - 0.5, y * stride - 0.5)
+        axes[column].add_patch(Rectangle(corner, stride, stride, fill=False, edgecolor="#D55E00", linewidth=2))
+    return figure
+
+
+def centre_of_pet(label: np.ndarray) -> tuple[int, int]:
+    """The pet pixel that is farthest from everything else: row and column."""
+    import cv2
+
+    distance = cv2.distanceTransform(np.isin(label, (1, 2)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return tuple(int(place) for place in np.unravel_index(distance.argmax(), distance.shape))
+
+
+def ablation_bars(table: pd.DataFrame) -> Figure:
+    """Validation mIoU of decoders (``decoder``, ``miou``) as bars; the first row is the one with every part."""
+    figure, axis = new_figure(width=7, height=0.9 + 0.4 * len(table))
+    bars = axis.barh(table["decoder"], table["miou"], color=["#333333", *[MODEL_COLOURS["clip"]] * (len(table) - 1)])
+    axis.bar_label(bars, fmt=" %.3f")
+    axis.axvline(table["miou"].iloc[0], color="#333333", linewidth=1, linestyle=":")
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1.12), xlabel="validation mIoU")
+    axis.grid(False, axis="y")
+    return figure
+
+
+def label_curve(table: pd.DataFrame, unet: float | None) -> Figure:
+    """Validation mIoU by number of labelled pictures (``pictures``, ``seed``, ``miou``): a dot per run, and the mean.
+
+    `unet` is what a U-Net reached with all labels, for a dashed line.
+    """
+    figure, axis = new_figure(width=7, height=3.2)
+    mean = table.groupby("pictures")["miou"].mean()
+    axis.plot(mean.index, mean, color=MODEL_COLOURS["clip"], label="decoder on frozen features")
+    axis.plot(table["pictures"], table["miou"], "o", color=MODEL_COLOURS["clip"], markersize=5)
+    if unet is not None:
+        axis.axhline(unet, color=MODEL_COLOURS["unet"], linestyle="--", label="U-Net from scratch, all labels")
+    axis.set(xlabel="labelled pictures", ylabel="validation mIoU", ylim=(0, 1), title="How few labels are enough?")
+    axis.set(xscale="log", xticks=mean.index, xticklabels=mean.index)
+    axis.minorticks_off()
+    axis.legend(loc="lower right")
+    return figure

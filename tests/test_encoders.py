@@ -1,0 +1,267 @@
+"""Frozen encoders: what CLIP itself computes, in the right place, from files on disk alone."""
+
+import json
+import socket
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from petseg_utils import encoders
+from petseg_utils.encoders import LITE, load_clip, load_encoder, resolve
+from petseg_utils.study import PetsegError
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 4, "width": 64, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Register a small CLIP under a name and write a checkpoint with random weights; the checkpoint's path."""
+    (tmp_path / "tiny-vit.json").write_text(json.dumps(TINY))
+    open_clip.add_model_config(tmp_path)
+    torch.manual_seed(7)
+    model = open_clip.create_model("tiny-vit", load_weights=False)
+    for parameter in model.parameters():  # zeros, as biases and some embeddings start, would hide a mistake
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    path = tmp_path / "tiny.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
+    return path
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def pictures(n: int, size: int) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def by_hand(model, images: torch.Tensor) -> list[torch.Tensor]:
+    """Tokens after every block of open_clip's own vision tower, caught by hooks on its own forward pass."""
+    caught = []
+    for block in model.visual.transformer.resblocks:
+        block.register_forward_hook(lambda _, __, out: caught.append(out))
+    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (model.visual.image_mean, model.visual.image_std))
+    pooled = model.encode_image((images.float() / 255 - mean) / std)
+    return caught, pooled
+
+
+def test_maps_are_the_tokens_of_open_clips_own_forward(tiny, no_network):
+    images = pictures(2, 32)
+    maps = load_encoder(f"clip:tiny-vit/{tiny}", 32)(images)
+    model, _ = load_clip(f"clip:tiny-vit/{tiny}", 32)
+    with torch.no_grad():
+        tokens, pooled = by_hand(model, images)
+        normed = model.visual.ln_post(tokens[-1])
+    for found, wanted in zip(maps, [*tokens[:-1], normed], strict=True):
+        assert found.shape == (2, 64, 4, 4)
+        torch.testing.assert_close(found, wanted[:, 1:].reshape(2, 4, 4, 64).movedim(-1, 1), rtol=1e-4, atol=1e-4)
+    # The class token, which the maps leave out, is what open_clip pools: so these are the tokens it works with.
+    torch.testing.assert_close(normed[:, 0] @ model.visual.proj, pooled, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (0, 3), (3, 0), (1, 2)])
+def test_a_changed_patch_moves_its_own_cell_most(tiny, row, column):
+    encoder = load_encoder(f"clip:tiny-vit/{tiny}", 32)
+    images = pictures(1, 32)
+    changed = images.clone()
+    changed[..., 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255
+    for plain, moved in zip(encoder(images), encoder(changed), strict=True):
+        cell = (plain - moved).norm(dim=1)[0].flatten().argmax().item()
+        assert divmod(cell, 4) == (row, column)
+
+
+def test_positions_are_interpolated_for_another_size(tiny):
+    encoder = load_encoder(f"clip:tiny-vit/{tiny}", 64)
+    assert [tuple(one.shape) for one in encoder(pictures(1, 64))] == [(1, 64, 8, 8)] * 4
+    small, _ = load_clip(f"clip:tiny-vit/{tiny}", 32)
+    grid = small.visual.positional_embedding[1:].reshape(4, 4, 64).movedim(-1, 0)[None]
+    wanted = torch.nn.functional.interpolate(grid, size=(8, 8), mode="bicubic", antialias=True, align_corners=False)
+    found = encoder.network.positional_embedding[1:].reshape(8, 8, 64).movedim(-1, 0)[None]
+    torch.testing.assert_close(found, wanted)
+
+
+def test_identity_holds_the_files_content_and_no_path(tiny):
+    first = load_encoder(f"clip:tiny-vit/{tiny}", 32).identity
+    assert first.startswith("clip:tiny-vit//tiny.safetensors@")
+    assert str(tiny.parent) not in first
+    model, _ = load_clip(f"clip:tiny-vit/{tiny}", 32)
+    weights = model.state_dict()
+    weights["logit_scale"] = weights["logit_scale"] + 1
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, tiny)
+    assert load_encoder(f"clip:tiny-vit/{tiny}", 32).identity != first
+
+
+def test_a_pt_checkpoint_gives_the_same_maps(tiny, tmp_path):
+    model, _ = load_clip(f"clip:tiny-vit/{tiny}", 32)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "tiny.pt")
+    for one, other in zip(
+        load_encoder(f"clip:tiny-vit/{tiny}", 32)(pictures(1, 32)),
+        load_encoder(f"clip:tiny-vit/{tmp_path}/tiny.pt", 32)(pictures(1, 32)),
+        strict=True,
+    ):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("fault", ["missing", "extra"])
+def test_every_tensor_must_be_accounted_for(tiny, fault):
+    model, _ = load_clip(f"clip:tiny-vit/{tiny}", 32)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if fault == "missing":
+        del weights["visual.ln_post.bias"]
+    else:
+        weights["visual.more"] = torch.zeros(3)
+    save_file(weights, tiny)
+    with pytest.raises(PetsegError, match=r"(?s)does not hold the weights of tiny-vit.*(ln_post.bias|visual.more)"):
+        load_encoder(f"clip:tiny-vit/{tiny}", 32)
+
+
+def test_a_checkpoint_that_would_run_code_is_not_opened(tiny, tmp_path):
+    class Bad:
+        def __reduce__(self):
+            return (print, ("code ran",))
+
+    torch.save({"state_dict": Bad()}, tmp_path / "bad.pt")
+    with pytest.raises(PetsegError, match=r"bad.pt does not hold the weights of tiny-vit, or is damaged"):
+        load_encoder(f"clip:tiny-vit/{tmp_path}/bad.pt", 32)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        ("clip:ViT-B-16/openai", r"trained with QuickGELU.*Take clip:ViT-B-16-quickgelu/openai"),
+        ("clip:ViT-B-16-quickgelu/laion2b_s34b_b88k", r"trained with GELU.*Take clip:ViT-B-16/laion2b_s34b_b88k"),
+        ("clip:ViT-B-16/nonsense", r"no weights 'nonsense' for ViT-B-16. It has: openai, laion400m"),
+        ("clip:ViT-Q-1/openai", r"open_clip has no model 'ViT-Q-1'"),
+        ("clip:RN50/openai", r"RN50 has no plain vision transformer"),
+        ("clip:ViT-B-16//no/where.pt", r"No weights 'where.pt'"),
+        ("resnet50", r"Unknown encoder 'resnet50'. Known: clip:MODEL/TAG"),
+    ],
+)
+def test_specs_that_cannot_work_say_what_would(spec, error, no_network):
+    with pytest.raises(PetsegError, match=error):
+        load_encoder(spec)
+
+
+def test_weights_in_the_hubs_cache_are_found_without_a_network(tmp_path, monkeypatch, no_network):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert encoders.clip_weights("ViT-B-16-quickgelu", "openai") is None
+    with pytest.raises(PetsegError, match=r"are not on this disk. `petseg data download --clip` fetches"):
+        load_encoder("clip:ViT-B-16-quickgelu/openai")
+    folder = tmp_path / "models--timm--vit_base_patch16_clip_224.openai"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    file = folder / "snapshots" / "abc" / "open_clip_model.safetensors"
+    file.write_bytes(b"weights")
+    assert encoders.clip_weights("ViT-B-16-quickgelu", "openai") == file
+
+
+def test_auto_takes_the_stand_in_at_once_and_says_so_once(tmp_path, monkeypatch, capsys, no_network):
+    monkeypatch.setattr(encoders, "clip_weights", lambda *_: None)
+    resolve.cache_clear()
+    assert [resolve("auto"), resolve("auto"), load_encoder("auto").identity] == [LITE] * 3
+    assert capsys.readouterr().err.count("Encoder: lite:efficientnet_lite0 (no CLIP weights on disk") == 1
+    resolve.cache_clear()
+
+
+def test_the_stand_in_knows_a_cat_from_the_background():
+    """Real weights in the right places: ImageNet's head on top of what the encoder runs finds scikit-image's cat."""
+    from skimage.data import chelsea
+
+    encoder = load_encoder(LITE)
+    image = torch.from_numpy(np.ascontiguousarray(chelsea()[:224, 100:324])).movedim(-1, 0)[None]
+    with torch.no_grad():
+        found = encoder.network((image.float() - encoder.mean) / encoder.std).softmax(1)[0]
+    assert found[281:286].sum() > 0.7  # ImageNet's five kinds of domestic cat
+    maps = encoder(image)
+    assert [tuple(one.shape[1:]) for one in maps] == [(24, 56, 56), (40, 28, 28), (112, 14, 14), (320, 7, 7)]
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_sizes_that_do_not_fit_are_refused(tiny):
+    with pytest.raises(PetsegError, match="lite:efficientnet_lite0 wants sizes in multiples of 32, not 80"):
+        load_encoder(LITE, 80)
+    with pytest.raises(PetsegError, match="tiny-vit wants sizes in multiples of 8, not 30"):
+        load_encoder(f"clip:tiny-vit/{tiny}", 30)
+    with pytest.raises(ValueError, match=r"needs sizes in multiples of 8, got \(30, 32\)"):
+        load_encoder(f"clip:tiny-vit/{tiny}", 32)(pictures(1, 32)[..., :30, :])
+
+
+def test_training_around_it_leaves_the_encoder_alone():
+    encoder = load_encoder(LITE)
+    before = [tensor.clone() for tensor in encoder.state_dict().values()]
+    torch.nn.Sequential(encoder).train()
+    encoder(pictures(2, 64))
+    assert all(torch.equal(*pair) for pair in zip(before, encoder.state_dict().values(), strict=True))
+
+
+def test_decoder_on_a_clip_from_a_file_trains_and_scores_by_the_command_line(tiny, data, tmp_path, no_network):
+    from petseg_utils.cli import app
+
+    toml = tmp_path / "tiny-study.toml"
+    text = encoders.Path(encoders.__file__).with_name("studies").joinpath("smoke.toml").read_text()
+    toml.write_text(text.replace("epochs = 2", "epochs = 1").replace('data = "sample"', 'data = "oxford"'))
+    run = CliRunner()
+    done = run.invoke(app, ["train", "clip", "--study", str(toml), "--encoder", f"clip:tiny-vit/{tiny}"])
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "scores.json"
+    done = run.invoke(app, ["evaluate", "clip", "--study", str(toml), "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    scores = json.loads(out.read_text())
+    assert scores["encoder"].startswith("clip:tiny-vit//tiny.safetensors@")
+    assert 0 <= scores["protocols"]["ignore_border"]["miou"] <= 1
+
+
+def test_words_name_the_patches_they_resemble(tmp_path, data, monkeypatch, no_network):
+    from petseg_utils import words
+    from petseg_utils.pictures import load_splits
+    from petseg_utils.study import load_study
+
+    config = TINY | {"text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}
+    (tmp_path / "tiny-text.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    test = load_splits(load_study("smoke"), progress=False)["test"]
+    found = words.segment_by_words("clip:tiny-text/random", test)
+    assert found.shape == test.labels.shape
+    # By hand: the token of the patch in the middle of a cell, and the sentence whose direction it shares most.
+    model, _ = load_clip("clip:tiny-text/random", 64)
+    image = torch.from_numpy(np.array(test.images[:1])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        tokens, _ = by_hand(model, image)
+        patches = model.visual.ln_post(tokens[-1])[0, 1:] @ model.visual.proj
+        texts = model.encode_text(open_clip.get_tokenizer("tiny-text")(list(words.PROMPTS)))
+    likeness = torch.nn.functional.cosine_similarity(patches[:, None], texts[None], dim=-1).reshape(8, 8, 3)
+    sure = likeness.topk(2).values.diff().abs()[..., 0] > 0.05
+    cells = likeness.argmax(-1).numpy()
+    middle = found[0].reshape(8, 8, 8, 8)[:, 3:5, :, 3:5].transpose(0, 2, 1, 3).reshape(8, 8, 4)
+    assert sure.any()
+    agree = (middle == cells[..., None]).mean(-1)[sure.numpy()]
+    assert agree.mean() > 0.8
+
+
+def test_download_of_clip_without_a_hub_ends_with_a_sentence(monkeypatch):
+    import urllib.request
+
+    from petseg_utils.download import download_clip
+
+    def unreachable(*arguments, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    with pytest.raises(PetsegError, match=r"could not be fetched from the Hugging Face hub \(no route to host\)"):
+        download_clip()
