@@ -156,6 +156,7 @@ def score_intervals(
     """Scores with their 95 % intervals, a panel per score, a row per study and protocol of a `results_table`."""
     figure, axes = new_figure(1, len(names), width=9.5, height=0.9 + 0.34 * len(table), sharey=True)
     rows = np.arange(len(table))[::-1]
+    names_shown = (table["model"] + ", " if table["model"].nunique() > 1 else "") + table["study"] + ", "
     for axis, name in zip(axes, names, strict=True):
         value = table[name].to_numpy()
         spans = [value - table[f"{name} low"], table[f"{name} high"] - value]
@@ -165,13 +166,10 @@ def score_intervals(
         axis.set(
             title=name,
             yticks=rows,
-            yticklabels=(table["model"] + ", " if table["model"].nunique() > 1 else "")
-            + table["study"]
-            + ", "
-            + table["protocol"],
+            yticklabels=names_shown + table["protocol"],
             ylim=(-0.6, len(table) - 0.4),
         )
-        axis.xaxis.set_major_locator(MaxNLocator(3))
+        axis.xaxis.set_major_locator(MaxNLocator(3, prune="both"))
     return figure
 
 

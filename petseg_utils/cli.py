@@ -44,7 +44,9 @@ NamesOption = Annotated[
     Path | None, typer.Option(help="Use only the pictures that this file names, one a line (first column of a CSV).")
 ]
 SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that have errors; list them.")]
-ModelArgument = Annotated[str, typer.Argument(help="Which model: unet, or clip, the decoder on a frozen encoder.")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="unet; clip, a decoder on a frozen encoder; or clip_selftrained, see PETSEG_UNLABELLED.")
+]
 
 
 @app.callback()

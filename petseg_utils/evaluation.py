@@ -41,7 +41,8 @@ class Predictions:
     Parameters
     ----------
     classes : ndarray
-        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.
+        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.  Padding is background: where it lies is known, and no
+        model is asked about it.
     loss : ndarray
         ``float (n,)``: mean cross-entropy of each picture's pixels outside border and padding, in nats.
     seconds : float
@@ -122,7 +123,7 @@ def predict(
         began = time.perf_counter()
         maps = [[one.to(device) for one in features.read(part)]] if features else []
         logits = model(images, *maps).float()
-        classes[part] = logits.argmax(1).to(torch.uint8).cpu().numpy()
+        classes[part] = logits.argmax(1).masked_fill(labels == PADDING, 0).to(torch.uint8).cpu().numpy()
         seconds += time.perf_counter() - began
         targets = class_targets(labels)
         pixels = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none").sum((1, 2))
@@ -210,7 +211,9 @@ def make_records(
         "split": split,
         "image_size": study.image_size,
         "data": pictures.fingerprint,
-        "trained_on": {key: card.get(key) for key in ("data", "n_images", "n_breeds", "settings", "code", "commit")},
+        "trained_on": {
+            key: card.get(key) for key in ("data", "n_images", "n_breeds", "proposed", "settings", "code", "commit")
+        },
         "parameters": {"trained": trained, "total": trained + frozen},
         "training_seconds": card.get("training_seconds"),
         "seconds_per_picture": found.seconds,

@@ -9,6 +9,7 @@ from torch import nn
 from petseg_utils.decoder import Decoder, FrozenSegmenter
 from petseg_utils.encoders import load_encoder, resolve
 from petseg_utils.evaluation import segmentation_loss, validation_scores
+from petseg_utils.examples import CachedPictures, TrainingPictures
 from petseg_utils.features import load_features
 from petseg_utils.pictures import PictureSet, load_splits
 from petseg_utils.study import (
@@ -20,10 +21,11 @@ from petseg_utils.study import (
     git_commit,
     versions,
 )
-from petseg_utils.training import CachedPictures, TrainingPictures, fit, load_weights, read_card, save_checkpoint
+from petseg_utils.training import fit, load_weights, read_card, save_checkpoint
 from petseg_utils.unet import UNet
+from petseg_utils.unlabelled import join, propose_masks, read_unlabelled, unlabelled_folder
 
-MODELS = ("unet", "clip")
+MODELS = ("unet", "clip", "clip_selftrained")
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -67,9 +69,11 @@ def train(
     nn.Module
         The weights of the best epoch.
     """
-    settings = settings or getattr(study, model)
+    settings = settings or study_settings(model, study)
     folder = folder or run_folder(model, study, seed)
-    data, validation = splits["train"], splits["validation"]
+    labelled, validation = splits["train"], splits["validation"]
+    proposed = proposed_masks(study, seed, splits, progress) if model == "clip_selftrained" else None
+    data = join(labelled, proposed) if proposed else labelled
     spec = None if model == "unet" else resolve(study.encoder)
     torch.manual_seed(seed)
     network = build(model, settings, spec, study.image_size)
@@ -85,9 +89,10 @@ def train(
         "feature_cache": study.feature_cache if spec else None,
         "study": study.name,
         "image_size": study.image_size,
-        "data": data.fingerprint,
-        "n_images": len(data),
-        "n_breeds": int(data.table["breed"].nunique()),
+        "data": labelled.fingerprint,
+        "proposed": {"n_images": len(proposed), "fingerprint": proposed.fingerprint} if proposed else None,
+        "n_images": len(labelled),
+        "n_breeds": int(labelled.table["breed"].nunique()),
         "skipped": [finding.name for finding in data.skipped],
         "code": code(),
         "versions": versions(),
@@ -113,7 +118,11 @@ def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], 
     path = run_folder(model, study, seed) / "best.safetensors"
     if path.is_file() and path.with_suffix(".json").is_file():
         card = read_card(path)
-        wanted = {"data": splits["train"].fingerprint, "settings": as_recorded(getattr(study, model)), "code": code()}
+        wanted = {
+            "data": splits["train"].fingerprint,
+            "settings": as_recorded(study_settings(model, study)),
+            "code": code(),
+        }
         wanted["image_size"] = study.image_size
         if model != "unet":
             wanted |= {"encoder_spec": resolve(study.encoder), "feature_cache": study.feature_cache}
@@ -205,9 +214,35 @@ def build(model: str, settings: TrainingSettings, encoder: str | None = None, im
     return FrozenSegmenter(frozen, decoder)
 
 
+def study_settings(model: str, study: Study) -> TrainingSettings:
+    """How a study trains a model.
+
+    Raises
+    ------
+    PetsegError
+        If there is no such model, or the study does not train it.
+    """
+    if model not in MODELS:
+        raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
+    if getattr(study, model) is None:
+        raise PetsegError(f"Study {study.name!r} has no settings [{model}]; oxford-cpu has.")
+    return getattr(study, model)
+
+
+def proposed_masks(study: Study, seed: int, splits: dict[str, PictureSet], progress: bool) -> PictureSet:
+    """Pictures of ``PETSEG_UNLABELLED`` that are in no split, with masks by the study's decoder of the same seed."""
+    folder = unlabelled_folder()
+    if folder is None:
+        raise PetsegError("clip_selftrained needs pictures without masks: PETSEG_UNLABELLED names their folder.")
+    teacher = trained("clip", study, seed, splits, progress=progress)
+    known = set().union(*(part.table["name"] for part in splits.values()))
+    more = read_unlabelled(folder, study.image_size, leave_out=known, progress=progress)
+    return propose_masks(teacher, more, progress=progress)
+
+
 def code() -> str:
     """Fingerprint of the modules that decide what a trained model becomes."""
-    data = ("datasets", "audit", "transforms", "pictures", "features")
+    data = ("datasets", "audit", "transforms", "pictures", "features", "unlabelled", "examples")
     return code_fingerprint(*data, "metrics", "evaluation", "training", "unet", "encoders", "decoder")
 
 

@@ -14,7 +14,13 @@ from petseg_utils.study import Study
 from petseg_utils.transforms import Letterbox, make_augmentation
 
 CLASS_COLOURS = {"background": "#8C8C8C", "cat": "#E69F00", "dog": "#0072B2", "pet": "#CC79A7", "border": "#FFFFFF"}
-MODEL_COLOURS = {"unet": "#009E73", "autoencoder_unet": "#CC79A7", "clip": "#D55E00", "point": "#56B4E9"}
+MODEL_COLOURS = {
+    "unet": "#009E73",
+    "autoencoder_unet": "#CC79A7",
+    "clip": "#D55E00",
+    "clip_selftrained": "#882200",
+    "point": "#56B4E9",
+}
 SPECIES = {1: "cat", 2: "dog"}
 GRID = "#E3E3E3"
 STYLE = {

@@ -125,6 +125,8 @@ class Study:
         augmented as for the U-Net, and the encoder runs at every step.
     unet, clip : TrainingSettings
         Model 1; model 3, the decoder on the frozen encoder.
+    clip_selftrained : TrainingSettings, optional
+        The same decoder, trained also on pictures without masks, for which the first one proposes them.
     unet_grid : GridSettings
         The search of notebook 02.
     clip_ablation : AblationSettings
@@ -145,6 +147,7 @@ class Study:
     clip: TrainingSettings
     unet_grid: GridSettings
     clip_ablation: AblationSettings
+    clip_selftrained: TrainingSettings | None = None
     feature_cache: bool = True
     sample_trainval: int = 0
     sample_test: int = 0
@@ -233,8 +236,9 @@ def load_study(name: str | None = None) -> Study:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
-    kinds = {"unet": TrainingSettings, "clip": TrainingSettings, "unet_grid": GridSettings}
-    for key, kind in (kinds | {"clip_ablation": AblationSettings}).items():
+    kinds = dict.fromkeys(("unet", "clip", "clip_selftrained"), TrainingSettings)
+    kinds |= {"unet_grid": GridSettings, "clip_ablation": AblationSettings}
+    for key, kind in kinds.items():
         if isinstance(values.get(key), dict):
             values[key] = _build(kind, values[key], f"{path.name} [{key}]")
     if "name" in values:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from petseg_utils import models, training
+from petseg_utils import examples, models, training
 from petseg_utils.evaluation import predict, segmentation_loss, validation_scores
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
@@ -58,7 +58,7 @@ def test_four_pictures_are_learned_by_heart(study, splits, tmp_path):
     four = splits["train"].subset(splits["train"].table["name"][:4].tolist())
     settings = replace(study.unet, width=8, epochs=120, batch_size=4, learning_rate=0.02, patience=200)
 
-    class Plain(training.TrainingPictures):
+    class Plain(examples.TrainingPictures):
         def __init__(self, pictures, seed):
             super().__init__(pictures, seed)
             self.augment = self
@@ -148,7 +148,7 @@ def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
     model = models.build("unet", study.unet)
     history = training.fit(
         model,
-        training.TrainingPictures(splits["train"], 0),
+        examples.TrainingPictures(splits["train"], 0),
         segmentation_loss,
         lambda _: {"miou": next(scores)},
         settings,
@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_stops_with_advice(study, splits, tmp_path):
     with pytest.raises(PetsegError, match="The loss became nan in epoch 1: lower the learning rate"):
         training.fit(
             models.build("unet", study.unet),
-            training.TrainingPictures(splits["train"], 0),
+            examples.TrainingPictures(splits["train"], 0),
             lambda model, batch: model(batch["image"]).mean() * float("nan"),
             lambda _: {"miou": 0.0},
             study.unet,
@@ -218,6 +218,15 @@ def test_damaged_weights_are_refused(study, splits, tmp_path):
 def test_a_model_without_weights_says_how_to_train_it(study):
     with pytest.raises(PetsegError, match="petseg train unet --study smoke --seed 0"):
         models.find_checkpoint("unet", study)
+
+
+def test_padding_is_predicted_as_background(study, splits):
+    model = models.build("unet", study.unet)
+    torch.nn.init.zeros_(model.decoder.head.weight)
+    model.decoder.head.bias.data = torch.tensor([0.0, 5.0, 0.0])  # cat everywhere
+    found = predict(model, splits["test"]).classes
+    padding = splits["test"].labels == PADDING
+    assert padding.any() and (found[padding] == 0).all() and (found[~padding] == 1).all()
 
 
 def test_predictions_do_not_depend_on_the_batch(study, splits):

@@ -1,0 +1,102 @@
+"""Pictures without masks: species from names, proposed masks, nothing of the other splits among them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from petseg_utils import models
+from petseg_utils.datasets import DataError
+from petseg_utils.metrics import BORDER, PADDING
+from petseg_utils.pictures import load_splits
+from petseg_utils.study import PetsegError
+from petseg_utils.unlabelled import join, propose_masks, read_unlabelled, unlabelled_folder
+
+
+class Bright(nn.Module):
+    """Says pet where a picture is bright: surely above 200, perhaps around 128, surely not below 60; always a dog."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        pet = (images.mean(1, keepdim=True) - 128) / 20
+        return torch.cat([-pet, torch.full_like(pet, -30), pet], 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "more").mkdir()
+    for name in ("Siam_1", "Siam_2", "corgi_1", "corgi_2"):
+        image = rng.integers(0, 20, (40, 60, 3))
+        if name != "corgi_2":  # in which there is nothing to be found
+            image[10:30, 10:40] = 230
+            image[10:30, 40:50] = 128
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "more" / f"{name}.png")
+    return tmp_path / "more"
+
+
+def test_species_comes_from_the_name_and_names_can_be_left_out(folder):
+    found = read_unlabelled(folder, 60, leave_out={"Siam_2"}, progress=False)
+    assert found.table["name"].tolist() == ["Siam_1", "corgi_1", "corgi_2"]
+    assert found.table["species"].tolist() == [1, 2, 2]
+    assert found.table["breed"].tolist() == ["Siam", "corgi", "corgi"]
+    assert set(np.unique(found.labels)) == {BORDER, PADDING}  # nothing that a loss would count
+
+
+def test_masks_say_where_from_the_model_and_what_from_the_name(folder):
+    pictures = read_unlabelled(folder, 60, progress=False)
+    proposed = propose_masks(Bright(), pictures, progress=False)
+    assert proposed.table["name"].tolist() == ["Siam_1", "Siam_2", "corgi_1"]  # no pet, no example
+    cat, dog = proposed.labels[0], proposed.labels[2]
+    assert (cat[25:35, 15:35] == 1).all() and (dog[25:35, 15:35] == 2).all()
+    assert (cat[25:35, 43:47] == BORDER).all()  # the model could not say
+    assert (cat[12:18, 2:8] == 0).all()
+    assert np.array_equal(cat == PADDING, pictures.labels[0] == PADDING)
+    assert proposed.fingerprint != pictures.subset(proposed.table["name"].tolist()).fingerprint
+
+
+def test_sets_are_joined_in_order_and_a_picture_cannot_be_in_both(folder, study):
+    train = load_splits(study, progress=False)["train"]
+    more = propose_masks(Bright(), read_unlabelled(folder, 64, progress=False), progress=False)
+    both = join(train, more)
+    assert len(both) == len(train) + len(more)
+    assert np.array_equal(both.images[len(train)], more.images[0])
+    with pytest.raises(ValueError, match="a picture is in both sets"):
+        join(both, more)
+
+
+def test_a_folder_that_is_missing_or_empty(tmp_path, monkeypatch):
+    assert unlabelled_folder() is None
+    monkeypatch.setenv("PETSEG_UNLABELLED", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="PETSEG_UNLABELLED names no folder: 'nowhere'"):
+        unlabelled_folder()
+    with pytest.raises(DataError, match="No pictures to use in"):
+        read_unlabelled(tmp_path, 64, progress=False)
+
+
+def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, study, monkeypatch):
+    splits = load_splits(study, progress=False)
+    with pytest.raises(PetsegError, match=r"Study 'smoke' has no settings \[clip_selftrained\]"):
+        models.train("clip_selftrained", study, 0, splits, progress=False)
+    study = replace(study, clip_selftrained=replace(study.clip, epochs=1))
+    with pytest.raises(PetsegError, match="PETSEG_UNLABELLED names their folder"):
+        models.train("clip_selftrained", study, 0, splits, progress=False)
+    monkeypatch.setenv("PETSEG_UNLABELLED", str(folder))
+    shared = splits["validation"].table["name"].iloc[0]  # a validation picture among them must stay out
+    Image.fromarray(np.array(splits["validation"].images[0])).save(folder / f"{shared}.png")
+    monkeypatch.setattr(models, "propose_masks", lambda _, more, **options: propose_masks(Bright(), more, **options))
+    seen = []
+    monkeypatch.setattr(models, "join", lambda *sets: seen.append(join(*sets)) or seen[-1])
+    models.train("clip_selftrained", study, 0, splits, progress=False)
+    assert shared not in set(seen[0].table["name"])
+    card = models.read_card(models.run_folder("clip_selftrained", study, 0) / "best.safetensors")
+    assert card["proposed"]["n_images"] == 3
+    assert card["data"] == splits["train"].fingerprint and card["n_images"] == len(splits["train"])
+    models.trained("clip_selftrained", study, 0, splits, progress=False)
+    assert len(seen) == 1  # the second time it was loaded
