@@ -27,7 +27,8 @@ from petseg_utils.metrics import (
     scores,
 )
 from petseg_utils.pictures import PictureSet
-from petseg_utils.study import Study, git_commit, versions
+from petseg_utils.provenance import git_commit, versions
+from petseg_utils.study import Study
 
 IGNORED = -100  # cross-entropy's index for pixels that carry no loss
 SMALL_BREED = 10  # breeds with fewer test pictures than this are also reported on their own

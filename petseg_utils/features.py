@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from petseg_utils.encoders import Encoder
 from petseg_utils.pictures import PictureSet
-from petseg_utils.study import PetsegError, code_fingerprint, runs_root, write_json
+from petseg_utils.provenance import code_fingerprint
+from petseg_utils.study import PetsegError, runs_root, write_json
 
 BATCH = 16
 

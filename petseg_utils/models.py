@@ -12,14 +12,12 @@ from petseg_utils.evaluation import segmentation_loss, validation_scores
 from petseg_utils.examples import CachedPictures, TrainingPictures
 from petseg_utils.features import load_features
 from petseg_utils.pictures import PictureSet, load_splits
+from petseg_utils.provenance import code_fingerprint, git_commit, versions
 from petseg_utils.study import (
     PetsegError,
     Study,
     TrainingSettings,
     as_recorded,
-    code_fingerprint,
-    git_commit,
-    versions,
 )
 from petseg_utils.training import fit, load_weights, read_card, save_checkpoint
 from petseg_utils.unet import UNet

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 
 from petseg_utils.audit import Finding, content_hash, inspect_picture
 from petseg_utils.datasets import DataError, Picture, list_pictures, species_of, split_validation
-from petseg_utils.study import Study, code_fingerprint, runs_root
+from petseg_utils.provenance import code_fingerprint
+from petseg_utils.study import Study, runs_root
 from petseg_utils.transforms import Letterbox
 
 SPLITS = ("train", "validation", "test")

@@ -10,9 +10,10 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from petseg_utils.evaluation import read_records
+from petseg_utils.provenance import git_commit, versions
 from petseg_utils.report_pages import Sheet, data_of, data_uri, minutes, template, today
 from petseg_utils.results import SCORE_NAMES, results_table, select
-from petseg_utils.study import ROOT, Study, git_commit, versions
+from petseg_utils.study import ROOT, Study
 
 CAPTIONS = {
     "ignore_border": "Border pixels left out of the scores",

@@ -20,7 +20,8 @@ from nbformat import NotebookNode
 from PIL import Image
 from traitlets.config import Config
 
-from petseg_utils.study import Study, git_commit
+from petseg_utils.provenance import git_commit
+from petseg_utils.study import Study
 
 HEAVY = 150_000  # bytes from which a figure is compressed again
 WIDEST = 1800  # pixels; the page shows figures 1080 wide, phones and good screens have up to twice as many

@@ -1,29 +1,13 @@
 """A study: every number that a run depends on, read from one TOML file."""
 
-import ast
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import subprocess
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = Path(__file__).parent / "studies"
-RECORDED_PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "open-clip-torch",
-    "numpy",
-    "albumentations",
-    "accelerate",
-    "pillow",
-    "opencv-python-headless",
-)
 
 
 class PetsegError(Exception):
@@ -253,49 +237,6 @@ def load_study(name: str | None = None) -> Study:
     if not 0 < study.validation_share < 1:
         raise PetsegError(f"{path.name}: validation_share is {study.validation_share}; it must lie between 0 and 1.")
     return study
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in RECORDED_PACKAGES
-    }
-
-
-def git_commit() -> str:
-    """Short commit of the project, with ``+`` where files differ from it; ``unknown`` outside a git checkout."""
-    try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return run.stdout.strip()
-
-
-def code_fingerprint(*modules: str) -> str:
-    """Hash of what the named modules do, so that a checkpoint knows which code made it; prose does not enter."""
-    digest = hashlib.sha256()
-    for module in modules:
-        tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-                node.body = node.body[1:] or [ast.Pass()]
-        digest.update(ast.unparse(tree).encode())  # comments and layout are gone already
-    return digest.hexdigest()[:16]
-
-
-def describe(study: Study) -> str:
-    """One line for the top of notebooks and logs: versions, study, device and seeds."""
-    import torch
-
-    found = versions()
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return (
-        f"petseg study {study.name!r} | device {device} | seeds {list(study.seeds)} | "
-        f"python {found['python']} | torch {found['torch']} | torchvision {found['torchvision']}"
-    )
 
 
 def as_recorded(settings: TrainingSettings) -> dict:
