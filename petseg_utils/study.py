@@ -189,7 +189,7 @@ def _build(kind: type, values: dict, where: str):
             raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
         numbers = [value] if type(value) in (int, float) else value if isinstance(value, tuple) else []
         least = 0 if key in ("seeds", "label_seeds", "weight_decay", "dice", "average", "maps") else 1e-12
-        if value == () or any(number < least for number in numbers):
+        if (value == () and key != "maps") or any(number < least for number in numbers):
             raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
         return kind(**frozen)
