@@ -17,7 +17,7 @@ from petseg_utils.study import (
     PetsegError,
     Study,
     TrainingSettings,
-    as_recorded,
+    recorded_settings,
 )
 from petseg_utils.training import fit, load_weights, read_card, save_checkpoint
 from petseg_utils.unet import UNet
@@ -116,15 +116,12 @@ def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], 
     path = run_folder(model, study, seed) / "best.safetensors"
     if path.is_file() and path.with_suffix(".json").is_file():
         card = read_card(path)
-        wanted = {
-            "data": splits["train"].fingerprint,
-            "settings": as_recorded(study_settings(model, study)),
-            "code": code(),
-        }
-        wanted["image_size"] = study.image_size
+        wanted = {"data": splits["train"].fingerprint, "code": code(), "image_size": study.image_size}
         if model != "unet":
             wanted |= {"encoder_spec": resolve(study.encoder), "feature_cache": study.feature_cache}
-        if "training_seconds" in card and all(card.get(key) == value for key, value in wanted.items()):
+        same = all(card.get(key) == value for key, value in wanted.items())
+        same = same and recorded_settings(card["settings"]) == study_settings(model, study)
+        if "training_seconds" in card and same:
             print(f"Loaded the checkpoint of epoch {card['epoch']}, trained with the same data, settings and code.")
             return load(path)[0]
     return train(model, study, seed, splits, resume=False, progress=progress)
@@ -191,7 +188,7 @@ def load(path: Path) -> tuple[nn.Module, dict]:
         If the file or its card is missing, damaged, or of another model.
     """
     card = read_card(path)
-    network = build(card["model"], TrainingSettings(**card["settings"]), card.get("encoder_spec"), card["image_size"])
+    network = build(card["model"], recorded_settings(card["settings"]), card.get("encoder_spec"), card["image_size"])
     if card["encoder"] and network.encoder.identity != card["encoder"]:
         raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {network.encoder.identity}.")
     load_weights(network, path)

@@ -5,7 +5,7 @@ import pandas as pd
 from petseg_utils.evaluation import read_records, write_records
 from petseg_utils.metrics import PROTOCOLS
 from petseg_utils.pictures import PictureSet
-from petseg_utils.study import ROOT, Study, as_recorded
+from petseg_utils.study import ROOT, Study, recorded_settings
 
 PRIMARY = PROTOCOLS[0]
 SCORE_NAMES = {"miou": "mIoU", "dice": "mean Dice", "accuracy": "accuracy", "boundary_iou": "boundary IoU"}
@@ -159,7 +159,7 @@ def publish(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
         if record["data"] == splits["test"].fingerprint
         and record["seed"] in study.seeds
         and record["training_seconds"] is not None
-        and record["trained_on"]["settings"] == as_recorded(getattr(study, record["model"]))
+        and recorded_settings(record["trained_on"]["settings"]) == getattr(study, record["model"])
         and record["trained_on"]["data"] == splits["train"].fingerprint
     ]
     table = results_table(records)

@@ -3,7 +3,7 @@
 import json
 import os
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -239,9 +239,11 @@ def load_study(name: str | None = None) -> Study:
     return study
 
 
-def as_recorded(settings: TrainingSettings) -> dict:
-    """Settings as they come back from JSON, where tuples are lists."""
-    return json.loads(json.dumps(asdict(settings)))
+def recorded_settings(values: dict) -> TrainingSettings:
+    """Settings from a card or a record, where tuples are lists; those that did not exist then have their defaults."""
+    return TrainingSettings(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
 
 
 def write_json(path: Path, value: object) -> None:
