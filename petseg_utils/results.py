@@ -4,6 +4,7 @@ import pandas as pd
 
 from petseg_utils.evaluation import read_records, write_records
 from petseg_utils.metrics import PROTOCOLS
+from petseg_utils.models import MODELS
 from petseg_utils.pictures import PictureSet
 from petseg_utils.study import ROOT, Study, recorded_settings
 
@@ -110,6 +111,21 @@ def report_tables(records: list[dict]) -> str:
     return "\n".join(parts)
 
 
+def short_table(records: list[dict]) -> str:
+    """The primary protocol's scores as one Markdown table, a row per model and set of test pictures."""
+    rows = []
+    for subset, about in (("all", ""), ("small breeds", ", small breeds only")):
+        table = results_table(select(records, protocol=PRIMARY, subset=subset), subset=subset)
+        for _, row in table.iterrows():
+            cells = {"model": row["model"], "encoder": row["encoder"] if isinstance(row["encoder"], str) else "none"}
+            cells["test pictures"] = f"{row['n_images']} of {row['n_breeds']} breeds{about}"
+            cells["seeds"] = row["seeds"]
+            for name in SCORE_NAMES.values():
+                cells[name] = f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
+            rows.append(cells)
+    return markdown(pd.DataFrame(rows))
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table as GitHub Markdown."""
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
@@ -162,6 +178,7 @@ def publish(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
         and recorded_settings(record["trained_on"]["settings"]) == getattr(study, record["model"])
         and record["trained_on"]["data"] == splits["train"].fingerprint
     ]
+    records.sort(key=lambda record: (MODELS.index(record["model"]), record["seed"]))
     table = results_table(records)
     write_records(study.figures_dir / "records.jsonl", records)
     table.to_csv(study.figures_dir / "results.csv", index=False, float_format="%.4f")
@@ -181,7 +198,7 @@ def readme_with_results(readme: str, records: list[dict]) -> str:
     """The README's text with what stands between its two markers made anew from records."""
     start, end = "from figures/oxford-cpu/records.jsonl -->\n", "<!-- end of results -->"
     before, rest = readme.split(start)
-    return before + start + report_tables(records) + end + rest.split(end)[1]
+    return before + start + short_table(records) + end + rest.split(end)[1]
 
 
 if __name__ == "__main__":
