@@ -108,10 +108,10 @@ def _load(pictures, queue):
 
 
 def test_of_two_processes_one_computes_and_the_other_waits(pictures):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a forked process hangs in threads that it has not
     queue = context.Queue()
     pictures = replace(pictures, images=np.array(pictures.images))
-    both = [context.Process(target=_load, args=(pictures, queue)) for _ in range(2)]
+    both = [context.Process(target=_load, args=(pictures, queue), daemon=True) for _ in range(2)]
     for process in both:
         process.start()
     found = sorted(queue.get(timeout=60) for _ in both)
