@@ -37,9 +37,7 @@ class UNetEncoder(nn.Module):
     def __init__(self, width: int = 64, stages: int = 5):
         super().__init__()
         self.channels = [width * 2**stage for stage in range(stages)]
-        self.blocks = nn.ModuleList(
-            conv_block(before, after) for before, after in zip([3, *self.channels], self.channels, strict=False)
-        )
+        self.blocks = nn.ModuleList(conv_block(before, after) for before, after in pairwise([3, *self.channels]))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps, finest first.
