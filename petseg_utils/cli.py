@@ -45,7 +45,11 @@ NamesOption = Annotated[
 ]
 SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that have errors; list them.")]
 ModelArgument = Annotated[
-    str, typer.Argument(help="unet; clip, a decoder on a frozen encoder; or clip_selftrained, see PETSEG_UNLABELLED.")
+    str,
+    typer.Argument(
+        help="unet; autoencoder; autoencoder_unet, on its encoder; clip, a decoder on a frozen encoder; or "
+        "clip_selftrained, see PETSEG_UNLABELLED."
+    ),
 ]
 
 
@@ -141,6 +145,8 @@ def evaluate(
     from petseg_utils.pictures import load_pictures
     from petseg_utils.results import score_lines
 
+    if model == "autoencoder":
+        raise PetsegError("An autoencoder makes no masks: evaluate autoencoder_unet. Its PSNR stands in history.csv.")
     if seed is not None and (weights or not study):
         raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
     path = weights or models.find_checkpoint(model, load_study(study) if study else None, seed)

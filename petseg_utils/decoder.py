@@ -1,5 +1,7 @@
 """Model 3: one small decoder for the feature maps of any frozen encoder."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,13 +9,14 @@ from torch import Tensor, nn
 from petseg_utils.encoders import Encoder
 from petseg_utils.unet import PIXEL_MEAN, PIXEL_STD
 
-STEM_CHANNELS = 24
+FINE = 4  # stride at which the picture itself joins and the logits are made
+STEM_CHANNELS = 16
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; a stride divides height and width."""
+    """Convolution, batch norm, ReLU; a stride divides height and width, which the kernel is centred in."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride + 1) // 2, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
@@ -22,10 +25,11 @@ def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride:
 class Decoder(nn.Module):
     """Feature maps to logits: projections, a top-down path, and a light stem on the picture for crisp edges.
 
-    The maps are normalised and projected to one width.  The walk starts at the last map, to which the mean over all its
-    cells is added (what animal this is may be visible in one part of it only), and adds the others one by one, coarse
-    to fine; a vision transformer's layers, all of one size, are added last to first.  Then it doubles its size until
-    half of the picture's, where it joins the stem.
+    The maps are normalised and projected.  The walk starts at the last map, to which the mean over all its cells is
+    added (what animal this is may be visible in one part of it only), and adds the others one by one, coarse to fine; a
+    vision transformer's layers, all of one size, are added last to first.  At a quarter of the picture's size half the
+    channels are left, and finer maps and the stem join.  Each cell there then says the logits of its own 4 x 4 pixels:
+    convolutions at full size would take most of the time and see little that the cell does not.
 
     Parameters
     ----------
@@ -34,7 +38,7 @@ class Decoder(nn.Module):
     width : int
         Channels of the top-down path.
     maps : tuple of int
-        Which of the maps are used, counted from 0; all of them by default.
+        Which of the maps are used, counted from 0; all of them by default.  One of them must be coarser than stride 4.
     stem : bool
         Without it, no edge can be finer than the finest map's stride.
     n_classes : int
@@ -43,6 +47,8 @@ class Decoder(nn.Module):
     References
     ----------
     Lin et al.: "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144 (top-down path).
+    Shi et al.: "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+    Network", CVPR 2016, arXiv:1609.05158 (pixels out of a coarser map's channels).
     """
 
     def __init__(
@@ -58,18 +64,22 @@ class Decoder(nn.Module):
         super().__init__()
         self.maps = maps or tuple(range(len(channels)))
         channels, strides = [channels[number] for number in self.maps], [strides[number] for number in self.maps]
+        fine = width // 2
         # Without learned scale and shift: the projection that follows has its own.
         self.norms = nn.ModuleList(nn.BatchNorm2d(one, affine=False) for one in channels)
-        self.project = nn.ModuleList(nn.Conv2d(one, width, kernel_size=1) for one in channels)
+        self.project = nn.ModuleList(
+            nn.Conv2d(one, width if stride > FINE else fine, kernel_size=1)
+            for one, stride in zip(channels, strides, strict=True)
+        )
+        self.n_fine = sum(stride <= FINE for stride in strides)
         self.context = nn.Linear(width, width)
-        self.merge = nn.ModuleList(conv_norm(width, width) for _ in channels)
-        doublings = (strides[0] // 4).bit_length() - 1 if strides[0] > 4 else 0  # from the first map's stride to 4
+        self.merge = nn.ModuleList(conv_norm(width, width) for _ in strides[self.n_fine :])
+        doublings = max(0, math.ceil(math.log2(strides[self.n_fine] / (2 * FINE))))  # up to twice the fine stride
         self.refine = nn.ModuleList(conv_norm(width, width) for _ in range(doublings))
-        self.stem = nn.Sequential(conv_norm(3, STEM_CHANNELS, stride=2), conv_norm(STEM_CHANNELS, STEM_CHANNELS))
-        self.stem = self.stem if stem else None
-        self.narrow = nn.Conv2d(width, width // 2, kernel_size=1)
-        self.join = conv_norm(width // 2 + (STEM_CHANNELS if stem else 0), width // 2)
-        self.head = nn.Conv2d(width // 2, n_classes, kernel_size=1)
+        self.narrow = nn.Conv2d(width, fine, kernel_size=1)
+        self.stem = conv_norm(3, STEM_CHANNELS, kernel_size=2 * FINE, stride=FINE) if stem else None
+        self.join = conv_norm(fine + (STEM_CHANNELS if stem else 0), fine)
+        self.head = nn.Sequential(nn.Conv2d(fine, n_classes * FINE**2, kernel_size=1), nn.PixelShuffle(FINE))
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -81,7 +91,7 @@ class Decoder(nn.Module):
         maps : list of Tensor
             ``(N, C, H / stride, W / stride)``, as the encoder gives them.
         images : Tensor
-            ``(N, 3, H, W)``, RGB pixel values 0..255.
+            ``(N, 3, H, W)``, RGB pixel values 0..255; height and width in multiples of 4.
 
         Returns
         -------
@@ -90,16 +100,19 @@ class Decoder(nn.Module):
         """
         used = [maps[number] for number in self.maps]
         maps = [project(norm(one)) for one, norm, project in zip(used, self.norms, self.project, strict=True)]
-        x = maps[-1] + self.context(maps[-1].mean((2, 3)))[:, :, None, None]
-        for one, merge in zip(reversed(maps), self.merge, strict=True):
-            x = merge(x if one is maps[-1] else resize(x, one.shape[-2:]) + one)
+        fine, coarse = maps[: self.n_fine], maps[self.n_fine :]
+        x = coarse[-1] + self.context(coarse[-1].mean((2, 3)))[:, :, None, None]
+        for one, merge in zip(reversed(coarse), self.merge, strict=True):
+            x = merge(x if one is coarse[-1] else resize(x, one.shape[-2:]) + one)
         for refine in self.refine:
             x = refine(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
-        half = (images.shape[-2] // 2, images.shape[-1] // 2)
-        x = resize(self.narrow(x), half)
+        quarter = (images.shape[-2] // FINE, images.shape[-1] // FINE)
+        x = resize(self.narrow(x), quarter)
+        for one in fine:
+            x = x + resize(one, quarter)
         if self.stem is not None:
             x = torch.cat([x, self.stem((images - self.mean) / self.std)], 1)
-        return resize(self.head(self.join(x)), images.shape[-2:])
+        return self.head(self.join(x))
 
 
 class FrozenSegmenter(nn.Module):

@@ -88,12 +88,14 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     ----------
     Milletari, Navab, Ahmadi: "V-Net", 3DV 2016, arXiv:1606.04797.
     """
-    counted = (targets != IGNORED)[:, None]
-    truth = F.one_hot(targets.clamp(min=0), logits.shape[1]).movedim(-1, 1) * counted
-    chance = logits.softmax(1) * counted
-    overlap, total = (truth * chance).sum((0, 2, 3)), (truth + chance).sum((0, 2, 3))
-    present = truth.sum((0, 2, 3)) > 0
-    return 1 - (2 * overlap / total.clamp(min=1))[present].mean()
+    counted = targets != IGNORED
+    scores = []
+    for number, chance in enumerate(logits.softmax(1).unbind(1)):
+        truth = targets == number
+        if truth.any():
+            overlap, total = (chance * truth).sum(), (chance * counted).sum() + truth.sum()
+            scores.append(2 * overlap / total)
+    return 1 - sum(scores) / max(1, len(scores))
 
 
 @torch.inference_mode()
@@ -202,8 +204,9 @@ def make_records(
     """
     small = small_breeds(pictures)
     subsets = {"all": np.ones(len(pictures), bool)} | ({"small breeds": small} if small.any() else {})
-    trained = sum(parameter.numel() for parameter in model.parameters())
-    frozen = sum(parameter.numel() for parameter in model.encoder.parameters()) if card["encoder"] else 0
+    own = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    borrowed = sum(parameter.numel() for parameter in model.encoder.parameters()) if card["encoder"] else 0
     shared = {
         "model": card["model"],
         "encoder": card["encoder"],
@@ -213,9 +216,20 @@ def make_records(
         "image_size": study.image_size,
         "data": pictures.fingerprint,
         "trained_on": {
-            key: card.get(key) for key in ("data", "n_images", "n_breeds", "proposed", "settings", "code", "commit")
+            key: card.get(key)
+            for key in (
+                "data",
+                "n_images",
+                "n_breeds",
+                "more",
+                "pretraining",
+                "settings",
+                "precision",
+                "code",
+                "commit",
+            )
         },
-        "parameters": {"trained": trained, "total": trained + frozen},
+        "parameters": {"trained": trained, "total": own + borrowed},
         "training_seconds": card.get("training_seconds"),
         "seconds_per_picture": found.seconds,
         "peak_memory_mb": peak_memory_mb(),

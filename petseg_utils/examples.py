@@ -70,7 +70,7 @@ class CachedPictures(Dataset):
         step = -1 if mirrored else 1
         image, label = self.pictures.images[index][:, ::step], self.pictures.labels[index][:, ::step]
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "label": torch.from_numpy(np.ascontiguousarray(label)),
+            "image": torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")),
+            "label": torch.from_numpy(np.array(label, order="C")),
             "maps": self.features.read(index, mirrored),
         }

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from petseg_utils.autoencoder import Autoencoder, PretrainedUNet, psnr, reconstruct, reconstruction_loss
 from petseg_utils.decoder import Decoder, FrozenSegmenter
 from petseg_utils.encoders import load_encoder, resolve
 from petseg_utils.evaluation import segmentation_loss, validation_scores
@@ -13,17 +14,13 @@ from petseg_utils.examples import CachedPictures, TrainingPictures
 from petseg_utils.features import load_features
 from petseg_utils.pictures import PictureSet, load_splits
 from petseg_utils.provenance import code_fingerprint, git_commit, versions
-from petseg_utils.study import (
-    PetsegError,
-    Study,
-    TrainingSettings,
-    recorded_settings,
-)
+from petseg_utils.study import PetsegError, Study, TrainingSettings, recorded_settings
 from petseg_utils.training import fit, load_weights, read_card, save_checkpoint
 from petseg_utils.unet import UNet
 from petseg_utils.unlabelled import join, propose_masks, read_unlabelled, unlabelled_folder
 
-MODELS = ("unet", "clip", "clip_selftrained")
+MODELS = ("unet", "autoencoder", "autoencoder_unet", "clip", "clip_selftrained")
+ON_FROZEN_ENCODER = ("clip", "clip_selftrained")
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -40,10 +37,11 @@ def train(
     *,
     settings: TrainingSettings | None = None,
     folder: Path | None = None,
+    start: Path | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> nn.Module:
-    """Train a model of the study from scratch, or go on with a run that was cut.
+    """Train a model of the study, or go on with a run that was cut.
 
     Parameters
     ----------
@@ -59,6 +57,8 @@ def train(
         Instead of the study's, for a search over them.
     folder : Path, optional
         Instead of the run's own folder.
+    start : Path, optional
+        For ``autoencoder_unet``: the autoencoder's checkpoint, instead of the study's own, which is trained if need be.
     resume, progress : bool
         See `training.fit`.
 
@@ -70,25 +70,48 @@ def train(
     settings = settings or study_settings(model, study)
     folder = folder or run_folder(model, study, seed)
     labelled, validation = splits["train"], splits["validation"]
-    proposed = proposed_masks(study, seed, splits, progress) if model == "clip_selftrained" else None
-    data = join(labelled, proposed) if proposed else labelled
-    spec = None if model == "unet" else resolve(study.encoder)
+    more, spec, held, pretraining = None, None, None, None
+    if model == "clip_selftrained":
+        more = proposed_masks(study, seed, splits, progress)
+    elif model == "autoencoder" and unlabelled_folder():
+        more = unlabelled_pictures(splits, labelled.images.shape[1], progress)
+    elif model == "autoencoder_unet":
+        start = start or trained_checkpoint("autoencoder", study, seed, splits, progress=progress)
+    data = join(labelled, more) if more else labelled
     torch.manual_seed(seed)
-    network = build(model, settings, spec, study.image_size)
-    examples, held = TrainingPictures(data, seed), None
+    examples = TrainingPictures(data, seed)
+    if model in ON_FROZEN_ENCODER:
+        spec = resolve(study.encoder)
+    network = build(model, settings, spec, labelled.images.shape[1])
     if spec:
         held = load_features(network.encoder, validation, progress=progress)
         if study.feature_cache:
             examples = CachedPictures(data, load_features(network.encoder, data, progress=progress), seed)
+    if start:
+        autoencoder, about = load(start)
+        network.encoder.load_state_dict(autoencoder.encoder.state_dict())
+        pretraining = {key: about[key] for key in ("data", "n_images", "more", "settings", "epoch", "training_seconds")}
+    loss, validate, score = (
+        partial(segmentation_loss, dice=settings.dice),
+        lambda fitted: validation_scores(fitted, validation, held),
+        "miou",
+    )
+    if model == "autoencoder":
+        loss = partial(reconstruction_loss, crop=settings.crop, hidden=settings.hidden)
+        validate, score = (
+            lambda fitted: {"psnr": float(psnr(validation, reconstruct(fitted, validation)).mean())},
+            "psnr",
+        )
     card = {
         "model": model,
         "encoder": network.encoder.identity if spec else None,
         "encoder_spec": spec,
         "feature_cache": study.feature_cache if spec else None,
         "study": study.name,
-        "image_size": study.image_size,
+        "image_size": labelled.images.shape[1],
         "data": labelled.fingerprint,
-        "proposed": {"n_images": len(proposed), "fingerprint": proposed.fingerprint} if proposed else None,
+        "more": {"n_images": len(more), "fingerprint": more.fingerprint} if more else None,
+        "pretraining": pretraining,
         "n_images": len(labelled),
         "n_breeds": int(labelled.table["breed"].nunique()),
         "skipped": [finding.name for finding in data.skipped],
@@ -99,12 +122,13 @@ def train(
     fit(
         network,
         examples,
-        partial(segmentation_loss, dice=settings.dice),
-        lambda fitted: validation_scores(fitted, validation, held),
+        loss,
+        validate,
         settings,
         folder,
         seed=seed,
         card=card,
+        score=score,
         resume=resume,
         progress=progress,
     )
@@ -113,18 +137,31 @@ def train(
 
 def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True) -> nn.Module:
     """The study's model: loaded if a finished run of the same data, settings and code is there, else trained now."""
+    return load(trained_checkpoint(model, study, seed, splits, progress=progress))[0]
+
+
+def trained_checkpoint(
+    model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True
+) -> Path:
+    """Checkpoint of the study's model, which is trained first where `trained` would."""
     path = run_folder(model, study, seed) / "best.safetensors"
     if path.is_file() and path.with_suffix(".json").is_file():
         card = read_card(path)
         wanted = {"data": splits["train"].fingerprint, "code": code(), "image_size": study.image_size}
-        if model != "unet":
+        if model in ON_FROZEN_ENCODER:
             wanted |= {"encoder_spec": resolve(study.encoder), "feature_cache": study.feature_cache}
         same = all(card.get(key) == value for key, value in wanted.items())
         same = same and recorded_settings(card["settings"]) == study_settings(model, study)
+        if model == "autoencoder":
+            same = same and bool(card["more"]) == bool(unlabelled_folder())
+        if model == "autoencoder_unet":
+            same = same and bool(card["pretraining"]["more"]) == bool(unlabelled_folder())
+            same = same and recorded_settings(card["pretraining"]["settings"]) == study.autoencoder
         if "training_seconds" in card and same:
             print(f"Loaded the checkpoint of epoch {card['epoch']}, trained with the same data, settings and code.")
-            return load(path)[0]
-    return train(model, study, seed, splits, resume=False, progress=progress)
+            return path
+    train(model, study, seed, splits, resume=False, progress=progress)
+    return path
 
 
 def find_checkpoint(model: str, study: Study | None, seed: int | None = None) -> Path:
@@ -202,6 +239,10 @@ def build(model: str, settings: TrainingSettings, encoder: str | None = None, im
         raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
     if model == "unet":
         return UNet(settings.width)
+    if model == "autoencoder":
+        return Autoencoder(settings.width, skips=settings.skips)
+    if model == "autoencoder_unet":
+        return PretrainedUNet(settings.width, frozen=settings.frozen)
     frozen = load_encoder(encoder, image_size)
     decoder = Decoder(
         frozen.channels, frozen.strides, width=settings.width, maps=tuple(settings.maps), stem=settings.stem
@@ -224,21 +265,25 @@ def study_settings(model: str, study: Study) -> TrainingSettings:
     return getattr(study, model)
 
 
-def proposed_masks(study: Study, seed: int, splits: dict[str, PictureSet], progress: bool) -> PictureSet:
-    """Pictures of ``PETSEG_UNLABELLED`` that are in no split, with masks by the study's decoder of the same seed."""
+def unlabelled_pictures(splits: dict[str, PictureSet], size: int, progress: bool) -> PictureSet:
+    """Pictures of ``PETSEG_UNLABELLED`` that are in no split."""
     folder = unlabelled_folder()
     if folder is None:
         raise PetsegError("clip_selftrained needs pictures without masks: PETSEG_UNLABELLED names their folder.")
-    teacher = trained("clip", study, seed, splits, progress=progress)
     known = set().union(*(part.table["name"] for part in splits.values()))
-    more = read_unlabelled(folder, study.image_size, leave_out=known, progress=progress)
-    return propose_masks(teacher, more, progress=progress)
+    return read_unlabelled(folder, size, leave_out=known, progress=progress)
+
+
+def proposed_masks(study: Study, seed: int, splits: dict[str, PictureSet], progress: bool) -> PictureSet:
+    """Pictures without masks, with masks by the study's decoder of the same seed."""
+    more = unlabelled_pictures(splits, study.image_size, progress)
+    return propose_masks(trained("clip", study, seed, splits, progress=progress), more, progress=progress)
 
 
 def code() -> str:
     """Fingerprint of the modules that decide what a trained model becomes."""
     data = ("datasets", "audit", "transforms", "pictures", "features", "unlabelled", "examples")
-    return code_fingerprint(*data, "metrics", "evaluation", "training", "unet", "encoders", "decoder")
+    return code_fingerprint(*data, "metrics", "evaluation", "training", "unet", "autoencoder", "encoders", "decoder")
 
 
 def study_splits(study: Study, **options) -> dict[str, PictureSet]:

@@ -29,7 +29,8 @@ class TrainingSettings:
     patience : int
         Stop after this many epochs without a better validation mIoU.
     mixed_precision : str
-        ``"no"``, ``"bf16"`` or ``"fp16"``, as Accelerate names them.
+        ``"no"``, ``"bf16"`` or ``"fp16"``, as Accelerate names them; ``"auto"`` is ``"bf16"`` where the machine has
+        instructions for it (about twice as fast), else ``"no"``.  A checkpoint's card says what it was.
     dice : float
         Weight of the Dice loss beside the cross-entropy's 1; 0 leaves it out.
     average : float
@@ -39,6 +40,14 @@ class TrainingSettings:
         Decoder only: which of the encoder's maps it gets, counted from 0; all of them by default.
     stem : bool
         Decoder only: whether it sees the picture itself too.
+    crop : int
+        Autoencoder only: edge of the window, in pixels, that is used of the pictures of a step; 0 uses all of them.
+    hidden : float
+        Autoencoder only: share of the patches that it has to paint without seeing them, 0 to 1.
+    skips : bool
+        Autoencoder only: whether its decoder gets the encoder's fine maps, past the bottleneck.
+    frozen : bool
+        Pre-trained U-Net only: whether the encoder stays as the autoencoder made it.
     """
 
     width: int
@@ -52,6 +61,10 @@ class TrainingSettings:
     average: float = 0.0
     maps: tuple[int, ...] = ()
     stem: bool = True
+    crop: int = 0
+    hidden: float = 0.0
+    skips: bool = False
+    frozen: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,22 +77,25 @@ class GridSettings:
 
 
 @dataclass(frozen=True)
-class AblationSettings:
-    """The short runs of notebook 04: decoders without one part, and with few labels.
+class LabelSettings:
+    """The experiments of notebooks 03 and 04 with few labels: many short runs, on small pictures.
 
     Parameters
     ----------
+    image_size : int
+        Edge of the letterboxed square in pixels, for these runs.
     epochs : int
-        Of each run.
-    label_shares : tuple of float
-        Parts of the training pictures that are used, 0 to 1.
-    label_seeds : tuple of int
+        With all labels; a run with fewer makes as many steps.
+    shares : tuple of float
+        Parts of the training pictures whose labels are used, 0 to 1.
+    seeds : tuple of int
         Each share is drawn and trained with each of them.
     """
 
+    image_size: int
     epochs: int
-    label_shares: tuple[float, ...]
-    label_seeds: tuple[int, ...]
+    shares: tuple[float, ...]
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -107,14 +123,16 @@ class Study:
     feature_cache : bool
         Train decoders on cached features of the pictures and their mirror images: fast.  Without it pictures are
         augmented as for the U-Net, and the encoder runs at every step.
-    unet, clip : TrainingSettings
-        Model 1; model 3, the decoder on the frozen encoder.
+    unet, autoencoder, autoencoder_unet, clip : TrainingSettings
+        Model 1; the autoencoder, and model 2, the U-Net on its encoder; model 3, the decoder on the frozen encoder.
     clip_selftrained : TrainingSettings, optional
         The same decoder, trained also on pictures without masks, for which the first one proposes them.
     unet_grid : GridSettings
         The search of notebook 02.
-    clip_ablation : AblationSettings
-        The short runs of notebook 04.
+    labels : LabelSettings
+        How many labels are enough, in notebooks 03 and 04.
+    ablation_epochs : int
+        Length of the runs in notebook 04 that leave out a part of the decoder.
     sample_trainval, sample_test : int
         How many pictures are drawn; used by ``data = "sample"`` only.
     """
@@ -128,9 +146,12 @@ class Study:
     bootstrap_resamples: int
     encoder: str
     unet: TrainingSettings
+    autoencoder: TrainingSettings
+    autoencoder_unet: TrainingSettings
     clip: TrainingSettings
     unet_grid: GridSettings
-    clip_ablation: AblationSettings
+    labels: LabelSettings
+    ablation_epochs: int
     clip_selftrained: TrainingSettings | None = None
     feature_cache: bool = True
     sample_trainval: int = 0
@@ -188,7 +209,7 @@ def _build(kind: type, values: dict, where: str):
         ):
             raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
         numbers = [value] if type(value) in (int, float) else value if isinstance(value, tuple) else []
-        least = 0 if key in ("seeds", "label_seeds", "weight_decay", "dice", "average", "maps") else 1e-12
+        least = 0 if key in ("seeds", "weight_decay", "dice", "average", "maps", "crop", "hidden") else 1e-12
         if (value == () and key != "maps") or any(number < least for number in numbers):
             raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
@@ -220,8 +241,8 @@ def load_study(name: str | None = None) -> Study:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
-    kinds = dict.fromkeys(("unet", "clip", "clip_selftrained"), TrainingSettings)
-    kinds |= {"unet_grid": GridSettings, "clip_ablation": AblationSettings}
+    models = ("unet", "autoencoder", "autoencoder_unet", "clip", "clip_selftrained")
+    kinds = dict.fromkeys(models, TrainingSettings) | {"unet_grid": GridSettings, "labels": LabelSettings}
     for key, kind in kinds.items():
         if isinstance(values.get(key), dict):
             values[key] = _build(kind, values[key], f"{path.name} [{key}]")
@@ -232,8 +253,9 @@ def load_study(name: str | None = None) -> Study:
     study = _build(Study, {"name": path.stem, **values}, path.name)
     if study.data not in ("sample", "oxford"):
         raise PetsegError(f"{path.name}: data is {study.data!r}; it must be 'sample' or 'oxford'.")
-    if study.image_size % 16 or study.image_size <= 0:
-        raise PetsegError(f"{path.name}: image_size is {study.image_size}; it must be a positive multiple of 16.")
+    for size in (study.image_size, study.labels.image_size):
+        if size % 16 or size <= 0:
+            raise PetsegError(f"{path.name}: image_size is {size}; it must be a positive multiple of 16.")
     if not 0 < study.validation_share < 1:
         raise PetsegError(f"{path.name}: validation_share is {study.validation_share}; it must lie between 0 and 1.")
     return study

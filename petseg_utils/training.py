@@ -32,6 +32,7 @@ def fit(
     *,
     seed: int,
     card: dict,
+    score: str = "miou",
     resume: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -50,7 +51,7 @@ def fit(
     loss : callable
         ``loss(model, batch)``, a scalar tensor.
     validate : callable
-        ``validate(model)``, a dict of floats; ``miou`` among them is the score that decides (higher is better).
+        ``validate(model)``, a dict of floats.
     settings : TrainingSettings
         Epochs, batch size, learning rate and so on.
     folder : Path
@@ -59,6 +60,8 @@ def fit(
         Order of pictures, augmentation and random layers; the model's first weights are the caller's business.
     card : dict
         What is to be written beside the weights: study, data, versions.
+    score : str
+        Which of the validation's numbers decides what is kept; higher is better.
     resume : bool
         Go on from ``last.safetensors`` if it is there.  On a CPU the result equals that of an uninterrupted run.
     progress : bool
@@ -80,8 +83,11 @@ def fit(
     Smith, Topin: "Super-Convergence", 2018, arXiv:1708.07120 (one-cycle).
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
+    precision = settings.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if computes_bf16() else "no"
     accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision,
+        mixed_precision=precision,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed),
     )
     # Channels last is what oneDNN's and cuDNN's convolutions like best: about 1.4 times as fast on a CPU.
@@ -95,8 +101,8 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer.optimizer, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=len(loader), pct_start=0.2
     )
-    card = card | {"seed": seed, "settings": asdict(settings)}
-    history, best = [], {"miou": float("-inf"), "epoch": -1}
+    card = card | {"seed": seed, "settings": asdict(settings), "precision": precision}
+    history, best = [], {"score": float("-inf"), "epoch": -1}
     if resume and (folder / "last.safetensors").is_file():
         history, best = _restore(folder / "last.safetensors", model, average, optimizer.optimizer, schedule, card)
     bar = tqdm(
@@ -130,7 +136,7 @@ def fit(
             optimizer.zero_grad()
             total += value.item()
             bar.update()
-            bar.set_postfix(loss=f"{value.item():.3f}", mIoU=f"{max(best['miou'], 0):.3f}")
+            bar.set_postfix(loss=f"{value.item():.3f}", **{f"best {score}": f"{max(best['score'], 0):.3f}"})
         row = {
             "epoch": epoch + 1,
             "learning_rate": schedule.get_last_lr()[0],
@@ -140,14 +146,14 @@ def fit(
         }
         history.append(row | {"seconds": time.perf_counter() - started})
         if accelerator.is_main_process:
-            if row["miou"] > best["miou"]:
-                best = {"miou": row["miou"], "epoch": epoch}
+            if row[score] > best["score"]:
+                best = {"score": row[score], "epoch": epoch}
                 save_checkpoint(folder / "best.safetensors", kept, card | {"epoch": epoch + 1, "validation": row})
             parts = (model, average, optimizer.optimizer, schedule)
             _save_state(folder / "last.safetensors", *parts, card, history, best)
             pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
-        elif row["miou"] > best["miou"]:
-            best = {"miou": row["miou"], "epoch": epoch}
+        elif row[score] > best["score"]:
+            best = {"score": row[score], "epoch": epoch}
     bar.close()
     if accelerator.is_main_process:  # the card of a run that came to its end says how long it took
         path = folder / "best.json"
@@ -156,6 +162,14 @@ def fit(
     accelerator.wait_for_everyone()
     model.load_state_dict(load_file(folder / "best.safetensors"))
     return pd.DataFrame(history)
+
+
+def computes_bf16() -> bool:
+    """Whether the device has instructions for bfloat16; without them it is emulated, many times slower."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return able.get("avx512_bf16", False) or able.get("amx_bf16", False)
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: dict) -> None:
@@ -234,7 +248,7 @@ def _restore(path, model, average, optimizer, schedule, card) -> tuple[list[dict
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise PetsegError(f"{path.name} is damaged ({error}). Train afresh without --resume.") from error
-    for key in ("model", "seed", "settings", "image_size", "data", "n_images", "code"):
+    for key in ("model", "seed", "settings", "precision", "image_size", "data", "n_images", "code"):
         then, now = progress["card"].get(key), json.loads(json.dumps(card.get(key)))
         if then != now:
             raise PetsegError(

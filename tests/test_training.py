@@ -26,6 +26,7 @@ image_size = 64
 validation_share = 0.34
 seeds = [3]
 bootstrap_resamples = 10
+ablation_epochs = 1
 encoder = "lite:efficientnet_lite0"
 [unet]
 width = 4
@@ -38,14 +39,27 @@ epochs = 5
 batch_size = 1
 learning_rate = 0.01
 average = 0.9
+[autoencoder]
+width = 4
+epochs = 5
+batch_size = 1
+learning_rate = 0.01
+crop = 32
+hidden = 0.5
+[autoencoder_unet]
+width = 4
+epochs = 1
+batch_size = 1
+learning_rate = 0.01
 [unet_grid]
 learning_rates = [0.01]
 batch_sizes = [4]
 epochs = 1
-[clip_ablation]
+[labels]
+image_size = 32
 epochs = 1
-label_shares = [1.0]
-label_seeds = [0]
+shares = [1.0]
+seeds = [0]
 """
 
 

@@ -96,7 +96,7 @@ def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, 
     models.train("clip_selftrained", study, 0, splits, progress=False)
     assert shared not in set(seen[0].table["name"])
     card = models.read_card(models.run_folder("clip_selftrained", study, 0) / "best.safetensors")
-    assert card["proposed"]["n_images"] == 3
+    assert card["more"]["n_images"] == 3
     assert card["data"] == splits["train"].fingerprint and card["n_images"] == len(splits["train"])
     models.trained("clip_selftrained", study, 0, splits, progress=False)
     assert len(seen) == 1  # the second time it was loaded
