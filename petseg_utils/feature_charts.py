@@ -104,21 +104,3 @@ def ablation_bars(table: pd.DataFrame) -> Figure:
     axis.set(xlim=(0, 1.12), xlabel="validation mIoU")
     axis.grid(False, axis="y")
     return figure
-
-
-def label_curve(table: pd.DataFrame, unet: float | None) -> Figure:
-    """Validation mIoU by number of labelled pictures (``pictures``, ``seed``, ``miou``): a dot per run, and the mean.
-
-    `unet` is what a U-Net reached with all labels, for a dashed line.
-    """
-    figure, axis = new_figure(width=7, height=3.2)
-    mean = table.groupby("pictures")["miou"].mean()
-    axis.plot(mean.index, mean, color=MODEL_COLOURS["clip"], label="decoder on frozen features")
-    axis.plot(table["pictures"], table["miou"], "o", color=MODEL_COLOURS["clip"], markersize=5)
-    if unet is not None:
-        axis.axhline(unet, color=MODEL_COLOURS["unet"], linestyle="--", label="U-Net from scratch, all labels")
-    axis.set(xlabel="labelled pictures", ylabel="validation mIoU", ylim=(0, 1), title="How few labels are enough?")
-    axis.set(xscale="log", xticks=mean.index, xticklabels=mean.index)
-    axis.minorticks_off()
-    axis.legend(loc="lower right")
-    return figure

@@ -1,0 +1,88 @@
+"""How many labels are enough?  The same short training run on shares of the labelled pictures."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from petseg_utils import models
+from petseg_utils.pictures import PictureSet
+from petseg_utils.study import Study, TrainingSettings
+
+
+def small_study(study: Study) -> Study:
+    """The study at the picture size of these experiments."""
+    return replace(study, image_size=study.labels.image_size)
+
+
+def run_shares(
+    name: str,
+    model: str,
+    study: Study,
+    splits: dict[str, PictureSet],
+    settings: TrainingSettings,
+    *,
+    start: Path | None = None,
+    shares: tuple[float, ...] | None = None,
+) -> pd.DataFrame:
+    """Train a model on shares of the labelled pictures, and score it on the whole validation split.
+
+    A share is drawn from each species.  Its pictures are repeated until an epoch has as many steps as with all of them,
+    so that runs differ in the number of labels and not in the length of training.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in tables and charts.
+    model : str
+        One of `models.MODELS`.
+    study, splits : Study, dict
+        From `small_study`, and its pictures.
+    settings : TrainingSettings
+        How to train; the number of epochs is the study's for these experiments.
+    start : Path, optional
+        See `models.train`.
+    shares : tuple of float, optional
+        Instead of the study's.
+
+    Returns
+    -------
+    DataFrame
+        ``start`` (the name), ``share``, ``pictures``, ``seed`` and ``miou`` (best epoch, validation split).
+    """
+    train, rows = splits["train"], []
+    settings = replace(settings, epochs=study.labels.epochs)
+    for share, seed in product(shares or study.labels.shares, study.labels.seeds):
+        some = train.table.groupby("species")["name"].sample(frac=share, random_state=seed).tolist()
+        part = splits | {"train": train.subset(list(np.resize(some, len(train))))}
+        folder = study.runs_dir / "labels" / f"{name.replace(' ', '-')}-{share:g}-seed{seed}"
+        models.train(model, study, seed, part, settings=settings, folder=folder, start=start, progress=False)
+        best = pd.read_csv(folder / "history.csv")["miou"].max()
+        rows.append({"start": name, "share": share, "pictures": len(some), "seed": seed, "miou": best})
+    return pd.DataFrame(rows)
+
+
+def keep(study: Study, splits: dict[str, PictureSet], rows: pd.DataFrame) -> pd.DataFrame:
+    """Write rows into the study's ``labels.csv``, which notebooks share, in place of those of the same name.
+
+    Rows of other pictures or settings are dropped.
+
+    Returns
+    -------
+    DataFrame
+        All rows that the file now holds.
+    """
+    path = study.figures_dir / "labels.csv"
+    about = {"image_size": study.labels.image_size, "epochs": study.labels.epochs, "data": splits["train"].fingerprint}
+    rows = rows.assign(**about)
+    if path.is_file():
+        before = pd.read_csv(path)
+        same = ~before["start"].isin(rows["start"])
+        for column, value in about.items():
+            same &= before[column] == value
+        rows = pd.concat([before[same], rows], ignore_index=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(path, index=False, float_format="%.4f")
+    return rows
