@@ -23,6 +23,7 @@ app = typer.Typer(
       petseg data download              fetch Oxford-IIIT Pet, about 800 MB
       petseg train unet --study oxford-cpu
       petseg evaluate unet --study oxford-cpu
+      petseg train autoencoder_unet --study oxford-cpu     trains the autoencoder first, if it is not there
       petseg train clip --study oxford-cpu        a decoder on a frozen encoder; --encoder names one
 
     A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (an hour), oxford (a GPU).

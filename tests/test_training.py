@@ -124,7 +124,7 @@ def run_training(model, study_file, runs, data, *options, script=None):
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("model", ["unet", "clip"])  # the decoder averages its weights on the way
+@pytest.mark.parametrize("model", ["unet", "autoencoder", "clip"])  # the decoder averages its weights on the way
 def test_a_run_killed_in_mid_epoch_resumes_to_the_same_weights(model, data, tmp_path):
     study_file = tmp_path / "kill.toml"
     study_file.write_text(STUDY)
