@@ -115,7 +115,7 @@ def train(
         "n_images": len(labelled),
         "n_breeds": int(labelled.table["breed"].nunique()),
         "skipped": [finding.name for finding in data.skipped],
-        "code": code(),
+        "code": code(model),
         "versions": versions(),
         "commit": git_commit(),
     }
@@ -147,7 +147,7 @@ def trained_checkpoint(
     path = run_folder(model, study, seed) / "best.safetensors"
     if path.is_file() and path.with_suffix(".json").is_file():
         card = read_card(path)
-        wanted = {"data": splits["train"].fingerprint, "code": code(), "image_size": study.image_size}
+        wanted = {"data": splits["train"].fingerprint, "code": code(model), "image_size": study.image_size}
         if model in ON_FROZEN_ENCODER:
             wanted |= {"encoder_spec": resolve(study.encoder), "feature_cache": study.feature_cache}
         same = all(card.get(key) == value for key, value in wanted.items())
@@ -280,10 +280,11 @@ def proposed_masks(study: Study, seed: int, splits: dict[str, PictureSet], progr
     return propose_masks(trained("clip", study, seed, splits, progress=progress), more, progress=progress)
 
 
-def code() -> str:
+def code(model: str) -> str:
     """Fingerprint of the modules that decide what a trained model becomes."""
-    data = ("datasets", "audit", "transforms", "pictures", "features", "unlabelled", "examples")
-    return code_fingerprint(*data, "metrics", "evaluation", "training", "unet", "autoencoder", "encoders", "decoder")
+    own = {"unet": ("unet",), "autoencoder": ("unet", "autoencoder"), "autoencoder_unet": ("unet", "autoencoder")}
+    data = ("datasets", "audit", "transforms", "pictures", "unlabelled", "examples")
+    return code_fingerprint(*data, "metrics", "evaluation", "training", *own.get(model, ("encoders", "features", "decoder")))
 
 
 def study_splits(study: Study, **options) -> dict[str, PictureSet]:
