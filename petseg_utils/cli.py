@@ -107,7 +107,7 @@ def train(
     skip_bad: SkipOption = False,
 ) -> None:
     """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/."""
-    from petseg_utils import models
+    from petseg_utils import checkpoints, models
 
     chosen = _study(study, data)
     if encoder:
@@ -115,7 +115,7 @@ def train(
     splits = models.study_splits(chosen, names=_names(names, chosen), skip_bad=skip_bad)
     _tell_skipped(splits)
     for one in chosen.seeds if seed is None else [seed]:
-        folder = models.run_folder(model, chosen, one)
+        folder = checkpoints.run_folder(model, chosen, one)
         typer.echo(f"{model}, seed {one}: {len(splits['train'])} training pictures; checkpoints in {shown(folder)}")
         try:
             models.train(model, chosen, one, splits, resume=resume)
@@ -141,7 +141,7 @@ def evaluate(
     The weights that ship are used unless --study (that study's own run) or --weights is given.  PETSEG_STUDY plays no
     part here.
     """
-    from petseg_utils import models
+    from petseg_utils import checkpoints, models
     from petseg_utils.evaluation import append_records, make_records, predict
     from petseg_utils.pictures import load_pictures
     from petseg_utils.results import score_lines
@@ -150,8 +150,8 @@ def evaluate(
         raise PetsegError("An autoencoder makes no masks: evaluate autoencoder_unet. Its PSNR stands in history.csv.")
     if seed is not None and (weights or not study):
         raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
-    path = weights or models.find_checkpoint(model, load_study(study) if study else None, seed)
-    network, card = models.load(path)
+    path = weights or checkpoints.find_checkpoint(model, load_study(study) if study else None, seed)
+    network, card = checkpoints.load(path)
     if card["model"] != model:
         raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")
     chosen = _study(study or card["study"], data)

@@ -1,4 +1,4 @@
-"""Model 3: one small decoder for the feature maps of any frozen encoder."""
+"""Models 3 and 4: one small decoder for the feature maps of any frozen encoder, with or without prompts."""
 
 import math
 
@@ -11,6 +11,7 @@ from petseg_utils.unet import PIXEL_MEAN, PIXEL_STD
 
 FINE = 4  # stride at which the picture itself joins and the logits are made
 STEM_CHANNELS = 16
+PROMPTS = 4  # channels of the prompts: see prompts.CHANNELS
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
@@ -20,6 +21,39 @@ def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride:
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+class PromptFusion(nn.Module):
+    """Tell every cell of a map what was prompted, wherever in the picture that was.
+
+    For each channel of the prompts (positive, negative, box, previous mask) the cells under it are averaged.  Every
+    cell then gets the prompts at its own place, those four means, and how much it resembles each.  What comes of that
+    is added to it.  The last layer starts at zero: a decoder that gets prompts starts as the one it was without.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the map.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.of_cells = nn.Conv2d(width + 2 * PROMPTS, width, kernel_size=1)
+        self.of_means = nn.Linear(PROMPTS * width, width)
+        self.change = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        nn.init.zeros_(self.change.weight)
+        nn.init.zeros_(self.change.bias)
+
+    def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
+        """Map ``(N, width, h, w)`` and prompts ``(N, 4, H, W)`` in 0..1 to the map with the prompts in it."""
+        size = x.shape[-2:]
+        area = F.adaptive_avg_pool2d(prompts, size)
+        weights = area / area.sum((2, 3), keepdim=True).clamp(min=1e-4)  # of an empty channel the mean is zero
+        means = torch.einsum("nkhw,nchw->nkc", weights, x)
+        likeness = torch.einsum("nkc,nchw->nkhw", F.normalize(means, dim=2, eps=1e-3), F.normalize(x, dim=1, eps=1e-3))
+        here = F.adaptive_max_pool2d(prompts, size)  # a click is small: averaged over a coarse cell it would vanish
+        of_means = self.of_means(means.flatten(1))[:, :, None, None]
+        return x + self.change(F.relu(self.of_cells(torch.cat([x, here, likeness], 1)) + of_means))
 
 
 class Decoder(nn.Module):
@@ -41,8 +75,10 @@ class Decoder(nn.Module):
         Which of the maps are used, counted from 0; all of them by default.  One of them must be coarser than stride 4.
     stem : bool
         Without it, no edge can be finer than the finest map's stride.
+    prompts : bool
+        Take prompts in after each step of the way, and give one more logit: whether a pixel is what was asked for.
     n_classes : int
-        Channels of the logits.
+        Number of classes.
 
     References
     ----------
@@ -59,6 +95,7 @@ class Decoder(nn.Module):
         width: int = 96,
         maps: tuple[int, ...] = (),
         stem: bool = True,
+        prompts: bool = False,
         n_classes: int = 3,
     ):
         super().__init__()
@@ -79,11 +116,14 @@ class Decoder(nn.Module):
         self.narrow = nn.Conv2d(width, fine, kernel_size=1)
         self.stem = conv_norm(3, STEM_CHANNELS, kernel_size=2 * FINE, stride=FINE) if stem else None
         self.join = conv_norm(fine + (STEM_CHANNELS if stem else 0), fine)
-        self.head = nn.Sequential(nn.Conv2d(fine, n_classes * FINE**2, kernel_size=1), nn.PixelShuffle(FINE))
+        self.fuse = nn.ModuleList(PromptFusion(width) for _ in self.merge) if prompts else None
+        self.fuse_fine = PromptFusion(fine) if prompts else None
+        outputs = n_classes + 1 if prompts else n_classes
+        self.head = nn.Sequential(nn.Conv2d(fine, outputs * FINE**2, kernel_size=1), nn.PixelShuffle(FINE))
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, maps: list[Tensor], images: Tensor) -> Tensor:
+    def forward(self, maps: list[Tensor], images: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Segment a batch.
 
         Parameters
@@ -92,24 +132,30 @@ class Decoder(nn.Module):
             ``(N, C, H / stride, W / stride)``, as the encoder gives them.
         images : Tensor
             ``(N, 3, H, W)``, RGB pixel values 0..255; height and width in multiples of 4.
+        prompts : Tensor, optional
+            ``(N, 4, H, W)`` in 0..1, from `prompts.draw_prompts`, for a decoder that takes them.
 
         Returns
         -------
         Tensor
-            Logits, float ``(N, n_classes, H, W)``.
+            Logits, float ``(N, n_classes, H, W)``; with prompts one channel more.
         """
         used = [maps[number] for number in self.maps]
         maps = [project(norm(one)) for one, norm, project in zip(used, self.norms, self.project, strict=True)]
         fine, coarse = maps[: self.n_fine], maps[self.n_fine :]
         x = coarse[-1] + self.context(coarse[-1].mean((2, 3)))[:, :, None, None]
-        for one, merge in zip(reversed(coarse), self.merge, strict=True):
-            x = merge(x if one is coarse[-1] else resize(x, one.shape[-2:]) + one)
+        for number, (one, merge) in enumerate(zip(reversed(coarse), self.merge, strict=True)):
+            x = merge(x if number == 0 else resize(x, one.shape[-2:]) + one)
+            if prompts is not None:
+                x = self.fuse[number](x, prompts)
         for refine in self.refine:
             x = refine(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
         quarter = (images.shape[-2] // FINE, images.shape[-1] // FINE)
         x = resize(self.narrow(x), quarter)
         for one in fine:
             x = x + resize(one, quarter)
+        if prompts is not None:
+            x = self.fuse_fine(x, prompts)
         if self.stem is not None:
             x = torch.cat([x, self.stem((images - self.mean) / self.std)], 1)
         return self.head(self.join(x))
@@ -142,8 +188,45 @@ class FrozenSegmenter(nn.Module):
         return super()._apply(*arguments, **options)
 
     def forward(self, images: Tensor, maps: list[Tensor] | None = None) -> Tensor:
-        """Logits ``(N, n_classes, H, W)`` of pixels ``(N, 3, H, W)`` in 0..255; `maps` saves the encoder's pass."""
+        """Logits ``(N, 3, H, W)`` of pixels ``(N, 3, H, W)`` in 0..255; `maps` saves the encoder's pass."""
         return self.decoder(self.encoder(images) if maps is None else maps, images)
+
+
+class PointSegmenter(FrozenSegmenter):
+    """Model 4: the same with prompts, which enter after the encoder, so that a further click costs the decoder only."""
+
+    def forward(self, images: Tensor, maps: list[Tensor] | None = None, prompts: Tensor | None = None) -> Tensor:
+        """Segment a batch.
+
+        Parameters
+        ----------
+        images : Tensor
+            ``(N, 3, H, W)``, RGB pixel values 0..255.
+        maps : list of Tensor, optional
+            The encoder's, where they are known already.
+        prompts : Tensor, optional
+            ``(N, 4, H, W)`` in 0..1, from `prompts.draw_prompts`; with zeros only, the pet is proposed.
+
+        Returns
+        -------
+        Tensor
+            Class logits ``(N, 3, H, W)``.  If there are prompts ``(N, 4, H, W)``: the last is the logit of being what
+            they ask for.
+        """
+        maps = self.encoder(images) if maps is None else maps
+        if prompts is None:
+            return self.decoder(maps, images, images.new_zeros(len(images), PROMPTS, *images.shape[-2:]))[:, :-1]
+        return self.decoder(maps, images, prompts)
+
+    def start_from(self, decoder: Decoder) -> None:
+        """Take the weights of a decoder without prompts: the first masks are its own, and the pet is what is wanted."""
+        own = self.decoder.state_dict()
+        for name, tensor in decoder.state_dict().items():
+            if name.startswith("head."):
+                background, cat, dog = tensor.split(FINE**2)
+                tensor = torch.cat([tensor, (cat + dog) / 2 - background])
+            own[name] = tensor
+        self.decoder.load_state_dict(own)
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -37,7 +37,7 @@ def run_shares(
     name : str
         What to call it in tables and charts.
     model : str
-        One of `models.MODELS`.
+        One of `checkpoints.MODELS`.
     study, splits : Study, dict
         From `small_study`, and its pictures.
     settings : TrainingSettings

@@ -6,27 +6,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from petseg_utils.autoencoder import Autoencoder, PretrainedUNet, psnr, reconstruct, reconstruction_loss
-from petseg_utils.decoder import Decoder, FrozenSegmenter
-from petseg_utils.encoders import load_encoder, resolve
+from petseg_utils.autoencoder import psnr, reconstruct, reconstruction_loss
+from petseg_utils.checkpoints import ON_FROZEN_ENCODER, build, code, load, run_folder, study_settings
+from petseg_utils.clicks import clicked_scores
+from petseg_utils.encoders import resolve
 from petseg_utils.evaluation import segmentation_loss, validation_scores
 from petseg_utils.examples import CachedPictures, TrainingPictures
 from petseg_utils.features import load_features
 from petseg_utils.pictures import PictureSet, load_splits
-from petseg_utils.provenance import code_fingerprint, git_commit, versions
+from petseg_utils.prompt_training import prompted_loss
+from petseg_utils.provenance import git_commit, versions
 from petseg_utils.study import PetsegError, Study, TrainingSettings, recorded_settings
-from petseg_utils.training import fit, load_weights, read_card, save_checkpoint
-from petseg_utils.unet import UNet
+from petseg_utils.training import fit, read_card
 from petseg_utils.unlabelled import join, propose_masks, read_unlabelled, unlabelled_folder
-
-MODELS = ("unet", "autoencoder", "autoencoder_unet", "clip", "clip_selftrained")
-ON_FROZEN_ENCODER = ("clip", "clip_selftrained")
-SHIPPED = Path(__file__).parent / "weights"
-
-
-def run_folder(model: str, study: Study, seed: int) -> Path:
-    """Folder of one training run."""
-    return study.runs_dir / f"{model}-seed{seed}"
 
 
 def train(
@@ -58,7 +50,8 @@ def train(
     folder : Path, optional
         Instead of the run's own folder.
     start : Path, optional
-        For ``autoencoder_unet``: the autoencoder's checkpoint, instead of the study's own, which is trained if need be.
+        Checkpoint to start from, instead of the study's own, which is trained if need be: for ``autoencoder_unet`` the
+        autoencoder's, for ``point`` that of the decoder without prompts.
     resume, progress : bool
         See `training.fit`.
 
@@ -77,6 +70,8 @@ def train(
         more = unlabelled_pictures(splits, labelled.images.shape[1], progress)
     elif model == "autoencoder_unet":
         start = start or trained_checkpoint("autoencoder", study, seed, splits, progress=progress)
+    elif model == "point":
+        start = start or trained_checkpoint("clip", study, seed, splits, progress=progress)
     data = join(labelled, more) if more else labelled
     torch.manual_seed(seed)
     examples = TrainingPictures(data, seed)
@@ -88,8 +83,11 @@ def train(
         if study.feature_cache:
             examples = CachedPictures(data, load_features(network.encoder, data, progress=progress), seed)
     if start:
-        autoencoder, about = load(start)
-        network.encoder.load_state_dict(autoencoder.encoder.state_dict())
+        before, about = load(start)
+        if model == "point":
+            network.start_from(before.decoder)
+        else:
+            network.encoder.load_state_dict(before.encoder.state_dict())
         pretraining = {key: about[key] for key in ("data", "n_images", "more", "settings", "epoch", "training_seconds")}
     loss, validate, score = (
         partial(segmentation_loss, dice=settings.dice),
@@ -102,6 +100,9 @@ def train(
             lambda fitted: {"psnr": float(psnr(validation, reconstruct(fitted, validation)).mean())},
             "psnr",
         )
+    elif model == "point":
+        loss = partial(prompted_loss, dice=settings.dice)
+        validate, score = lambda fitted: clicked_scores(fitted, validation, held), "iou@1"
     card = {
         "model": model,
         "encoder": network.encoder.identity if spec else None,
@@ -154,6 +155,8 @@ def trained_checkpoint(
         same = same and recorded_settings(card["settings"]) == study_settings(model, study)
         if model == "autoencoder":
             same = same and bool(card["more"]) == bool(unlabelled_folder())
+        if model == "point":
+            same = same and recorded_settings(card["pretraining"]["settings"]) == study.clip
         if model == "autoencoder_unet":
             same = same and bool(card["pretraining"]["more"]) == bool(unlabelled_folder())
             same = same and recorded_settings(card["pretraining"]["settings"]) == study.autoencoder
@@ -162,107 +165,6 @@ def trained_checkpoint(
             return path
     train(model, study, seed, splits, resume=False, progress=progress)
     return path
-
-
-def find_checkpoint(model: str, study: Study | None, seed: int | None = None) -> Path:
-    """Weights for a model: the study's own run, else those that ship if this study made them.
-
-    Parameters
-    ----------
-    model : str
-        One of `MODELS`.
-    study : Study or None
-        None means the weights that ship.
-    seed : int, optional
-        The study's first seed by default.
-
-    Raises
-    ------
-    PetsegError
-        If there are none; the message says how to train them.
-    """
-    shipped = SHIPPED / f"{model}.safetensors"
-    if study is None:
-        if shipped.is_file():
-            return shipped
-        raise PetsegError(f"No weights ship for {model}. Train it: petseg train {model}, and name the study.")
-    seed = study.seeds[0] if seed is None else seed
-    own = run_folder(model, study, seed) / "best.safetensors"
-    if own.is_file():
-        return own
-    if shipped.is_file() and all(
-        read_card(shipped)[key] == value for key, value in (("study", study.name), ("seed", seed))
-    ):
-        return shipped
-    raise PetsegError(
-        f"Study {study.name!r} has no trained {model} with seed {seed}. "
-        f"Train it: petseg train {model} --study {study.name} --seed {seed}"
-    )
-
-
-def ship(model: str, study: Study, seed: int) -> Path:
-    """Copy a run's best weights, as float16, to the weights that ship with the package.
-
-    Returns
-    -------
-    Path
-        The written ``.safetensors`` file; its card lies beside it.
-    """
-    path = run_folder(model, study, seed) / "best.safetensors"
-    network, card = load(path)
-    for parameter in network.parameters():  # running variances stay as they are: they may exceed float16's range
-        parameter.data = parameter.data.half()
-    save_checkpoint(SHIPPED / f"{model}.safetensors", network, card | {"stored_as": "float16"})
-    return SHIPPED / f"{model}.safetensors"
-
-
-def load(path: Path) -> tuple[nn.Module, dict]:
-    """Load a checkpoint: the model, in evaluation mode on the best device there is, and its card.
-
-    Raises
-    ------
-    PetsegError
-        If the file or its card is missing, damaged, or of another model.
-    """
-    card = read_card(path)
-    network = build(card["model"], recorded_settings(card["settings"]), card.get("encoder_spec"), card["image_size"])
-    if card["encoder"] and network.encoder.identity != card["encoder"]:
-        raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {network.encoder.identity}.")
-    load_weights(network, path)
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return network.to(device, memory_format=torch.channels_last).eval(), card
-
-
-def build(model: str, settings: TrainingSettings, encoder: str | None = None, image_size: int = 224) -> nn.Module:
-    """A model with random first weights; one on a frozen encoder wants to know which, and for pictures of what size."""
-    if model not in MODELS:
-        raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
-    if model == "unet":
-        return UNet(settings.width)
-    if model == "autoencoder":
-        return Autoencoder(settings.width, skips=settings.skips)
-    if model == "autoencoder_unet":
-        return PretrainedUNet(settings.width, frozen=settings.frozen)
-    frozen = load_encoder(encoder, image_size)
-    decoder = Decoder(
-        frozen.channels, frozen.strides, width=settings.width, maps=tuple(settings.maps), stem=settings.stem
-    )
-    return FrozenSegmenter(frozen, decoder)
-
-
-def study_settings(model: str, study: Study) -> TrainingSettings:
-    """How a study trains a model.
-
-    Raises
-    ------
-    PetsegError
-        If there is no such model, or the study does not train it.
-    """
-    if model not in MODELS:
-        raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
-    if getattr(study, model) is None:
-        raise PetsegError(f"Study {study.name!r} has no settings [{model}]; oxford-cpu has.")
-    return getattr(study, model)
 
 
 def unlabelled_pictures(splits: dict[str, PictureSet], size: int, progress: bool) -> PictureSet:
@@ -278,13 +180,6 @@ def proposed_masks(study: Study, seed: int, splits: dict[str, PictureSet], progr
     """Pictures without masks, with masks by the study's decoder of the same seed."""
     more = unlabelled_pictures(splits, study.image_size, progress)
     return propose_masks(trained("clip", study, seed, splits, progress=progress), more, progress=progress)
-
-
-def code(model: str) -> str:
-    """Fingerprint of the modules that decide what a trained model becomes."""
-    own = {"unet": ("unet",), "autoencoder": ("unet", "autoencoder"), "autoencoder_unet": ("unet", "autoencoder")}
-    data = ("datasets", "audit", "transforms", "pictures", "unlabelled", "examples")
-    return code_fingerprint(*data, "metrics", "evaluation", "training", *own.get(model, ("encoders", "features", "decoder")))
 
 
 def study_splits(study: Study, **options) -> dict[str, PictureSet]:

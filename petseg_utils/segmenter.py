@@ -1,14 +1,18 @@
-"""Photo in, mask out, at the photo's own size."""
+"""Photo in, mask out, at the photo's own size: what the demos and the command line share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from petseg_utils.checkpoints import find_checkpoint, load
 from petseg_utils.datasets import read_image
-from petseg_utils.models import find_checkpoint, load
+from petseg_utils.metrics import CLASSES
+from petseg_utils.prompts import Box, Click, Prompt, Scribble, prompt_maps
+from petseg_utils.study import PetsegError
 from petseg_utils.transforms import Letterbox
 
 
@@ -19,7 +23,7 @@ class Segmenter:
     Parameters
     ----------
     model : nn.Module
-        Takes pixel values ``(1, 3, size, size)`` in 0..255 and gives logits ``(1, 3, size, size)``.
+        Takes pixel values ``(N, 3, size, size)`` in 0..255 and gives logits ``(N, 3, size, size)``.
     card : dict
         The checkpoint's card; says what the model was trained on.
     """
@@ -28,7 +32,7 @@ class Segmenter:
     card: dict
 
     @classmethod
-    def load(cls, model: str = "unet", weights: Path | None = None) -> "Segmenter":
+    def load(cls, model: str = "clip", weights: Path | None = None) -> "Segmenter":
         """Load the weights that ship for a model, or a checkpoint of your own.
 
         Raises
@@ -38,9 +42,13 @@ class Segmenter:
         """
         return cls(*load(weights or find_checkpoint(model, None)))
 
-    @torch.inference_mode()
+    @property
+    def takes_prompts(self) -> bool:
+        """Whether clicks, scribbles and boxes change its masks."""
+        return self.card["model"] == "point"
+
     def predict(self, photo: Path | np.ndarray) -> np.ndarray:
-        """Segment a photo.
+        """Segment a photo, without any help.
 
         Parameters
         ----------
@@ -59,6 +67,158 @@ class Segmenter:
         """
         image = photo if isinstance(photo, np.ndarray) else read_image(photo)
         box = Letterbox(*image.shape[:2], self.card["image_size"])
+        return class_mask(self.probabilities([image])[0], box)
+
+    def open(self, photo: Path | np.ndarray) -> "OpenPhoto":
+        """Open a photo to click on: the encoder runs once, here; a click then costs the decoder only.
+
+        Parameters and errors are those of `predict`.
+        """
+        return OpenPhoto(self, photo if isinstance(photo, np.ndarray) else read_image(photo))
+
+    @torch.inference_mode()
+    def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
+        """Class probabilities of several photos, ``float32 (N, 3, size, size)``, letterboxed."""
+        return self.model(self.squares(images)).softmax(1).float().cpu().numpy()
+
+    def squares(self, images: list[np.ndarray]) -> Tensor:
+        """Letterboxed photos as the model takes them, ``float (N, 3, size, size)``."""
+        size = self.card["image_size"]
+        squares = [Letterbox(*image.shape[:2], size).image(image) for image in images]
         device = next(self.model.parameters()).device
-        square = torch.from_numpy(box.image(image)).permute(2, 0, 1)[None].to(device).float()
-        return box.invert(self.model(square)[0].argmax(0).to(torch.uint8).cpu().numpy())
+        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(device).float()
+
+
+def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
+    """The likeliest class of each pixel of the photo, ``uint8 (H, W)``, from probabilities ``(3, size, size)``."""
+    return np.stack([enlarge(one, box, (box.height, box.width)) for one in probabilities]).argmax(0).astype(np.uint8)
+
+
+def enlarge(square: np.ndarray, box: Letterbox, shape: tuple[int, int]) -> np.ndarray:
+    """The photo's part of a letterboxed map ``float (size, size)``, bilinear, at any size ``(height, width)``."""
+    inner = np.ascontiguousarray(square[box.window], dtype=np.float32)
+    return cv2.resize(inner, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+@dataclass
+class OpenPhoto:
+    """A photo that somebody works on: each prompt changes the mask, and can be taken back.
+
+    Coordinates are the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that takes
+    no prompts keeps the mask that it proposes.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        What makes the masks.
+    image : ndarray
+        RGB ``uint8 (H, W, 3)``, upright.
+    """
+
+    segmenter: Segmenter
+    image: np.ndarray
+    prompts: list[Prompt] = field(default_factory=list)  # in the photo's pixels
+
+    def __post_init__(self):
+        self._box = Letterbox(*self.image.shape[:2], self.segmenter.card["image_size"])
+        self._square = self.segmenter.squares([self.image])
+        with torch.inference_mode():
+            encoder = getattr(self.segmenter.model, "encoder", None) if self.segmenter.takes_prompts else None
+            self._maps = encoder(self._square) if encoder else None
+        self._steps = [self._decide(None)]  # after each prompt, and before the first: target and class probabilities
+
+    @property
+    def mask(self) -> np.ndarray:
+        """What is selected now, ``bool (H, W)`` at the photo's own size."""
+        return self.mask_at(*self.image.shape[:2])
+
+    def mask_at(self, height: int, width: int) -> np.ndarray:
+        """What is selected now at another size, ``bool (height, width)``: for a screen, without the photo's cost."""
+        return enlarge(self._steps[-1][0], self._box, (height, width)) > 0.5
+
+    @property
+    def label(self) -> str:
+        """The class of what is selected: ``cat``, ``dog``, or ``background``."""
+        target, classes = self._steps[-1]
+        return CLASSES[int((classes * target).sum((1, 2)).argmax())]
+
+    @property
+    def share(self) -> float:
+        """Part of the photo that is selected, 0 to 1."""
+        return float((self._steps[-1][0][self._box.window] > 0.5).mean())
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the selected pixels to be rightly selected, 0.5 to 1; 0 where none is selected."""
+        inner = self._steps[-1][0][self._box.window]
+        return float(inner[inner > 0.5].mean()) if (inner > 0.5).any() else 0.0
+
+    def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
+        """Say that the pixel at ``(x, y)`` belongs to what is wanted, or does not; returns `mask`.
+
+        Raises
+        ------
+        PetsegError
+            If the point lies outside the photo, or the model takes no prompts.
+        """
+        return self.add(Click(x, y, positive)).mask
+
+    def scribble(self, points: list[tuple[float, float]], positive: bool = True) -> np.ndarray:
+        """The same for all points of a stroke."""
+        return self.add(Scribble(tuple((float(x), float(y)) for x, y in points), positive)).mask
+
+    def box(self, x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+        """Say that what is wanted lies within a box; returns `mask`."""
+        return self.add(Box(x0, y0, x1, y1)).mask
+
+    def undo(self) -> np.ndarray:
+        """Take the last prompt back, if there is one; returns `mask`."""
+        if self.prompts:
+            self.prompts.pop()
+            self._steps.pop()
+        return self.mask
+
+    def clear(self) -> np.ndarray:
+        """Take all prompts back; returns `mask`, which is what the model proposes by itself."""
+        self.prompts.clear()
+        del self._steps[1:]
+        return self.mask
+
+    def add(self, prompt: Prompt) -> "OpenPhoto":
+        """Take a prompt in, without making a mask of the photo's size; returns itself."""
+        if not self.segmenter.takes_prompts:
+            raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks; the model point does.")
+        height, width = self.image.shape[:2]
+        for x, y in corners(prompt):
+            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+                raise PetsegError(f"The point ({x:g}, {y:g}) lies outside the photo of {width} x {height} pixels.")
+        self.prompts.append(prompt)
+        self._steps.append(self._decide(self._steps[-1][0]))
+        return self
+
+    @torch.inference_mode()
+    def _decide(self, previous: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities to be selected ``(size, size)``, and of the classes ``(3, size, size)``."""
+        model = self.segmenter.model
+        if not self.segmenter.takes_prompts:
+            classes = model(self._square)[0].softmax(0).float().cpu().numpy()
+            return 1 - classes[0], classes
+        own = [moved(prompt, self._box) for prompt in self.prompts]
+        maps = prompt_maps([own], self._square, None if previous is None else previous[None])
+        logits = model(self._square, self._maps, maps)[0].float()
+        return logits[-1].sigmoid().cpu().numpy(), logits[:-1].softmax(0).cpu().numpy()
+
+
+def corners(prompt: Prompt) -> list[tuple[float, float]]:
+    """The points that make up a prompt."""
+    if isinstance(prompt, Click):
+        return [(prompt.x, prompt.y)]
+    return list(prompt.points) if isinstance(prompt, Scribble) else [(prompt.x0, prompt.y0), (prompt.x1, prompt.y1)]
+
+
+def moved(prompt: Prompt, box: Letterbox) -> Prompt:
+    """A prompt in the photo's pixels as one in model pixels."""
+    points = [box.to_square(x, y) for x, y in corners(prompt)]
+    if isinstance(prompt, Click):
+        return Click(*points[0], prompt.positive)
+    return Scribble(tuple(points), prompt.positive) if isinstance(prompt, Scribble) else Box(*points[0], *points[1])

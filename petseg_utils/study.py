@@ -125,8 +125,10 @@ class Study:
         augmented as for the U-Net, and the encoder runs at every step.
     unet, autoencoder, autoencoder_unet, clip : TrainingSettings
         Model 1; the autoencoder, and model 2, the U-Net on its encoder; model 3, the decoder on the frozen encoder.
+    point : TrainingSettings
+        Model 4, the decoder with prompts; it starts from model 3's weights.
     clip_selftrained : TrainingSettings, optional
-        The same decoder, trained also on pictures without masks, for which the first one proposes them.
+        Model 3 again, trained also on pictures without masks, for which the first one proposes them.
     unet_grid : GridSettings
         The search of notebook 02.
     labels : LabelSettings
@@ -149,6 +151,7 @@ class Study:
     autoencoder: TrainingSettings
     autoencoder_unet: TrainingSettings
     clip: TrainingSettings
+    point: TrainingSettings
     unet_grid: GridSettings
     labels: LabelSettings
     ablation_epochs: int
@@ -241,7 +244,7 @@ def load_study(name: str | None = None) -> Study:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
-    models = ("unet", "autoencoder", "autoencoder_unet", "clip", "clip_selftrained")
+    models = ("unet", "autoencoder", "autoencoder_unet", "clip", "clip_selftrained", "point")
     kinds = dict.fromkeys(models, TrainingSettings) | {"unet_grid": GridSettings, "labels": LabelSettings}
     for key, kind in kinds.items():
         if isinstance(values.get(key), dict):

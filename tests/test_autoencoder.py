@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 from typer.testing import CliRunner
 
-from petseg_utils import few_labels, models
+from petseg_utils import checkpoints, few_labels, models
 from petseg_utils.autoencoder import Autoencoder, PretrainedUNet, hide_patches, psnr, reconstruct, reconstruction_loss
 from petseg_utils.cli import app
 from petseg_utils.evaluation import make_records, predict
@@ -24,7 +24,7 @@ def splits(study):
 
 
 def autoencoder_card(study):
-    return models.read_card(models.run_folder("autoencoder", study, 0) / "best.safetensors")
+    return checkpoints.read_card(checkpoints.run_folder("autoencoder", study, 0) / "best.safetensors")
 
 
 def test_everything_passes_the_bottleneck_unless_there_are_skips():
@@ -98,10 +98,10 @@ def test_four_pictures_are_painted_from_memory(study, splits, tmp_path):
 def test_a_frozen_encoder_is_the_autoencoders_to_the_last_bit_and_a_fine_tuned_one_is_not(study, splits, frozen):
     study = replace(study, autoencoder_unet=replace(study.autoencoder_unet, frozen=frozen))
     model = models.train("autoencoder_unet", study, 0, splits, progress=False)
-    autoencoder = models.load(models.run_folder("autoencoder", study, 0) / "best.safetensors")[0]
+    autoencoder = checkpoints.load(checkpoints.run_folder("autoencoder", study, 0) / "best.safetensors")[0]
     pairs = zip(autoencoder.encoder.state_dict().values(), model.encoder.state_dict().values(), strict=True)
     assert all(torch.equal(before, after) for before, after in pairs) == frozen
-    card = models.read_card(models.run_folder("autoencoder_unet", study, 0) / "best.safetensors")
+    card = checkpoints.read_card(checkpoints.run_folder("autoencoder_unet", study, 0) / "best.safetensors")
     assert card["pretraining"]["n_images"] == len(splits["train"])
     records = make_records(study, card, "test", splits["test"], predict(model, splits["test"]), model)
     counts = records[0]["parameters"]

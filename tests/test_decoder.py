@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from petseg_utils import models
+from petseg_utils import checkpoints, models
 from petseg_utils.decoder import Decoder, FrozenSegmenter
 from petseg_utils.encoders import LITE, load_encoder
 from petseg_utils.evaluation import dice_loss, predict, validation_scores
@@ -57,9 +57,9 @@ def test_four_pictures_are_learned_by_heart_from_the_cache(study, splits, tmp_pa
 
 def test_a_checkpoint_holds_the_decoder_alone_and_loads_the_encoder_it_names(study, splits):
     model = models.train("clip", study, 0, splits, progress=False)
-    path = models.run_folder("clip", study, 0) / "best.safetensors"
+    path = checkpoints.run_folder("clip", study, 0) / "best.safetensors"
     assert path.stat().st_size < 2e6
-    again, card = models.load(path)
+    again, card = checkpoints.load(path)
     assert card["encoder"] == LITE
     assert np.array_equal(predict(model, splits["test"]).classes, predict(again, splits["test"]).classes)
 

@@ -9,7 +9,7 @@ import torch
 from conftest import write_data
 from typer.testing import CliRunner
 
-from petseg_utils import evaluation, models, results
+from petseg_utils import checkpoints, evaluation, models, results
 from petseg_utils.cli import app
 from petseg_utils.metrics import PADDING, PROTOCOLS
 from petseg_utils.pictures import load_pictures, load_splits
@@ -172,7 +172,7 @@ def test_names_that_are_not_there_are_told(trained, tmp_path):
 
 
 def test_weights_of_another_study_are_refused(trained, data):
-    path = models.run_folder("unet", trained, 0) / "best.safetensors"
+    path = checkpoints.run_folder("unet", trained, 0) / "best.safetensors"
     run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "sample", "--weights", str(path)])
     assert "was trained by study 'smoke' at 64 px, not by 'sample' at 128 px" in str(run.exception)
 
@@ -183,14 +183,14 @@ def test_wrong_usage_exits_2():
 
 
 def test_a_photo_of_any_size_gets_a_mask_of_its_size(trained):
-    segmenter = Segmenter.load("unet", models.run_folder("unet", trained, 0) / "best.safetensors")
+    segmenter = Segmenter.load("unet", checkpoints.run_folder("unet", trained, 0) / "best.safetensors")
     photo = np.random.default_rng(0).integers(0, 255, (37, 201, 3), np.uint8)
     mask = segmenter.predict(photo)
     assert mask.shape == (37, 201) and mask.dtype == np.uint8 and mask.max() <= 2
 
 
 def test_segmenter_agrees_with_the_evaluation(trained, splits):
-    segmenter = Segmenter.load("unet", models.run_folder("unet", trained, 0) / "best.safetensors")
+    segmenter = Segmenter.load("unet", checkpoints.run_folder("unet", trained, 0) / "best.safetensors")
     expected = evaluation.predict(segmenter.model, splits["test"]).classes[0]
     inside = splits["test"].labels[0] != PADDING
     assert (segmenter.predict(np.array(splits["test"].images[0])) == expected)[inside].all()
@@ -199,7 +199,7 @@ def test_segmenter_agrees_with_the_evaluation(trained, splits):
 def test_the_demo_answers_bad_files_with_a_sentence(trained, data, tmp_path):
     from petseg_utils.app import answer
 
-    segmenter = Segmenter.load("unet", models.run_folder("unet", trained, 0) / "best.safetensors")
+    segmenter = Segmenter.load("unet", checkpoints.run_folder("unet", trained, 0) / "best.safetensors")
     bad = tmp_path / "notes.txt"
     bad.write_text("hello")
     picture, said = answer(segmenter, str(bad))

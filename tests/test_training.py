@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from petseg_utils import examples, models, training
+from petseg_utils import checkpoints, examples, models, training
 from petseg_utils.evaluation import predict, segmentation_loss, validation_scores
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
@@ -84,7 +84,7 @@ def test_four_pictures_are_learned_by_heart(study, splits, tmp_path):
             return {"image": np.array(image), "mask": np.array(mask)}
 
     torch.manual_seed(0)
-    model = models.build("unet", settings)
+    model = checkpoints.build("unet", settings)
     training.fit(
         model,
         Plain(four, 0),
@@ -159,7 +159,7 @@ def test_resuming_with_other_settings_is_refused(study, splits):
 def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
     settings = replace(study.unet, epochs=9, patience=2)
     scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
-    model = models.build("unet", study.unet)
+    model = checkpoints.build("unet", study.unet)
     history = training.fit(
         model,
         examples.TrainingPictures(splits["train"], 0),
@@ -180,7 +180,7 @@ def test_training_stops_when_the_score_stops_rising(study, splits, tmp_path):
 def test_a_loss_that_is_no_number_stops_with_advice(study, splits, tmp_path):
     with pytest.raises(PetsegError, match="The loss became nan in epoch 1: lower the learning rate"):
         training.fit(
-            models.build("unet", study.unet),
+            checkpoints.build("unet", study.unet),
             examples.TrainingPictures(splits["train"], 0),
             lambda model, batch: model(batch["image"]).mean() * float("nan"),
             lambda _: {"miou": 0.0},
@@ -223,19 +223,19 @@ def test_border_and_padding_carry_no_loss():
 
 def test_damaged_weights_are_refused(study, splits, tmp_path):
     models.train("unet", study, 0, splits, progress=False)
-    path = models.run_folder("unet", study, 0) / "best.safetensors"
+    path = checkpoints.run_folder("unet", study, 0) / "best.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(PetsegError, match=r"best.safetensors does not hold this model's weights, or is damaged"):
-        models.load(path)
+        checkpoints.load(path)
 
 
 def test_a_model_without_weights_says_how_to_train_it(study):
     with pytest.raises(PetsegError, match="petseg train unet --study smoke --seed 0"):
-        models.find_checkpoint("unet", study)
+        checkpoints.find_checkpoint("unet", study)
 
 
 def test_padding_is_predicted_as_background(study, splits):
-    model = models.build("unet", study.unet)
+    model = checkpoints.build("unet", study.unet)
     torch.nn.init.zeros_(model.decoder.head.weight)
     model.decoder.head.bias.data = torch.tensor([0.0, 5.0, 0.0])  # cat everywhere
     found = predict(model, splits["test"]).classes
@@ -245,7 +245,7 @@ def test_padding_is_predicted_as_background(study, splits):
 
 def test_predictions_do_not_depend_on_the_batch(study, splits):
     torch.manual_seed(0)
-    model = models.build("unet", study.unet)
+    model = checkpoints.build("unet", study.unet)
     everything = predict(model, splits["train"])
     name = splits["train"].table["name"].iloc[-1]
     alone = predict(model, splits["train"].subset([name]))

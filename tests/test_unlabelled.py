@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from petseg_utils import models
+from petseg_utils import checkpoints, models
 from petseg_utils.datasets import DataError
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
@@ -95,7 +95,7 @@ def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, 
     monkeypatch.setattr(models, "join", lambda *sets: seen.append(join(*sets)) or seen[-1])
     models.train("clip_selftrained", study, 0, splits, progress=False)
     assert shared not in set(seen[0].table["name"])
-    card = models.read_card(models.run_folder("clip_selftrained", study, 0) / "best.safetensors")
+    card = checkpoints.read_card(checkpoints.run_folder("clip_selftrained", study, 0) / "best.safetensors")
     assert card["more"]["n_images"] == 3
     assert card["data"] == splits["train"].fingerprint and card["n_images"] == len(splits["train"])
     models.trained("clip_selftrained", study, 0, splits, progress=False)

@@ -1,0 +1,232 @@
+"""How good is a mask after so many clicks?  Dialogues with the simulated user, and what is reported of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from petseg_utils.evaluation import validation_scores
+from petseg_utils.features import Features
+from petseg_utils.metrics import PADDING, scores
+from petseg_utils.pictures import PictureSet
+from petseg_utils.prompts import SIGMA, Prompt, centre_click, correcting_click, prompt_maps, random_click
+
+BATCH = 16
+MOST_CLICKS = 20  # a user who has not got there by then gives up, and 20 is counted
+DIALOGUES = 5  # with a random first click, for each picture
+TARGETS = (0.85, 0.90)  # IoU that NoC@85 and NoC@90 want
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Some pictures whose encoder pass is done.
+
+    Parameters
+    ----------
+    images : Tensor
+        ``float (N, 3, H, W)``, pixel values 0..255.
+    maps : list of Tensor
+        The encoder's.
+    labels : ndarray
+        ``uint8 (N, H, W)``.
+    rows : range
+        Which rows of the picture set they are.
+    """
+
+    images: Tensor
+    maps: list[Tensor]
+    labels: np.ndarray
+    rows: range
+
+    @property
+    def pets(self) -> np.ndarray:
+        """Pixels of the pet, ``bool (N, H, W)``."""
+        return (self.labels == 1) | (self.labels == 2)
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Pixels that are neither border nor padding, ``bool (N, H, W)``."""
+        return self.labels < PADDING
+
+
+@torch.inference_mode()
+def open_pictures(model: nn.Module, pictures: PictureSet, features: Features | None = None, *, progress: bool = False):
+    """Yield `Opened` pictures in batches; `features` saves the encoder's pass."""
+    device = next(model.parameters()).device
+    model.eval()
+    for start in tqdm(range(0, len(pictures), BATCH), desc="clicking", disable=not progress):
+        rows = range(start, min(start + BATCH, len(pictures)))
+        part = slice(rows.start, rows.stop)
+        images = torch.from_numpy(np.array(pictures.images[part])).permute(0, 3, 1, 2).to(device).float()
+        maps = [one.to(device) for one in features.read(part)] if features else model.encoder(images)
+        yield Opened(images, maps, np.array(pictures.labels[part]), rows)
+
+
+@torch.inference_mode()
+def answers(
+    model: nn.Module, opened: Opened, prompts: list[list[Prompt]], previous: np.ndarray | None, sigma: float = SIGMA
+) -> np.ndarray:
+    """Probabilities ``float32 (N, H, W)`` of being what the prompts ask for, after the mask `previous`."""
+    maps = prompt_maps(prompts, opened.images, previous, sigma)
+    return model(opened.images, opened.maps, maps)[:, -1].float().sigmoid().cpu().numpy()
+
+
+def proposals(model: nn.Module, opened: Opened) -> np.ndarray:
+    """What the model proposes where nobody has said anything, as probabilities ``float32 (N, H, W)``."""
+    return answers(model, opened, [[] for _ in opened.labels], None)
+
+
+def dialogue(
+    model: nn.Module,
+    opened: Opened,
+    first: list[list[Prompt]],
+    proposed: np.ndarray,
+    turns: int,
+    *,
+    until: float = 1.01,
+    sigma: float = SIGMA,
+) -> np.ndarray:
+    """Play first prompts and then the simulated user's corrections, with the pet as what is wanted.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A `decoder.PointSegmenter`.
+    opened : Opened
+        The pictures.
+    first : list of list
+        What is said first of each picture; for a picture without a pet, nothing.
+    proposed : ndarray
+        From `proposals`.
+    turns : int
+        How many answers.
+    until : float
+        Stop once every picture has reached this IoU.
+    sigma : float
+        Width of the clicks as they are drawn.
+
+    Returns
+    -------
+    ndarray
+        ``float (turns, N)``: IoU of the pet after each turn, border and padding left out; after a stop, the last value.
+        NaN for a picture without a pet.
+    """
+    prompts, answer = [list(said) for said in first], proposed
+    values = np.full((turns, len(prompts)), np.nan)
+    for turn in range(turns):
+        answer = answers(model, opened, prompts, answer, sigma)
+        values[turn] = picture_iou(opened.pets, answer > 0.5, opened.counted)
+        if turn + 1 == turns or np.nanmin(values[turn], initial=2) >= until:
+            values[turn + 1 :] = values[turn]
+            break
+        for said, pet, mask, counted in zip(prompts, opened.pets, answer > 0.5, opened.counted, strict=True):
+            if said and (click := correcting_click(pet, mask, ~counted)):
+                said.append(click)
+    return values
+
+
+def picture_iou(targets: np.ndarray, masks: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """IoU of each picture's mask, ``bool (N, H, W)`` each, within 0..1; NaN where there is nothing to find."""
+    overlap = (targets & masks & counted).sum((1, 2))
+    union = ((targets | masks) & counted).sum((1, 2))
+    return np.where((targets & counted).any((1, 2)), overlap / np.maximum(union, 1), np.nan)
+
+
+def click_values(
+    model: nn.Module, pictures: PictureSet, features: Features | None = None, *, progress: bool = False
+) -> dict[str, np.ndarray]:
+    """Play every dialogue that the click scores are made of.
+
+    Returns
+    -------
+    dict
+        ``iou`` ``float (5 dialogues, 5 turns, n)``, first click at random on the pet; ``centre`` ``float (20 turns,
+        n)``, first click at its centre; ``same_class`` ``int (n, 2, 2)``, pixels by what was asked for (rows: rest,
+        target) and answered, summed over 5 single clicks anywhere outside border and padding; ``proposed`` ``float
+        (n,)``, IoU of the pet where nobody has said anything.
+    """
+    n = len(pictures)
+    found = {
+        "iou": np.full((DIALOGUES, 5, n), np.nan),
+        "centre": np.full((MOST_CLICKS, n), np.nan),
+        "same_class": np.zeros((n, 2, 2), np.int64),
+        "proposed": np.full(n, np.nan),
+    }
+    for opened in open_pictures(model, pictures, features, progress=progress):
+        at = slice(opened.rows.start, opened.rows.stop)
+        proposed = proposals(model, opened)
+        found["proposed"][at] = picture_iou(opened.pets, proposed > 0.5, opened.counted)
+        for number in range(DIALOGUES):
+            first = first_clicks(opened, number)
+            found["iou"][number, :, at] = dialogue(model, opened, first, proposed, 5)
+        centres = [[centre_click(pet)] if pet.any() else [] for pet in opened.pets]
+        found["centre"][:, at] = dialogue(model, opened, centres, proposed, MOST_CLICKS, until=max(TARGETS))
+        for number in range(DIALOGUES):
+            found["same_class"][at] += same_class_counts(model, opened, proposed, number)
+    return found
+
+
+def first_clicks(opened: Opened, number: int) -> list[list[Prompt]]:
+    """A click at random on each picture's pet: the same in every run, for every model; none where there is no pet."""
+    return [
+        [random_click(pet, np.random.default_rng([number, row]))] if pet.any() else []
+        for pet, row in zip(opened.pets, opened.rows, strict=True)
+    ]
+
+
+def same_class_counts(model: nn.Module, opened: Opened, proposed: np.ndarray, number: int) -> np.ndarray:
+    """One click anywhere; wanted is what shares the clicked pixel's class: counts ``int (N, 2, 2)``."""
+    rngs = [np.random.default_rng([100 + number, row]) for row in opened.rows]
+    first = [[random_click(known, rng)] if known.any() else [] for known, rng in zip(opened.counted, rngs, strict=True)]
+    masks = answers(model, opened, first, proposed) > 0.5
+    counts = np.zeros((len(masks), 2, 2), np.int64)
+    for row, (said, pet, mask, known) in enumerate(zip(first, opened.pets, masks, opened.counted, strict=True)):
+        if said:
+            target = pet == pet[said[0].y, said[0].x]
+            counts[row] = np.bincount((2 * target + mask)[known], minlength=4).reshape(2, 2)
+    return counts
+
+
+def summarise_clicks(values: dict[str, np.ndarray]) -> dict:
+    """The click scores of DESIGN's report.
+
+    Parameters
+    ----------
+    values : dict
+        From `click_values`.
+
+    Returns
+    -------
+    dict
+        ``iou@1``, ``iou@3``, ``iou@5``: mean IoU of the pet over dialogues and pictures, 0..1.  ``noc@85``, ``noc@90``:
+        mean number of clicks to that IoU, 1..20.  ``same_class_click``: ``miou`` and ``dice``, means over target and
+        rest of one confusion matrix.  ``proposed``: mean IoU without a click.
+
+    References
+    ----------
+    Sofiiuk et al., arXiv:2102.06583 (NoC, at most 20 clicks).
+    """
+    found = {f"iou@{k}": float(np.nanmean(values["iou"][:, k - 1])) for k in (1, 3, 5)}
+    for target in TARGETS:
+        found[f"noc@{round(100 * target)}"] = float(np.nanmean(clicks_needed(values["centre"], target)))
+    same = scores(values["same_class"].sum(0))
+    found["same_class_click"] = {"miou": float(same["miou"]), "dice": float(same["dice"])}
+    return found | {"proposed": float(np.nanmean(values["proposed"]))}
+
+
+def clicks_needed(iou: np.ndarray, target: float) -> np.ndarray:
+    """First turn of ``(20, n)`` whose IoU reaches a target, counted from 1; 20 where none does, NaN without a pet."""
+    reached = iou >= target
+    needed = np.where(reached.any(0), reached.argmax(0) + 1, MOST_CLICKS).astype(float)
+    return np.where(np.isnan(iou[0]), np.nan, needed)
+
+
+def clicked_scores(model: nn.Module, pictures: PictureSet, features: Features | None = None) -> dict[str, float]:
+    """Scores of the classes, and IoU after one and three clicks, as `training.fit` wants them after each epoch."""
+    after = []
+    for opened in open_pictures(model, pictures, features):
+        after.append(dialogue(model, opened, first_clicks(opened, 0), proposals(model, opened), 3))
+    iou = np.nanmean(np.concatenate(after, 1), 1)
+    return validation_scores(model, pictures, features) | {"iou@1": float(iou[0]), "iou@3": float(iou[2])}
