@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from petseg_utils.checkpoints import MODELS
 from petseg_utils.evaluation import read_records, write_records
 from petseg_utils.metrics import PROTOCOLS
-from petseg_utils.models import MODELS
 from petseg_utils.pictures import PictureSet
 from petseg_utils.study import ROOT, Study, recorded_settings
 
