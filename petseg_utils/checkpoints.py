@@ -130,5 +130,5 @@ def code(model: str) -> str:
     data += ("metrics", "evaluation", "training")
     if model not in ON_FROZEN_ENCODER:
         return code_fingerprint(*data, "unet", *(() if model == "unet" else ("autoencoder",)))
-    prompted = ("prompts", "prompt_training") if model == "point" else ()
+    prompted = ("prompts", "prompt_training", "clicks") if model == "point" else ()
     return code_fingerprint(*data, "encoders", "features", "decoder", *prompted)

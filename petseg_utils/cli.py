@@ -1,6 +1,7 @@
 """The command line: `petseg …`."""
 
 import contextlib
+import math
 import os
 import sys
 from dataclasses import replace
@@ -9,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from petseg_utils.study import PetsegError, Study, load_study, shown, write_json
+from petseg_utils.cli_data import (
+    DataOption,
+    NamesOption,
+    SkipOption,
+    StudyOption,
+    data_app,
+    load_study_on,
+    read_names,
+    tell_skipped,
+)
+from petseg_utils.study import PetsegError, load_study, shown, write_json
 
 app = typer.Typer(
     help="""Four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet.
@@ -18,6 +29,7 @@ app = typer.Typer(
     First steps:
       petseg report                     run the notebooks on the embedded pictures; open reports/sample/index.html
       petseg demo                       segment your own photos on a page of this machine
+      petseg segment PHOTOS -o MASKS    the same for files and folders: masks, overlays, cut-outs, a table
     \b
     On the real data:
       petseg data download              fetch Oxford-IIIT Pet, about 800 MB
@@ -33,18 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Fetch, check and draw data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-StudyOption = Annotated[
-    str | None,
-    typer.Option(help="smoke, sample, oxford-cpu, oxford, or a .toml file; PETSEG_STUDY is the default, else sample."),
-]
-DataOption = Annotated[Path | None, typer.Option(help="Folder of the data, instead of the study's own.")]
-NamesOption = Annotated[
-    Path | None, typer.Option(help="Use only the pictures that this file names, one a line (first column of a CSV).")
-]
-SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Go on without pictures that have errors; list them.")]
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -86,6 +88,16 @@ def report(
         raise typer.Exit(1)
 
 
+@contextlib.contextmanager
+def _ctrl_c(sentence: str):
+    """Say what goes on after an interruption; exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nStopped. {sentence}", err=True)
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def train(
     model: ModelArgument,
@@ -103,25 +115,27 @@ def train(
         ),
     ] = None,
     data: DataOption = None,
+    extra: Annotated[
+        Path | None, typer.Option(help="Folder of further labelled pictures to learn from, for a decoder.")
+    ] = None,
     names: NamesOption = None,
     skip_bad: SkipOption = False,
 ) -> None:
     """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/."""
     from petseg_utils import checkpoints, models
+    from petseg_utils.extra import read_extra
 
-    chosen = _study(study, data)
+    chosen = load_study_on(study, data)
     if encoder:
         chosen = replace(chosen, encoder=encoder)
-    splits = models.study_splits(chosen, names=_names(names, chosen), skip_bad=skip_bad)
-    _tell_skipped(splits)
+    splits = models.study_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
+    tell_skipped(splits)
+    more = read_extra(extra, chosen.image_size) if extra else None
     for one in chosen.seeds if seed is None else [seed]:
         folder = checkpoints.run_folder(model, chosen, one)
         typer.echo(f"{model}, seed {one}: {len(splits['train'])} training pictures; checkpoints in {shown(folder)}")
-        try:
-            models.train(model, chosen, one, splits, resume=resume)
-        except KeyboardInterrupt:
-            typer.echo("\nStopped. The same command with --resume goes on from the last finished epoch.", err=True)
-            raise typer.Exit(130) from None
+        with _ctrl_c("The same command with --resume goes on from the last finished epoch."):
+            models.train(model, chosen, one, splits, extra=more, resume=resume)
 
 
 @app.command()
@@ -142,6 +156,7 @@ def evaluate(
     part here.
     """
     from petseg_utils import checkpoints, models
+    from petseg_utils.clicks import add_clicks, click_values
     from petseg_utils.evaluation import append_records, make_records, predict
     from petseg_utils.pictures import load_pictures
     from petseg_utils.results import score_lines
@@ -154,17 +169,19 @@ def evaluate(
     network, card = checkpoints.load(path)
     if card["model"] != model:
         raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")
-    chosen = _study(study or card["study"], data)
+    chosen = load_study_on(study or card["study"], data)
     if (chosen.name, chosen.image_size) != (card["study"], card["image_size"]):
         raise PetsegError(
             f"{path.name} was trained by study {card['study']!r} at {card['image_size']} px, not by {chosen.name!r} at "
             f"{chosen.image_size} px. Name its own study."
         )
     models.draw_study_data(chosen)
-    pictures = load_pictures(chosen, split, names=_names(names, chosen), skip_bad=skip_bad)
-    _tell_skipped({split: pictures})
-    typer.echo(f"Weights: {shown(path)} (study {card['study']}, seed {card['seed']}, epoch {card['epoch']})")
+    pictures = load_pictures(chosen, split, names=read_names(names, chosen), skip_bad=skip_bad)
+    tell_skipped({split: pictures})
+    _tell_weights(path, card)
     records = make_records(chosen, card, split, pictures, predict(network, pictures, progress=True), network)
+    if model == "point":
+        add_clicks(records, click_values(network, pictures, progress=True), pictures, chosen.bootstrap_resamples)
     append_records(chosen.runs_dir / "records.jsonl", records)
     typer.echo(score_lines(records))
     if json_path:
@@ -174,116 +191,109 @@ def evaluate(
                 record["subset"], {"n_images": record["n_images"], "n_breeds": record["n_breeds"]}
             )
             part.setdefault("protocols", {})[record["protocol"]] = record["scores"]
+            part |= {"clicks": record["clicks"]} if "clicks" in record else {}
         same = {key: records[0][key] for key in ("model", "encoder", "data", "split")}
         about = {key: records[0][key] for key in ("study", "seed", "trained_on", "versions", "commit")}
         write_json(json_path, same | subsets.pop("all") | {"subsets": subsets} | about)
         typer.echo(f"Written to {json_path.name}")
 
 
-@app.command()
-def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
-    """Open a page that segments your own photos; nothing leaves this machine."""
-    from petseg_utils.app import THEME, make_page
-
-    page = make_page()
-    typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
-    page.launch(server_name="127.0.0.1", server_port=port, share=False, theme=THEME, footer_links=[], quiet=True)
-
-
-@data_app.command("audit")
-def data_audit(
-    path: Annotated[Path | None, typer.Argument(help="The data's folder; the study's by default.")] = None,
-    study: StudyOption = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file too.")] = None,
+@app.command(
+    epilog="""\b
+    Examples:
+      petseg segment cat.jpg -o masks
+      petseg segment holiday -o masks                   the photos in a folder and its sub-folders
+      petseg segment cat.jpg -o masks --click 310,200 --not 40,420       say in one photo what you mean
+    """
+)
+@_ctrl_c("The same command goes on from here.")
+def segment(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER", help="Photos, or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
+    model: Annotated[str | None, typer.Option(help="clip by default; point with --click, --not or --box.")] = None,
+    click: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="A point on the pet, in the photo's pixels; repeatable.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--not", metavar="X,Y", help="A point that does not belong to it; repeatable.")
+    ] = None,
+    box: Annotated[str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Two corners of a box around the pet.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors file with its .json card beside it.")] = None,
+    study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
 ) -> None:
-    """Read every photo and mask and list what is wrong; exit 1 if anything cannot be used."""
-    from petseg_utils.audit import audit
-    from petseg_utils.results import audit_lines
+    """Cut the pets out of photos: masks, overlays, cut-outs, and a table.
 
-    found = audit(path or load_study(study).data_dir)
-    typer.echo(audit_lines(found))
-    if json_path:
-        write_json(json_path, found)
-        typer.echo(f"Written to {json_path.name}")
-    if found["errors"]:
+    A photo NAME gets NAME_mask.png (0 background, 1 cat, 2 dog), NAME_overlay.jpg and NAME_cutout.png, upright and at
+    its own size, and a row in results.csv: class, share of the photo from 0 to 1, box, mean confidence.
+
+    x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not.  What
+    you select is written as cat or dog, whichever is likelier.
+
+    What is done is kept, unless the photo is newer or you click elsewhere: after an interruption the same command goes
+    on.  A folder holds the masks of one model.  Photos that cannot be used are left out and listed in failed.csv, and
+    the exit code is 1.
+    """
+    from petseg_utils import checkpoints
+    from petseg_utils.photo_folders import RESULTS, about, check_folder, find_photos
+    from petseg_utils.segment_files import segment_files
+    from petseg_utils.segmenter import Segmenter
+
+    prompts = _prompts(box, click or [], without or [])
+    found = find_photos(photos, out)
+    if prompts and len(found.photos) > 1:
+        raise typer.BadParameter(f"Clicks and boxes are for one photo, and here are {len(found.photos)}.")
+    if weights and study:
+        raise typer.BadParameter("Weights come from --weights or from --study: give one of them.")
+    if model is None and weights is None:
+        model = "point" if prompts else "clip"
+    path = weights or checkpoints.find_checkpoint(model, load_study(study) if study else None)
+    made_by = about(path)
+    kind = made_by["model"]
+    if model not in (None, kind) or kind == "autoencoder":
+        raise PetsegError(f"{path.name} holds the model {kind}, not {model if model != kind else 'one for masks'}.")
+    if prompts and kind != "point":
+        raise typer.BadParameter(f"The model {kind} takes no clicks and no box; the model point does.")
+    check_folder(out, made_by)
+    segmenter = Segmenter.load(weights=path)
+    _tell_weights(path, segmenter.card)
+    for sentence in found.left_out:
+        typer.echo(sentence, err=True)
+    segmented, failed = segment_files(segmenter, found.photos, out, made_by, prompts=prompts)
+    before = len(found.photos) - segmented - len(failed)
+    typer.echo(f"Segmented: {segmented}; done before: {before}; failed: {len(failed)}. Table: {out / RESULTS}")
+    if failed or found.unreadable:
         raise typer.Exit(1)
 
 
-@data_app.command("sample")
-def data_sample(
-    path: Annotated[Path | None, typer.Argument(help="Where to draw; the study's own data folder by default.")] = None,
-    study: StudyOption = None,
-) -> None:
-    """Draw the embedded pictures of a study, in the official layout."""
-    from petseg_utils.sample import draw_sample
+@app.command()
+def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
+    """Open a page that segments your own photos; nothing leaves this machine."""
+    from petseg_utils.app import LAUNCH, make_page
 
-    chosen = load_study(study)
-    if chosen.data != "sample":
-        raise PetsegError(f"Study {chosen.name!r} uses the official data; `petseg data download` fetches it.")
-    typer.echo(f"Drawn: {shown(draw_sample(path or chosen.data_dir, chosen.sample_trainval, chosen.sample_test))}")
+    page = make_page()
+    typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
+    page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
 
 
-@data_app.command("cache")
-def data_cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them; what needs them makes them anew.")] = False,
-) -> None:
-    """Show the caches of decoded pictures and of features, and their sizes."""
-    from petseg_utils.features import cache_root, caches, clear_caches
+def _prompts(box: str | None, clicks: list[str], without: list[str]) -> list:
+    """Boxes and clicks from their options; ill-formed ones are wrong usage."""
+    from petseg_utils.prompts import Box, Click
 
-    found = caches()
-    for cache in found:
-        typer.echo(f"{cache['megabytes']:8,.0f} MB  {cache['name']}  {cache['what']}")
-    typer.echo(f"{sum(cache['megabytes'] for cache in found):8,.0f} MB  in all, under {shown(cache_root())}")
-    if clear:
-        clear_caches()
-        typer.echo("Deleted.")
+    def numbers(option: str, form: str, text: str) -> list[float]:
+        with contextlib.suppress(ValueError):
+            found = [float(part) for part in text.split(",")]
+            if len(found) == form.count(",") + 1 and all(map(math.isfinite, found)):
+                return found
+        raise typer.BadParameter(f"{text!r} is not {form}, numbers of pixels with commas between.", param_hint=option)
 
-
-@data_app.command("download")
-def data_download(
-    path: Annotated[
-        Path | None, typer.Argument(help="Folder that will hold oxford-iiit-pet/; data/ by default.")
-    ] = None,
-    clip: Annotated[
-        bool, typer.Option("--clip", help="Fetch CLIP's weights instead, from the Hugging Face hub.")
-    ] = False,
-) -> None:
-    """Fetch the official Oxford-IIIT Pet data, check its sums and counts, and read every file once."""
-    from petseg_utils.download import download_clip, download_oxford
-
-    if clip:
-        typer.echo(f"On disk: {download_clip()}")
-        return
-    typer.echo(f"Complete and checked: {shown(download_oxford(path))}")
+    said = [Box(*numbers("--box", "X0,Y0,X1,Y1", box))] if box is not None else []
+    said += [Click(*numbers("--click", "X,Y", text)) for text in clicks]
+    return said + [Click(*numbers("--not", "X,Y", text), positive=False) for text in without]
 
 
-def _study(name: str | None, data: Path | None):
-    if data is not None:
-        os.environ["PETSEG_DATA"] = str(data)
-    return load_study(name)
-
-
-def _names(path: Path | None, study: Study) -> set[str] | None:
-    from petseg_utils.datasets import OFFICIAL_COUNTS, DataError, list_pictures
-
-    if path is None:
-        return None
-    if not path.is_file():
-        raise PetsegError(f"No file {path.name!r} with names of pictures.")
-    names = {line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-    listed = set()
-    for split in OFFICIAL_COUNTS:
-        with contextlib.suppress(DataError):
-            listed |= {picture.name for picture in list_pictures(study.data_dir, split)}
-    if absent := sorted(names - listed - {"name"}):
-        typer.echo(f"{len(absent)} of {len(names)} names are not in the data: {', '.join(absent[:5])} …", err=True)
-    return names
-
-
-def _tell_skipped(splits: dict) -> None:
-    told = {finding: split for split, pictures in splits.items() for finding in pictures.skipped}
-    for finding, split in told.items():
-        typer.echo(f"left out of {split}: {finding.name}: {finding.message}", err=True)
+def _tell_weights(path: Path, card: dict) -> None:
+    encoder = f", encoder {card['encoder']}" if card["encoder"] else ""
+    typer.echo(f"Weights: {shown(path)} (study {card['study']}, seed {card['seed']}, epoch {card['epoch']}{encoder})")
 
 
 def main() -> None:

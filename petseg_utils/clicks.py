@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from petseg_utils.evaluation import validation_scores
+from petseg_utils.evaluation import small_breeds, validation_scores
 from petseg_utils.features import Features
 from petseg_utils.metrics import PADDING, scores
 from petseg_utils.pictures import PictureSet
@@ -111,7 +111,7 @@ def dialogue(
     -------
     ndarray
         ``float (turns, N)``: IoU of the pet after each turn, border and padding left out; after a stop, the last value.
-        NaN for a picture without a pet.
+        NaN for a picture without a pet, on which nobody clicks.
     """
     prompts, answer = [list(said) for said in first], proposed
     values = np.full((turns, len(prompts)), np.nan)
@@ -168,6 +168,32 @@ def click_values(
     return found
 
 
+def add_clicks(records: list[dict], values: dict[str, np.ndarray], pictures: PictureSet, n_resamples: int) -> None:
+    """Add ``clicks``, from `summarise_clicks`, to records of `evaluation.make_records`, each for its pictures.
+
+    Parameters
+    ----------
+    records : list of dict
+        Of these pictures and the model that the values are of.
+    values : dict
+        From `click_values`.
+    pictures : PictureSet
+        The split.
+    n_resamples : int
+        Bootstrap resamples of pictures.
+    """
+    rows = {"all": np.arange(len(pictures)), "small breeds": np.flatnonzero(small_breeds(pictures))}
+    subsets = {record["subset"] for record in records}
+    found = {subset: summarise_clicks(some_pictures(values, rows[subset]), n_resamples) for subset in subsets}
+    for record in records:
+        record["clicks"] = found[record["subset"]]
+
+
+def some_pictures(values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """`click_values` of some of the pictures."""
+    return {name: value[rows] if name == "same_class" else value[..., rows] for name, value in values.items()}
+
+
 def first_clicks(opened: Opened, number: int) -> list[list[Prompt]]:
     """A click at random on each picture's pet: the same in every run, for every model; none where there is no pet."""
     return [
@@ -189,31 +215,45 @@ def same_class_counts(model: nn.Module, opened: Opened, proposed: np.ndarray, nu
     return counts
 
 
-def summarise_clicks(values: dict[str, np.ndarray]) -> dict:
-    """The click scores of DESIGN's report.
+def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int, seed: int = 0) -> dict:
+    """The click scores, with 95 % bootstrap intervals over pictures.
 
     Parameters
     ----------
     values : dict
         From `click_values`.
+    n_resamples, seed : int
+        Number of resamples of pictures; what fixes them.
 
     Returns
     -------
     dict
         ``iou@1``, ``iou@3``, ``iou@5``: mean IoU of the pet over dialogues and pictures, 0..1.  ``noc@85``, ``noc@90``:
         mean number of clicks to that IoU, 1..20.  ``same_class_click``: ``miou`` and ``dice``, means over target and
-        rest of one confusion matrix.  ``proposed``: mean IoU without a click.
+        rest of one confusion matrix.  ``proposed``: mean IoU without a click.  ``ci95``: [low, high] of each.
 
     References
     ----------
     Sofiiuk et al., arXiv:2102.06583 (NoC, at most 20 clicks).
     """
-    found = {f"iou@{k}": float(np.nanmean(values["iou"][:, k - 1])) for k in (1, 3, 5)}
-    for target in TARGETS:
-        found[f"noc@{round(100 * target)}"] = float(np.nanmean(clicks_needed(values["centre"], target)))
-    same = scores(values["same_class"].sum(0))
-    found["same_class_click"] = {"miou": float(same["miou"]), "dice": float(same["dice"])}
-    return found | {"proposed": float(np.nanmean(values["proposed"]))}
+    rng, n = np.random.default_rng(seed), len(values["proposed"])
+    whole = _click_scores(values, np.arange(n))
+    resampled = [_click_scores(values, rng.integers(n, size=n)) for _ in range(n_resamples)]
+    intervals = {
+        name: [float(edge) for edge in np.nanquantile([one[name] for one in resampled], [0.025, 0.975])]
+        for name in whole
+    }
+    same = {key: whole.pop(f"same_class_click.{key}") for key in ("miou", "dice")}
+    return whole | {"same_class_click": same, "ci95": intervals}
+
+
+def _click_scores(values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, float]:
+    found = {f"iou@{k}": values["iou"][:, k - 1, rows] for k in (1, 3, 5)}
+    found |= {f"noc@{round(100 * target)}": clicks_needed(values["centre"][:, rows], target) for target in TARGETS}
+    found["proposed"] = values["proposed"][rows]
+    same = scores(values["same_class"][rows].sum(0))
+    of_same = {f"same_class_click.{key}": float(same[key]) for key in ("miou", "dice")}
+    return {name: float(np.nanmean(value)) for name, value in found.items()} | of_same
 
 
 def clicks_needed(iou: np.ndarray, target: float) -> np.ndarray:
@@ -224,9 +264,16 @@ def clicks_needed(iou: np.ndarray, target: float) -> np.ndarray:
 
 
 def clicked_scores(model: nn.Module, pictures: PictureSet, features: Features | None = None) -> dict[str, float]:
-    """Scores of the classes, and IoU after one and three clicks, as `training.fit` wants them after each epoch."""
-    after = []
+    """Scores of the classes and after clicks, as `training.fit` wants them after each epoch.
+
+    ``clicked``, by which the best epoch is chosen, is the mean of ``iou@1``, ``iou@3`` and ``same_class``, mIoU after
+    one click anywhere.  A model that took every click for one on the pet would do well in the first two alone.
+    """
+    after, same = [], np.zeros((2, 2), np.int64)
     for opened in open_pictures(model, pictures, features):
-        after.append(dialogue(model, opened, first_clicks(opened, 0), proposals(model, opened), 3))
+        proposed = proposals(model, opened)
+        after.append(dialogue(model, opened, first_clicks(opened, 0), proposed, 3))
+        same += sum(same_class_counts(model, opened, proposed, number).sum(0) for number in range(2))
     iou = np.nanmean(np.concatenate(after, 1), 1)
-    return validation_scores(model, pictures, features) | {"iou@1": float(iou[0]), "iou@3": float(iou[2])}
+    found = {"iou@1": float(iou[0]), "iou@3": float(iou[2]), "same_class": float(scores(same)["miou"])}
+    return validation_scores(model, pictures, features) | found | {"clicked": float(np.mean(list(found.values())))}

@@ -12,6 +12,7 @@ from petseg_utils.unet import PIXEL_MEAN, PIXEL_STD
 FINE = 4  # stride at which the picture itself joins and the logits are made
 STEM_CHANNELS = 16
 PROMPTS = 4  # channels of the prompts: see prompts.CHANNELS
+LARGE = 10.0  # about the logarithm of a picture's pixels, so that how much was prompted lies within 0..1
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
@@ -27,8 +28,10 @@ class PromptFusion(nn.Module):
     """Tell every cell of a map what was prompted, wherever in the picture that was.
 
     For each channel of the prompts (positive, negative, box, previous mask) the cells under it are averaged.  Every
-    cell then gets the prompts at its own place, those four means, and how much it resembles each.  What comes of that
-    is added to it.  The last layer starts at zero: a decoder that gets prompts starts as the one it was without.
+    cell then gets the prompts at its own place, those four means, how much it resembles each, and how the prompts lie
+    on each other: whether what was clicked was in the last mask is the first thing to know of a click.  What comes of
+    that is added to the cell.  The last layer starts at zero: a decoder that gets prompts starts as the one it was
+    without.
 
     Parameters
     ----------
@@ -39,21 +42,35 @@ class PromptFusion(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.of_cells = nn.Conv2d(width + 2 * PROMPTS, width, kernel_size=1)
-        self.of_means = nn.Linear(PROMPTS * width, width)
+        self.of_means = nn.Linear(PROMPTS * (width + PROMPTS), width)
         self.change = nn.Conv2d(width, width, kernel_size=3, padding=1)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
 
-    def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
-        """Map ``(N, width, h, w)`` and prompts ``(N, 4, H, W)`` in 0..1 to the map with the prompts in it."""
+    def forward(self, x: Tensor, prompts: Tensor, on_each_other: Tensor) -> Tensor:
+        """The map with the prompts in it.
+
+        Parameters
+        ----------
+        x : Tensor
+            ``(N, width, h, w)``.
+        prompts : Tensor
+            ``(N, 4, H, W)`` in 0..1.
+        on_each_other : Tensor
+            ``(N, 4, 4)``: the prompts' `means_under` themselves.
+        """
         size = x.shape[-2:]
-        area = F.adaptive_avg_pool2d(prompts, size)
-        weights = area / area.sum((2, 3), keepdim=True).clamp(min=1e-4)  # of an empty channel the mean is zero
-        means = torch.einsum("nkhw,nchw->nkc", weights, x)
+        means = means_under(F.adaptive_avg_pool2d(prompts, size), x)
         likeness = torch.einsum("nkc,nchw->nkhw", F.normalize(means, dim=2, eps=1e-3), F.normalize(x, dim=1, eps=1e-3))
         here = F.adaptive_max_pool2d(prompts, size)  # a click is small: averaged over a coarse cell it would vanish
-        of_means = self.of_means(means.flatten(1))[:, :, None, None]
+        of_means = self.of_means(torch.cat([means, on_each_other], 2).flatten(1))[:, :, None, None]
         return x + self.change(F.relu(self.of_cells(torch.cat([x, here, likeness], 1)) + of_means))
+
+
+def means_under(prompts: Tensor, x: Tensor) -> Tensor:
+    """Mean ``(N, K, C)`` of a map ``(N, C, h, w)`` under each of the prompts ``(N, K, h, w)``; 0 under an empty one."""
+    weights = prompts / prompts.sum((2, 3), keepdim=True).clamp(min=1e-4)
+    return torch.einsum("nkhw,nchw->nkc", weights, x)
 
 
 class Decoder(nn.Module):
@@ -77,6 +94,7 @@ class Decoder(nn.Module):
         Without it, no edge can be finer than the finest map's stride.
     prompts : bool
         Take prompts in after each step of the way, and give one more logit: whether a pixel is what was asked for.
+        That is the pet or the rest, by what lies under the prompts, and what they change of it.
     n_classes : int
         Number of classes.
 
@@ -118,6 +136,7 @@ class Decoder(nn.Module):
         self.join = conv_norm(fine + (STEM_CHANNELS if stem else 0), fine)
         self.fuse = nn.ModuleList(PromptFusion(width) for _ in self.merge) if prompts else None
         self.fuse_fine = PromptFusion(fine) if prompts else None
+        self.side = nn.Sequential(nn.Linear(2 * PROMPTS, 16), nn.ReLU(), nn.Linear(16, 1)) if prompts else None
         outputs = n_classes + 1 if prompts else n_classes
         self.head = nn.Sequential(nn.Conv2d(fine, outputs * FINE**2, kernel_size=1), nn.PixelShuffle(FINE))
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
@@ -143,11 +162,12 @@ class Decoder(nn.Module):
         used = [maps[number] for number in self.maps]
         maps = [project(norm(one)) for one, norm, project in zip(used, self.norms, self.project, strict=True)]
         fine, coarse = maps[: self.n_fine], maps[self.n_fine :]
+        on_each_other = None if prompts is None else means_under(prompts, prompts)
         x = coarse[-1] + self.context(coarse[-1].mean((2, 3)))[:, :, None, None]
         for number, (one, merge) in enumerate(zip(reversed(coarse), self.merge, strict=True)):
             x = merge(x if number == 0 else resize(x, one.shape[-2:]) + one)
             if prompts is not None:
-                x = self.fuse[number](x, prompts)
+                x = self.fuse[number](x, prompts, on_each_other)
         for refine in self.refine:
             x = refine(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
         quarter = (images.shape[-2] // FINE, images.shape[-1] // FINE)
@@ -155,10 +175,25 @@ class Decoder(nn.Module):
         for one in fine:
             x = x + resize(one, quarter)
         if prompts is not None:
-            x = self.fuse_fine(x, prompts)
+            x = self.fuse_fine(x, prompts, on_each_other)
         if self.stem is not None:
             x = torch.cat([x, self.stem((images - self.mean) / self.std)], 1)
-        return self.head(self.join(x))
+        logits = self.head(self.join(x))
+        return logits if prompts is None else self._asked_for(logits, prompts)
+
+    def _asked_for(self, logits: Tensor, prompts: Tensor) -> Tensor:
+        """Add to the last logit the pet's, from -1 to 1 times: 1 where the pet was clicked, -1 where the rest was.
+
+        With a single click, what the classes are there decides.  With several, some of which correct the mask, it is
+        less plain, and learned: from how much was prompted, and how much of a pet lies under each channel.
+        """
+        classes, change = logits[:, :-1], logits[:, -1:]
+        pet = classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]
+        amount = prompts.sum((2, 3))
+        on_pet = torch.where(amount > 0, means_under(prompts, pet.sigmoid()).squeeze(2), 1.0)  # silence means the pet
+        learned = self.side(torch.cat([on_pet, amount.log1p() / LARGE], 1))
+        side = (4 * on_pet[:, :1] - 2 + learned).tanh()[:, :, None, None]
+        return torch.cat([classes, side * pet + change], 1)
 
 
 class FrozenSegmenter(nn.Module):
@@ -222,11 +257,12 @@ class PointSegmenter(FrozenSegmenter):
         """Take the weights of a decoder without prompts: the first masks are its own, and the pet is what is wanted."""
         own = self.decoder.state_dict()
         for name, tensor in decoder.state_dict().items():
-            if name.startswith("head."):
-                background, cat, dog = tensor.split(FINE**2)
-                tensor = torch.cat([tensor, (cat + dog) / 2 - background])
+            if name.startswith("head."):  # of the logit that only we have, nothing is known yet
+                tensor = torch.cat([tensor, torch.zeros_like(tensor[: FINE**2])])
             own[name] = tensor
         self.decoder.load_state_dict(own)
+        nn.init.zeros_(self.decoder.side[-1].weight)
+        nn.init.zeros_(self.decoder.side[-1].bias)
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

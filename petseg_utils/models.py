@@ -30,6 +30,7 @@ def train(
     settings: TrainingSettings | None = None,
     folder: Path | None = None,
     start: Path | None = None,
+    extra: PictureSet | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> nn.Module:
@@ -52,6 +53,8 @@ def train(
     start : Path, optional
         Checkpoint to start from, instead of the study's own, which is trained if need be: for ``autoencoder_unet`` the
         autoencoder's, for ``point`` that of the decoder without prompts.
+    extra : PictureSet, optional
+        Further labelled pictures to learn from, from `extra.read_extra`.
     resume, progress : bool
         See `training.fit`.
 
@@ -71,8 +74,12 @@ def train(
     elif model == "autoencoder_unet":
         start = start or trained_checkpoint("autoencoder", study, seed, splits, progress=progress)
     elif model == "point":
-        start = start or trained_checkpoint("clip", study, seed, splits, progress=progress)
-    data = join(labelled, more) if more else labelled
+        before = before_point(study)
+        more = proposed_masks(study, seed, splits, progress) if before == "clip_selftrained" else None
+        start = start or trained_checkpoint(before, study, seed, splits, progress=progress)
+    data = labelled
+    for further in (extra, more):
+        data = join(data, further) if further else data
     torch.manual_seed(seed)
     examples = TrainingPictures(data, seed)
     if model in ON_FROZEN_ENCODER:
@@ -102,7 +109,7 @@ def train(
         )
     elif model == "point":
         loss = partial(prompted_loss, dice=settings.dice)
-        validate, score = lambda fitted: clicked_scores(fitted, validation, held), "iou@1"
+        validate, score = lambda fitted: clicked_scores(fitted, validation, held), "clicked"
     card = {
         "model": model,
         "encoder": network.encoder.identity if spec else None,
@@ -111,6 +118,7 @@ def train(
         "study": study.name,
         "image_size": labelled.images.shape[1],
         "data": labelled.fingerprint,
+        "extra": {"n_images": len(extra), "fingerprint": extra.fingerprint} if extra else None,
         "more": {"n_images": len(more), "fingerprint": more.fingerprint} if more else None,
         "pretraining": pretraining,
         "n_images": len(labelled),
@@ -156,7 +164,8 @@ def trained_checkpoint(
         if model == "autoencoder":
             same = same and bool(card["more"]) == bool(unlabelled_folder())
         if model == "point":
-            same = same and recorded_settings(card["pretraining"]["settings"]) == study.clip
+            before = study_settings(before_point(study), study)
+            same = same and recorded_settings(card["pretraining"]["settings"]) == before
         if model == "autoencoder_unet":
             same = same and bool(card["pretraining"]["more"]) == bool(unlabelled_folder())
             same = same and recorded_settings(card["pretraining"]["settings"]) == study.autoencoder
@@ -165,6 +174,11 @@ def trained_checkpoint(
             return path
     train(model, study, seed, splits, resume=False, progress=progress)
     return path
+
+
+def before_point(study: Study) -> str:
+    """The model that the point-prompt model starts from: the self-trained decoder, where there is what it needs."""
+    return "clip_selftrained" if study.clip_selftrained and unlabelled_folder() else "clip"
 
 
 def unlabelled_pictures(splits: dict[str, PictureSet], size: int, progress: bool) -> PictureSet:

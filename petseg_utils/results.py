@@ -1,5 +1,6 @@
 """Records become tables; nothing here is typed by hand."""
 
+import numpy as np
 import pandas as pd
 
 from petseg_utils.checkpoints import MODELS
@@ -27,6 +28,29 @@ def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
     values = {name: (scores[key], scores["ci95"][key]) for key, name in SCORE_NAMES.items() if key in scores}
     values |= {f"IoU {name}": (value, scores["ci95"][f"iou.{name}"]) for name, value in scores["iou"].items()}
     return {name: (value, *interval) for name, (value, interval) in values.items()}
+
+
+def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
+    """A record's click scores as name to (value, low, high); none for a model that takes no clicks."""
+    clicks = dict(record.get("clicks", {}))
+    intervals, same = clicks.pop("ci95", {}), clicks.pop("same_class_click", {})
+    values = clicks | {f"same_class_click.{key}": value for key, value in same.items()}
+    return {name: (value, *intervals[name]) for name, value in values.items()}
+
+
+def clicks_table(records: list[dict], **chosen) -> pd.DataFrame:
+    """Click scores for reading: a row per score, a column per encoder, means over seeds and of their 95 % bounds."""
+    columns: dict[str, list] = {}
+    for record in select(records, protocol=PRIMARY, **chosen):
+        if "clicks" in record:
+            columns.setdefault(f"{record['model']} on {record['encoder']}", []).append(flat_clicks(record))
+    table = {
+        name: {
+            score: "{:.3f} [{:.3f}, {:.3f}]".format(*np.mean([one[score] for one in flat], axis=0)) for score in flat[0]
+        }
+        for name, flat in columns.items()
+    }
+    return pd.DataFrame(table).rename_axis("score")
 
 
 def results_table(records: list[dict], *, split: str = "test", subset: str = "all") -> pd.DataFrame:
@@ -143,6 +167,9 @@ def score_lines(records: list[dict]) -> str:
         for name, (value, low, high) in flat_scores(record).items():
             shown = "absent" if value is None else f"{value:.4f}   [{low:.4f}, {high:.4f}]"
             lines.append(f"  {name:16} {shown}")
+    for record in select(records, split=records[0]["split"], protocol=PRIMARY):
+        for name, (value, low, high) in flat_clicks(record).items():
+            lines.append(f"  {name:24} {value:.4f}   [{low:.4f}, {high:.4f}]")
     return "\n".join(lines)
 
 
@@ -192,6 +219,11 @@ def publish(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
 def published(name: str) -> list[dict]:
     """Records that are committed beside the figures of a study; none if it has none."""
     return read_records(ROOT / "figures" / name / "records.jsonl")
+
+
+def published_here(study: Study) -> list[dict]:
+    """Records that lie beside a study's figures, wherever these are."""
+    return read_records(study.figures_dir / "records.jsonl")
 
 
 def readme_with_results(readme: str, records: list[dict]) -> str:

@@ -1,19 +1,24 @@
 """Photo in, mask out, at the photo's own size: what the demos and the command line share."""
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from petseg_utils.checkpoints import find_checkpoint, load
-from petseg_utils.datasets import read_image
+from petseg_utils.datasets import DataError, read_image
 from petseg_utils.metrics import CLASSES
 from petseg_utils.prompts import Box, Click, Prompt, Scribble, prompt_maps
 from petseg_utils.study import PetsegError
 from petseg_utils.transforms import Letterbox
+
+MAX_PIXELS = 50_000_000  # of a photo; decoded it takes three bytes each, and its mask and cut-out five more
+PHOTO_KINDS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO is a JPEG with a second picture, as phones write it
 
 
 @dataclass(frozen=True)
@@ -144,8 +149,10 @@ class OpenPhoto:
 
     @property
     def share(self) -> float:
-        """Part of the photo that is selected, 0 to 1."""
-        return float((self._steps[-1][0][self._box.window] > 0.5).mean())
+        """Part of the photo that is selected, 0 to 1; of a large photo measured at 1,024 pixels."""
+        height, width = self.image.shape[:2]
+        less = min(1, 1024 / max(height, width))
+        return float(self.mask_at(max(1, round(less * height)), max(1, round(less * width))).mean())
 
     @property
     def confidence(self) -> float:
@@ -202,11 +209,51 @@ class OpenPhoto:
         model = self.segmenter.model
         if not self.segmenter.takes_prompts:
             classes = model(self._square)[0].softmax(0).float().cpu().numpy()
-            return 1 - classes[0], classes
+            pet = classes[1:].max(0)
+            return pet / (pet + classes[0]), classes  # above a half where a pet's class is the likeliest of all
         own = [moved(prompt, self._box) for prompt in self.prompts]
         maps = prompt_maps([own], self._square, None if previous is None else previous[None])
         logits = model(self._square, self._maps, maps)[0].float()
         return logits[-1].sigmoid().cpu().numpy(), logits[:-1].softmax(0).cpu().numpy()
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Read somebody's own photo, upright; what it is and its size are looked up in its header before it is decoded.
+
+    Returns
+    -------
+    ndarray
+        RGB ``uint8 (H, W, 3)``, at most `MAX_PIXELS` pixels.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, larger, or of another kind than `PHOTO_KINDS`, whatever its name says.
+    """
+    path = Path(path)
+    large = f"{path.name} has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller and try again."
+    other = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
+    if not path.is_file():
+        raise DataError(f"{path.name} is missing, or is no file: check its name.", "missing")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as header:
+                kind, pixels = header.format, header.width * header.height
+    except PermissionError as error:
+        raise DataError(f"{path.name} may not be read: give yourself read access to it.", "unreadable") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(large, "too large") from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's ways of saying that it cannot tell what it is
+        raise DataError(f"{path.name} is no picture, or is damaged: {other}", "unreadable") from error
+    if kind not in PHOTO_KINDS:
+        raise DataError(f"{path.name} is a picture of the kind {kind}: {other}", "other kind")
+    if pixels > MAX_PIXELS:
+        raise DataError(large, "too large")
+    try:
+        return read_image(path)
+    except (DataError, OSError, SyntaxError, ValueError) as error:  # the latter three: EXIF data that make no sense
+        raise DataError(f"{path.name} is damaged: save it anew, or {other}", "unreadable") from error
 
 
 def corners(prompt: Prompt) -> list[tuple[float, float]]:

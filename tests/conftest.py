@@ -1,5 +1,7 @@
 """Small pictures in the official layout, made anew for each test that asks."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +60,20 @@ def first_picture(root: Path) -> tuple[Path, Path]:
     """Photo and trimap of the first trainval picture."""
     name = (root / "annotations" / "trainval.txt").read_text().split()[0]
     return root / "images" / f"{name}.jpg", root / "annotations" / "trimaps" / f"{name}.png"
+
+
+@pytest.fixture(scope="module")  # playwright keeps an event loop running, which would get into other tests' way
+def browser():
+    """The system's Chromium, headless, driven by playwright; skipped where there is none, but not on CI."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        # CI machines with apt can install one, so a browser test that is skipped there would go unnoticed.
+        tell = pytest.fail if os.environ.get("CI") == "true" and shutil.which("apt") else pytest.skip
+        tell("no Chromium: apt install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync"]
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu", *quiet])
+        yield started
+        started.close()

@@ -1,0 +1,137 @@
+"""Experiments with what is said first, and the figures of notebook 05."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import nn
+
+from petseg_utils.clicks import dialogue, open_pictures, proposals
+from petseg_utils.features import Features
+from petseg_utils.pictures import PictureSet
+from petseg_utils.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.prompts import CHANNELS, SIGMA, Prompt, centre_click, jitter, loose_box, random_click, random_scribble
+
+COLOUR, PLAIN = MODEL_COLOURS["point"], MODEL_COLOURS["clip"]
+KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], list[Prompt]]] = {
+    "nothing": lambda pet, rng: [],
+    "click at the centre": lambda pet, rng: [centre_click(pet)],
+    "click at random": lambda pet, rng: [random_click(pet, rng)],
+    "three clicks at random": lambda pet, rng: [random_click(pet, rng) for _ in range(3)],
+    "scribble": lambda pet, rng: [random_scribble(pet, rng)],
+    "loose box": lambda pet, rng: [loose_box(pet, rng)],
+}
+
+
+def near_the_centre(reach: float) -> Callable[[np.ndarray, np.random.Generator], list[Prompt]]:
+    """Says a click on the pet at most `reach` model pixels off its centre."""
+    return lambda pet, rng: [jitter(centre_click(pet), pet, reach, rng)]
+
+
+def iou_after(
+    say: Callable[[np.ndarray, np.random.Generator], list[Prompt]],
+    model: nn.Module,
+    pictures: PictureSet,
+    features: Features | None = None,
+    sigma: float = SIGMA,
+) -> np.ndarray:
+    """IoU of each pet after the first answer, ``float (n,)``.
+
+    Parameters
+    ----------
+    say : callable
+        ``say(pet, rng)``: what is said of a pet ``bool (H, W)``.
+    model, pictures, features, sigma
+        As for `clicks.dialogue`.
+    """
+    values = np.full(len(pictures), np.nan)
+    for opened in open_pictures(model, pictures, features):
+        rows = zip(opened.pets, opened.rows, strict=True)
+        first = [say(pet, np.random.default_rng([7, row])) if pet.any() else [] for pet, row in rows]
+        at = slice(opened.rows.start, opened.rows.stop)
+        values[at] = dialogue(model, opened, first, proposals(model, opened), 1, sigma=sigma)[0]
+    return values
+
+
+def mean_and_interval(values: np.ndarray, n_resamples: int = 1000) -> tuple[float, float, float]:
+    """Mean of pictures' values ``(n,)`` and its 95 % bootstrap interval; NaNs are left out."""
+    values = values[~np.isnan(values)]
+    draws = np.random.default_rng(0).integers(len(values), size=(n_resamples, len(values)))
+    low, high = np.quantile(values[draws].mean(1), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def summary(by: dict[object, np.ndarray], name: str) -> pd.DataFrame:
+    """Means and intervals as a table: a row per key, columns `name`, ``iou``, ``low`` and ``high``."""
+    return pd.DataFrame(
+        [(key, *mean_and_interval(one)) for key, one in by.items()], columns=[name, "iou", "low", "high"]
+    )
+
+
+def show_maps(maps: np.ndarray) -> Figure:
+    """The channels ``float (4, size, size)`` that `prompts.draw_prompts` makes, side by side."""
+    figure, axes = new_figure(1, len(maps), width=9, height=2.6)
+    for axis, one, name in zip(axes, maps, CHANNELS, strict=True):
+        axis.imshow(one, cmap="cividis", vmin=0, vmax=1)
+        axis.set(title=name, xticks=[], yticks=[])
+        axis.grid(False)
+    return figure
+
+
+def clicks_curve(values: dict[str, np.ndarray], plain: np.ndarray) -> Figure:
+    """Left: IoU of the pet by number of clicks.  Right: share of the pictures that have reached an IoU by then.
+
+    Parameters
+    ----------
+    values : dict
+        From `clicks.click_values`.
+    plain : ndarray
+        ``float (n,)``, IoU of the decoder without prompts.
+    """
+    figure, (left, right) = new_figure(1, 2, width=9, height=3.3)
+    after = [values["proposed"], *np.nanmean(values["iou"], 0)]
+    table = summary(dict(enumerate(after)), "clicks")
+    left.plot(table["clicks"], table["iou"], "o-", color=COLOUR, label="point")
+    left.fill_between(table["clicks"], table["low"], table["high"], color=COLOUR, alpha=0.2)
+    left.axhline(np.nanmean(plain), color=PLAIN, linestyle="--", label="decoder without prompts")
+    low = min(table["low"].min(), np.nanmean(plain)) - 0.02
+    left.set(title="IoU of the pet", xlabel="clicks, the first at random", ylabel="mean IoU", ylim=(low, 1))
+    left.legend(loc="lower right")
+    shown = values["centre"][:10]
+    for target, style in ((0.85, "-"), (0.90, "--")):
+        reached = np.maximum.accumulate(shown >= target, 0).mean(1)
+        right.plot(range(1, len(shown) + 1), reached, style, color=COLOUR, label=f"IoU {target:.2f}")
+    right.set(title="Pictures that have got there", xlabel="clicks, the first at the centre", ylim=(0, 1.02))
+    right.legend(loc="lower right")
+    return figure
+
+
+def gain_chart(plain: np.ndarray, clicked: np.ndarray) -> Figure:
+    """IoU of each pet without help against after one click; above the diagonal the click helped."""
+    figure, axis = new_figure(width=4.6, height=4.2)
+    axis.plot([0, 1], [0, 1], color="#8C8C8C", linewidth=1)
+    axis.scatter(plain, clicked, s=14, color=COLOUR, alpha=0.6, edgecolor="none")
+    axis.set(xlabel="IoU of the decoder without prompts", ylabel="IoU after one click", xlim=(0, 1.01), ylim=(0, 1.01))
+    axis.set_title("What a click buys, picture by picture")
+    return figure
+
+
+def first_prompt_charts(by_reach: pd.DataFrame, by_sigma: pd.DataFrame, by_kind: pd.DataFrame) -> Figure:
+    """Three panels from `summary` tables: how far off the centre, how wide a click is drawn, what kind of prompt."""
+    figure, (one, two, three) = new_figure(1, 3, width=11, height=3.3)
+    for axis, table, name in ((one, by_reach, "reach"), (two, by_sigma, "sigma")):
+        axis.plot(table[name], table["iou"], "o-", color=COLOUR)
+        axis.fill_between(table[name], table["low"], table["high"], color=COLOUR, alpha=0.2)
+    low = min(by_reach["low"].min(), by_sigma["low"].min(), by_kind["low"].min()) - 0.02
+    one.set(title="A click off the centre", xlabel="at most so many model pixels", ylabel="IoU", ylim=(low, 1))
+    two.set(title="Width of the drawn click", xlabel="sigma, model pixels", ylim=(low, 1))
+    two.set(xscale="log", xticks=by_sigma["sigma"], xticklabels=[f"{value:g}" for value in by_sigma["sigma"]])
+    two.minorticks_off()
+    spans = [by_kind["iou"] - by_kind["low"], by_kind["high"] - by_kind["iou"]]
+    bars = three.barh(by_kind["kind"], by_kind["iou"], color=COLOUR, xerr=spans, ecolor="#333333", capsize=3)
+    three.bar_label(bars, fmt=" %.3f", label_type="center")
+    three.set(title="What is said", xlabel="IoU", xlim=(max(0, low - 0.1), 1))
+    three.grid(False, axis="y")
+    three.invert_yaxis()
+    return figure

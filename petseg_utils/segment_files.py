@@ -1,0 +1,238 @@
+"""Masks, overlays and cut-outs of files and whole folders: what `petseg segment` does."""
+
+import contextlib
+import errno
+import io
+import itertools
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from petseg_utils.datasets import DataError, species_of
+from petseg_utils.metrics import CLASSES
+from petseg_utils.photo_folders import (
+    ABOUT,
+    BOX,
+    COLUMNS,
+    FAILED,
+    RESULTS,
+    Photo,
+    append_row,
+    check_folder,
+    plan,
+    seen_from,
+    write_table,
+    writing,
+)
+from petseg_utils.plotting import CLASS_COLOURS, overlay
+from petseg_utils.prompts import Box, Prompt
+from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, read_photo
+from petseg_utils.study import write_json
+from petseg_utils.transforms import Letterbox
+
+BATCH = 8  # photos that go through the model together
+AHEAD = 4  # photos that are read meanwhile, and as many that wait to be written
+ROOM = 50_000_000  # pixels of photos that a batch, or what waits to be written, holds at most besides its last photo
+THREADS = min(os.cpu_count() or 1, 4)
+PALETTE = [0, 0, 0] + [int(CLASS_COLOURS[name][i : i + 2], 16) for name in CLASSES[1:] for i in (1, 3, 5)]
+SAVED_AS = ({"format": "JPEG", "quality": 90}, {"format": "PNG", "compress_level": 1}, {"format": "PNG"})
+
+
+def segment_files(
+    segmenter: Segmenter,
+    photos: dict[str, Path],
+    out: Path,
+    made_by: dict,
+    *,
+    prompts: Sequence[Prompt] = (),
+    progress: bool = True,
+) -> tuple[int, list[tuple[str, str]]]:
+    """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
+
+    What is done already is kept, see `photo_folders.plan`, so a run that was cut goes on.  A file gets its name when
+    it is complete, and a photo its row in ``results.csv`` when its files are there.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        Makes the masks.
+    photos : dict of str to Path
+        From `photo_folders.find_photos`.
+    out : Path
+        Folder of the results; made if need be.
+    made_by : dict
+        From `photo_folders.about`.
+    prompts : sequence of Click, Scribble or Box
+        In the photo's pixels, for a segmenter that takes them.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    (int, list of (str, str))
+        How many photos were segmented now; which failed and why, as in ``failed.csv``.
+
+    Raises
+    ------
+    PetsegError
+        If the folder holds other results or cannot be written, or a prompt lies outside its photo.
+    """
+    check_folder(out, made_by)
+    said = "; ".join(words(prompt) for prompt in prompts)
+    rows, todo = plan(photos, out, said)
+    failed, pool = [], ThreadPoolExecutor(THREADS)
+    bar = tqdm(total=len(todo), desc="segmenting", unit="photo", disable=not progress or len(todo) < 2)
+
+    def sound(pairs: Iterable[tuple[Photo, Future]]) -> Iterator[tuple]:
+        for photo, future in pairs:
+            try:
+                yield photo, future.result()
+            except DataError as error:
+                failed.append((photo.name, str(error).removeprefix(photo.path.name).strip()))
+                tqdm.write(f"failed: {photo.name}: {failed[-1][1]}", file=sys.stderr)
+                bar.update()
+
+    try:
+        read = partial(_read, segmenter.card["image_size"])
+        found = _segment(segmenter, sound(_ahead(pool, read, ((photo,) for photo in todo))), prompts)
+        first = list(itertools.islice(found, 1))  # a click outside the photo ends it here, before anything is changed
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / ABOUT, made_by)
+            write_table(out / RESULTS, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+        for photo, row in sound(_ahead(pool, partial(_save, out), itertools.chain(first, found))):
+            row |= {"prompts": said, "photo": seen_from(out, photo.path)}
+            with writing(out):
+                append_row(out / RESULTS, [row[column] for column in COLUMNS])
+            bar.update()
+        with writing(out):
+            (out / FAILED).unlink(missing_ok=True)
+            if failed:
+                write_table(out / FAILED, ("file", "reason"), failed)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+    return len(todo) - len(failed), failed
+
+
+def words(prompt: Prompt) -> str:
+    """A click or a box as the table shows it: the option that says it."""
+    if isinstance(prompt, Box):
+        return f"box {prompt.x0:g},{prompt.y0:g},{prompt.x1:g},{prompt.y1:g}"
+    return f"{'click' if prompt.positive else 'not'} {prompt.x:g},{prompt.y:g}"
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable[tuple]) -> Iterator[tuple[Photo, Future]]:
+    """The photo that each item begins with, and the future of ``work(*item)``; some are begun before they are used."""
+    waiting = deque()
+    for item in items:
+        pixels = sum(part.size // 3 for part in item if isinstance(part, np.ndarray))
+        waiting.append((item[0], pool.submit(work, *item), pixels))
+        del item  # or it would hold the image while the next one is made
+        while len(waiting) > AHEAD or sum(pixels for _, _, pixels in waiting) > ROOM:
+            yield waiting.popleft()[:2]
+    while waiting:
+        yield waiting.popleft()[:2]
+
+
+def _read(size: int, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
+    """The photo, and its square for the model: shrinking here, in a thread, keeps the model from waiting for it."""
+    image = read_photo(photo.path)
+    return image, Letterbox(*image.shape[:2], size).image(image)
+
+
+def _segment(segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[Prompt]) -> Iterator[tuple]:
+    """Each photo with its image and a function that gives mask ``uint8 (H, W)`` and confidence, to call in a thread."""
+    if segmenter.takes_prompts:
+        for photo, (image, _) in photos:
+            opened = segmenter.open(image)
+            for prompt in prompts:
+                opened.add(prompt)
+            yield photo, image, partial(_selected, opened, _pet(segmenter, opened))
+        return
+    for batch in _batches(photos):
+        # A square is letterboxed once more there, which leaves it as it is.
+        for probabilities in segmenter.probabilities([square for _, (_, square) in batch]):
+            photo, (image, _) = batch.pop(0)
+            box = Letterbox(*image.shape[:2], segmenter.card["image_size"])
+            yield photo, image, partial(_likeliest, probabilities, box)
+
+
+def _batches(photos: Iterable[tuple]) -> Iterator[list]:
+    batch = []
+    for photo in photos:
+        batch.append(photo)
+        if len(batch) == BATCH or sum(image.size // 3 for _, (image, _) in batch) > ROOM:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _likeliest(probabilities: np.ndarray, box: Letterbox) -> tuple[np.ndarray, float]:
+    background, *pets = probabilities[:, *box.window]
+    pet = np.maximum(*pets)
+    sure = (pet / (pet + background))[pet > background]  # as `OpenPhoto.confidence`
+    return class_mask(probabilities, box), float(sure.mean()) if sure.size else 0.0
+
+
+def _selected(opened: OpenPhoto, pet: int) -> tuple[np.ndarray, float]:
+    return np.where(opened.mask, np.uint8(pet), np.uint8(0)), opened.confidence
+
+
+def _pet(segmenter: Segmenter, opened: OpenPhoto) -> int:
+    """The class to write a selection as.  One that looks like background was asked for all the same: cat or dog."""
+    if opened.label in CLASSES[1:]:
+        return CLASSES.index(opened.label)
+    box = Letterbox(*opened.image.shape[:2], segmenter.card["image_size"])
+    pets = segmenter.probabilities([opened.image])[0, 1:, *box.window]
+    return 1 + int((pets * opened.mask_at(*box.inner)).sum((1, 2)).argmax())
+
+
+def _save(out: Path, photo: Photo, image: np.ndarray, find: Callable) -> dict:
+    """Write a photo's three files; returns its row of the table."""
+    mask, confidence = find()
+    pet = mask > 0
+    # In strips: an overlay takes 24 bytes a pixel while it is made.
+    strips = [slice(start, start + 256) for start in range(0, len(mask), 256)]
+    over = np.concatenate([overlay(image[strip], mask[strip]) for strip in strips])
+    # What is cut away is black, not only hidden: so it is gone, and takes no room.
+    cut_out = np.dstack([image * pet[..., None], np.where(pet, np.uint8(255), np.uint8(0))])
+    label = Image.fromarray(mask)
+    label.putpalette(PALETTE)
+    pictures = (Image.fromarray(over), Image.fromarray(cut_out), label)
+    for path, picture, way in zip(photo.results(out), pictures, SAVED_AS, strict=True):
+        _write(out, path, picture, way)
+    ys, xs = np.flatnonzero(pet.any(1)), np.flatnonzero(pet.any(0))
+    box = (xs[0], ys[0], xs[-1], ys[-1]) if len(xs) else ("",) * 4
+    row = {"file": photo.name, "width": mask.shape[1], "height": mask.shape[0], "class": CLASSES[species_of(mask)]}
+    row |= {"share": f"{pet.mean():.6f}", "confidence": f"{confidence if len(xs) else 0:.4f}"}
+    return row | dict(zip(BOX, box, strict=True)) | {"mask": photo.results(Path())[-1].as_posix()}
+
+
+def _write(out: Path, path: Path, picture: Image.Image, way: dict) -> None:
+    encoded = io.BytesIO()  # so that what goes wrong below is the disk's doing, and not the picture's
+    try:
+        picture.save(encoded, **way)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be written as {way['format']} ({error}).") from error
+    temporary = path.with_name(f"{path.name}.part")
+    with writing(out):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(encoded.getbuffer())
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if error.errno == errno.ENAMETOOLONG:
+                raise DataError("has too long a name: shorten it.") from error
+            raise

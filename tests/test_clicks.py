@@ -1,0 +1,215 @@
+"""Dialogues are scored as defined, by a model that this test controls, and by the real one."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from petseg_utils import checkpoints, models
+from petseg_utils.clicks import (
+    MOST_CLICKS,
+    click_values,
+    clicks_needed,
+    dialogue,
+    first_clicks,
+    open_pictures,
+    picture_iou,
+    proposals,
+    summarise_clicks,
+)
+from petseg_utils.decoder import Decoder, FrozenSegmenter, PointSegmenter
+from petseg_utils.encoders import LITE, load_encoder
+from petseg_utils.evaluation import IGNORED, predict
+from petseg_utils.features import load_features
+from petseg_utils.metrics import BORDER, PADDING
+from petseg_utils.pictures import load_splits
+from petseg_utils.prompt_training import prompted_loss, selection_loss, simulate
+from petseg_utils.segmenter import Segmenter
+
+
+@pytest.fixture
+def splits(study):
+    return load_splits(study, progress=False)
+
+
+class Painter(nn.Module):
+    """Proposes nothing, then selects a disc around each positive click, less those around negative ones."""
+
+    def __init__(self, reach: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.reach = reach
+
+    def encoder(self, images):
+        return []
+
+    def forward(self, images, maps=None, prompts=None):
+        near = torch.exp(torch.tensor(-(self.reach**2) / (2 * 4.0**2)))
+        chosen = (prompts[:, 0] > near) & (prompts[:, 1] <= near)
+        logits = torch.where(chosen, 9.0, -9.0)
+        return torch.cat([torch.zeros(len(images), 3, *logits.shape[1:]), logits[:, None]], 1)
+
+
+def test_iou_of_a_mask_leaves_out_border_and_padding():
+    target = np.zeros((1, 4, 4), bool)
+    target[0, :2] = True
+    counted = np.ones_like(target)
+    counted[0, 0] = False
+    mask = np.zeros_like(target)
+    mask[0, 0] = mask[0, 1, :2] = True
+    assert picture_iou(target, mask, counted)[0] == pytest.approx(2 / 4)
+    assert np.isnan(picture_iou(np.zeros_like(target), mask, counted))[0]
+
+
+def test_clicks_needed_counts_failures_as_twenty():
+    iou = np.tile(np.linspace(0.5, 0.88, MOST_CLICKS)[:, None], (1, 3))
+    iou[:, 1] = 0.95
+    iou[:, 2] = np.nan
+    assert clicks_needed(iou, 0.9).tolist()[:2] == [20, 1]
+    assert clicks_needed(iou, 0.85)[0] == np.argmax(iou[:, 0] >= 0.85) + 1
+    assert np.isnan(clicks_needed(iou, 0.9)[2])
+
+
+def test_corrections_follow_the_model_and_make_its_mask_better(splits):
+    opened = next(open_pictures(Painter(6), splits["test"]))
+    first = first_clicks(opened, 0)
+    values = dialogue(Painter(6), opened, first, proposals(Painter(6), opened), 12)
+    assert (np.diff(values, axis=0) > 0).mean() > 0.6
+    assert values[-1].mean() > values[0].mean() + 0.2
+    rows = zip(first, opened.pets, strict=True)
+    assert all(len(said) == 1 and pet[said[0].y, said[0].x] for said, pet in rows)  # and firsts stay as they were
+
+
+def test_values_and_their_summary_agree_with_a_plain_computation(splits):
+    test = splits["test"]
+    values = click_values(Painter(8), test)
+    found = summarise_clicks(values, 50)
+    assert values["proposed"].max() == 0
+    assert found["iou@3"] == pytest.approx(values["iou"][:, 2].mean())
+    assert found["iou@1"] <= found["iou@3"] <= found["iou@5"]
+    assert 1 <= found["noc@85"] <= found["noc@90"] <= 20
+    rest, target = (values["same_class"].sum(0)[k, k] for k in (0, 1))
+    table = values["same_class"].sum(0)
+    iou = [rest / (table[0].sum() + table[1, 0]), target / (table[1].sum() + table[0, 1])]
+    assert found["same_class_click"]["miou"] == pytest.approx(np.mean(iou))
+    assert found["same_class_click"]["dice"] == pytest.approx(np.mean([2 * one / (1 + one) for one in iou]))
+    counted = (test.labels < PADDING).sum((1, 2))
+    assert np.array_equal(values["same_class"].sum((1, 2)), 5 * counted)
+    assert all(low <= found[name] <= high for name, (low, high) in found["ci95"].items() if name in found)
+
+
+def test_a_picture_without_a_pet_breaks_nothing_and_is_left_out(splits):
+    test = splits["test"].subset(splits["test"].table["name"].tolist())
+    labels = test.labels.copy()
+    labels[0] = np.where(labels[0] == PADDING, PADDING, 0)
+    test = type(test)(test.table, test.images, labels)
+    values = click_values(Painter(8), test)
+    assert np.isnan(values["iou"][:, :, 0]).all() and np.isnan(values["centre"][:, 0]).all()
+    assert not np.isnan(values["iou"][:, :, 1:]).any()
+    assert np.isfinite(summarise_clicks(values, 10)["iou@1"])
+
+
+def make_models(width=16):
+    torch.manual_seed(0)
+    encoder = load_encoder(LITE, 64)
+    plain = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width)).eval()
+    prompted = PointSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width, prompts=True)).eval()
+    return plain, prompted
+
+
+def test_a_prompted_decoder_starts_as_the_one_without_prompts(splits):
+    plain, prompted = make_models()
+    prompted.start_from(plain.decoder)
+    test = splits["test"]
+    assert np.array_equal(predict(plain, test).classes, predict(prompted, test).classes)
+    images = torch.from_numpy(np.array(test.images)).permute(0, 3, 1, 2).float()
+    background, cat, dog, asked = prompted(images, None, torch.rand(len(test), 4, 64, 64)).unbind(1)
+    pet = torch.logaddexp(cat, dog) - background
+    assert torch.equal(asked > 0, pet > 0)
+
+
+def test_a_click_reaches_every_pixel():
+    _, prompted = make_models()
+    for module in prompted.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=0.1)
+    images = torch.rand(1, 3, 64, 64) * 255
+    nothing, click = torch.zeros(1, 4, 64, 64), torch.zeros(1, 4, 64, 64)
+    click[0, 0, 4, 4] = 1
+    moved = (prompted(images, None, click) - prompted(images, None, nothing)).abs()
+    assert (moved[0, 3] > 0).float().mean() > 0.99
+
+
+def test_dialogues_in_training_depend_on_torchs_state_alone_and_leave_batch_norms_alone(study, splits):
+    _, model = make_models()
+    train = splits["train"]
+    images = torch.from_numpy(np.array(train.images)).permute(0, 3, 1, 2)
+    batch = {"image": images, "label": torch.from_numpy(np.array(train.labels)), "maps": model.encoder(images)}
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    simulate(model, images.float(), batch["maps"], np.array(train.labels), np.random.default_rng(0))
+    assert model.training and all(torch.equal(before[name], one) for name, one in model.state_dict().items())
+    losses = []
+    for seed in (3, 3, 4):
+        model.load_state_dict(before)
+        torch.manual_seed(seed)
+        losses.append(prompted_loss(model, batch).item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_what_is_wanted_shares_a_class_and_ignored_pixels_carry_no_loss():
+    asked = torch.tensor([[[1, 0], [IGNORED, 1]]])
+    good = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])
+    other = good.clone()
+    other[0, 1, 0] = 9.0
+    assert selection_loss(good, asked, 1.0).item() == pytest.approx(selection_loss(other, asked, 1.0).item())
+    assert selection_loss(good, asked, 1.0) < 0.01 < 1 < selection_loss(-good, asked, 1.0)
+
+
+def test_wanted_is_the_pet_or_the_background_and_silence_means_the_pet(splits):
+    _, model = make_models()
+    train = splits["train"]
+    labels, images = np.array(train.labels), torch.from_numpy(np.array(train.images)).permute(0, 3, 1, 2).float()
+    kinds = set()
+    for seed in range(12):
+        wanted, prompts, previous = simulate(model, images, None, labels, np.random.default_rng(seed))
+        for row, label in enumerate(labels):
+            pet = (label == 1) | (label == 2)
+            is_pet, is_rest = (wanted[row] == pet).all(), (wanted[row] == ((label == 0) & ~pet)).all()
+            assert is_pet or is_rest
+            assert not ((label == BORDER) & wanted[row]).any()
+            kinds.add((bool(is_pet), bool(prompts[row])))
+            if not prompts[row]:
+                assert is_pet and previous[row].max() == 0
+    assert kinds == {(True, True), (True, False), (False, True)}
+
+
+def test_four_pictures_are_learned_by_heart_and_a_click_says_which_part(study, splits, tmp_path):
+    from dataclasses import replace
+
+    four = splits["train"].subset(splits["train"].table["name"][:4].tolist())
+    both = {"train": four, "validation": four}
+    settings = replace(study.clip, width=24, epochs=60, batch_size=4, learning_rate=0.01, patience=200, dice=1.0)
+    models.train("clip", study, 0, both, settings=settings, folder=tmp_path / "clip", progress=False)
+    start = tmp_path / "clip" / "best.safetensors"
+    model = models.train(
+        "point", study, 0, both, settings=settings, folder=tmp_path / "point", start=start, progress=False
+    )
+    found = summarise_clicks(click_values(model, four, load_features(model.encoder, four, progress=False)), 10)
+    print(found)
+    assert found["iou@1"] > 0.93 and found["same_class_click"]["miou"] > 0.85
+
+
+def test_training_and_an_open_photo_show_the_model_the_same_prompts(study, splits, monkeypatch):
+    from petseg_utils.prompts import Click, draw_prompts
+
+    models.trained("point", study, 0, splits, progress=False)
+    segmenter = Segmenter.load(weights=checkpoints.run_folder("point", study, 0) / "best.safetensors")
+    seen = []
+    segmenter.model.decoder.register_forward_pre_hook(lambda module, given: seen.append(given[2].clone()))
+    photo = np.zeros((100, 200, 3), np.uint8)
+    opened = segmenter.open(photo)
+    opened.click(100, 50)
+    proposed = torch.from_numpy(opened._steps[0][0])
+    x, y = (100 + 0.5) * 64 / 200 - 0.5, (50 + 0.5) * 32 / 100 - 0.5 + 16
+    assert torch.equal(seen[1][0], torch.from_numpy(draw_prompts([Click(x, y)], 64, proposed.numpy())))

@@ -1,0 +1,72 @@
+"""An open photo: clicks in the photo's own pixels, undo and clear, and masks of the photo's own size."""
+
+import numpy as np
+import pytest
+
+from petseg_utils import checkpoints, models
+from petseg_utils.pictures import load_splits
+from petseg_utils.segmenter import Segmenter
+from petseg_utils.study import PetsegError
+
+
+@pytest.fixture
+def segmenters(study):
+    splits = load_splits(study, progress=False)
+    for model in ("clip", "point"):
+        models.trained(model, study, 0, splits, progress=False)
+    return {
+        model: Segmenter.load(weights=checkpoints.run_folder(model, study, 0) / "best.safetensors")
+        for model in ("clip", "point")
+    }
+
+
+PHOTO = np.random.default_rng(0).integers(0, 255, (90, 140, 3)).astype(np.uint8)
+
+
+def test_each_prompt_gives_a_mask_of_the_photos_size_and_undo_takes_it_back(segmenters):
+    opened = segmenters["point"].open(PHOTO)
+    steps = [opened.mask, opened.click(70, 45), opened.click(3, 3, positive=False), opened.box(20, 10, 120, 80)]
+    steps.append(opened.scribble([(60, 40), (80, 50)]))
+    assert all(step.shape == (90, 140) and step.dtype == bool for step in steps)
+    for step in steps[-2::-1]:
+        assert np.array_equal(opened.undo(), step)
+    assert np.array_equal(opened.undo(), steps[0]) and opened.prompts == []  # nothing left to take back
+    opened.click(70, 45)
+    opened.click(9, 9)
+    assert np.array_equal(opened.clear(), steps[0])
+    assert np.array_equal(opened.click(70, 45), steps[1])
+
+
+def test_a_mask_can_be_had_at_another_size(segmenters):
+    opened = segmenters["point"].open(PHOTO)
+    small = opened.mask_at(45, 70)
+    assert small.shape == (45, 70)
+    assert abs(small.mean() - opened.mask.mean()) < 0.05
+    assert opened.share == opened.mask.mean()
+    assert opened.label in ("background", "cat", "dog") and 0 <= opened.confidence <= 1
+
+
+def test_points_outside_the_photo_and_models_without_prompts_are_refused(segmenters):
+    opened = segmenters["point"].open(PHOTO)
+    for wrong in ((140, 5), (5, -1), (5, 90)):
+        with pytest.raises(PetsegError, match="lies outside the photo of 140 x 90 pixels"):
+            opened.click(*wrong)
+    assert opened.prompts == []
+    with pytest.raises(PetsegError, match="takes no clicks; the model point does"):
+        segmenters["clip"].open(PHOTO).click(5, 5)
+
+
+def test_an_open_photo_of_a_model_without_prompts_shows_what_it_predicts(segmenters):
+    opened = segmenters["clip"].open(PHOTO)
+    predicted = segmenters["clip"].predict(PHOTO)
+    assert predicted.shape == (90, 140) and predicted.dtype == np.uint8
+    assert (
+        np.mean(opened.mask == (predicted > 0)) > 0.95
+    )  # both are enlarged, one before and one after they are compared
+
+
+def test_open_photos_do_not_share_anything(segmenters):
+    first, second = (segmenters["point"].open(PHOTO) for _ in range(2))
+    before = second.mask
+    first.click(70, 45)
+    assert second.prompts == [] and np.array_equal(second.mask, before)
