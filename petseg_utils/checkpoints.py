@@ -16,6 +16,12 @@ from petseg_utils.unet import UNet
 MODELS = ("unet", "autoencoder", "autoencoder_unet", "clip", "clip_selftrained", "point")
 ON_FROZEN_ENCODER = ("clip", "clip_selftrained", "point")
 SHIPPED = Path(__file__).parent / "weights"
+ABOUT = {
+    "source": "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012",
+    "licence": "CC BY-SA 4.0, as the data",
+    "limits": "One cat or dog, most of it in view, in a photo as people take them. Few breeds had true masks; of the "
+    "others masks were proposed by a model. Two animals of one photo are not told apart. Not for other animals.",
+}
 
 
 def run_folder(model: str, study: Study, seed: int) -> Path:
@@ -108,20 +114,36 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     )
 
 
-def ship(model: str, study: Study, seed: int) -> Path:
+def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | None = None) -> Path:
     """Copy a run's best weights, as float16, to the weights that ship with the package.
+
+    Parameters
+    ----------
+    model, study, seed
+        Which run.
+    records : list of dict
+        Of its evaluation on the test split; the card repeats their scores.
+    slot : str, optional
+        The model as which it is to be found; `model` by default.
 
     Returns
     -------
     Path
         The written ``.safetensors`` file; its card lies beside it.
     """
-    path = run_folder(model, study, seed) / "best.safetensors"
-    network, card = load(path)
+    network, card = load(run_folder(model, study, seed) / "best.safetensors")
     for parameter in network.parameters():  # running variances stay as they are: they may exceed float16's range
         parameter.data = parameter.data.half()
-    save_checkpoint(SHIPPED / f"{model}.safetensors", network, card | {"stored_as": "float16"})
-    return SHIPPED / f"{model}.safetensors"
+    test = {
+        f"{record['subset']}, {record['protocol']}": {"n_images": record["n_images"]}
+        | {key: record["scores"][key] for key in ("miou", "dice", "accuracy")}
+        for record in records
+    }
+    about = {"model": slot or model, "trained_as": model, "stored_as": "float16", "test": test}
+    about |= {"clicks": records[0]["clicks"]} if "clicks" in records[0] else {}
+    path = SHIPPED / f"{slot or model}.safetensors"
+    save_checkpoint(path, network, card | about | ABOUT)
+    return path
 
 
 def code(model: str) -> str:

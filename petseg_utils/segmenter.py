@@ -68,9 +68,9 @@ class Segmenter:
         Raises
         ------
         DataError
-            If the file cannot be read as a picture.
+            If the file is no picture that can be read, or a too large one.
         """
-        image = photo if isinstance(photo, np.ndarray) else read_image(photo)
+        image = photo if isinstance(photo, np.ndarray) else read_photo(photo)
         box = Letterbox(*image.shape[:2], self.card["image_size"])
         return class_mask(self.probabilities([image])[0], box)
 
@@ -79,7 +79,7 @@ class Segmenter:
 
         Parameters and errors are those of `predict`.
         """
-        return OpenPhoto(self, photo if isinstance(photo, np.ndarray) else read_image(photo))
+        return OpenPhoto(self, photo if isinstance(photo, np.ndarray) else read_photo(photo))
 
     @torch.inference_mode()
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
@@ -96,7 +96,13 @@ class Segmenter:
 
 def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
     """The likeliest class of each pixel of the photo, ``uint8 (H, W)``, from probabilities ``(3, size, size)``."""
-    return np.stack([enlarge(one, box, (box.height, box.width)) for one in probabilities]).argmax(0).astype(np.uint8)
+    best = enlarge(probabilities[0], box, (box.height, box.width))
+    mask = np.zeros(best.shape, np.uint8)
+    for value in range(1, len(probabilities)):  # one class at a time: for a large photo three at once are much memory
+        one = enlarge(probabilities[value], box, best.shape)
+        mask[one > best] = value
+        np.maximum(best, one, out=best)
+    return mask
 
 
 def enlarge(square: np.ndarray, box: Letterbox, shape: tuple[int, int]) -> np.ndarray:

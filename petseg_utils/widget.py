@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from petseg_utils.datasets import DataError, read_image
 from petseg_utils.plotting import CLASS_COLOURS, new_figure
 from petseg_utils.prompts import Box, Click, Prompt, Scribble
-from petseg_utils.segmenter import OpenPhoto, Segmenter, corners
+from petseg_utils.segmenter import OpenPhoto, Segmenter, corners, read_photo
 from petseg_utils.study import PetsegError
 
 TOOLS = ("click", "scribble", "box")  # in the order of widget.js
@@ -35,7 +34,7 @@ def click_demo(photos: dict[str, np.ndarray] | None = None, models: tuple[str, .
 
     The notebook's file holds the photo that is shown wherever Jupyter saves widgets, and so does a picture by
     `show_demo`.  So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.
-    scikit-image's `chelsea` is always there, which Stéfan van der Walt has put into the public domain (CC0).
+    scikit-image's Chelsea is always there, which Stéfan van der Walt has put into the public domain (CC0).
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ def click_demo(photos: dict[str, np.ndarray] | None = None, models: tuple[str, .
     """
     from skimage.data import chelsea
 
-    photos = {"chelsea": chelsea()} | (photos or {})
+    photos = {"Chelsea": chelsea()} | (photos or {})
     for name, image in photos.items():
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise PetsegError(f"The photo {name!r} is {image.dtype} {image.shape}; give it as RGB uint8 (H, W, 3).")
@@ -228,10 +227,7 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(name).name  # so that an error names it
         path.write_bytes(content)
-        try:
-            return read_image(path)
-        except DataError as error:
-            raise DataError(f"{error} Try a JPEG or PNG photo.", error.kind) from error
+        return read_photo(path)
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str, **options) -> bytes:

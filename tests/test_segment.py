@@ -19,6 +19,7 @@ from petseg_utils.draw_breeds import BREEDS
 from petseg_utils.draw_pictures import draw_pet
 from petseg_utils.metrics import CLASSES
 from petseg_utils.photo_folders import BOX, COLUMNS, ENDINGS, Photo, read_table
+from petseg_utils.prompts import Box, Click
 from petseg_utils.segmenter import Segmenter
 
 # Equal but for a few pixels on an edge: how many photos go through a model together decides in which order it sums.
@@ -257,33 +258,35 @@ def middle(mask):
 
 
 def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets, tmp_path):
-    picture, pet = pets[0]
+    picture, pet = pets[2]
     photo, out = tmp_path / "pet.png", tmp_path / "out"
     Image.fromarray(picture).save(photo)
-    (x, y), (far_x, far_y) = middle(pet), (3, 3)
+    x, y = middle(pet)
     ys, xs = np.nonzero(pet)
-    box = f"{xs.min()},{ys.min()},{xs.max()},{ys.max()}"
+    box = (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max()))
+    segmenter = Segmenter.load("point")
     found = {}
-    for name, options in {
-        "click": ["--click", f"{x},{y}"],
-        "background": ["--click", f"{far_x},{far_y}"],
-        "both": ["--click", f"{x},{y}", "--click", f"{far_x},{far_y}"],
-        "not": ["--click", f"{far_x},{far_y}", "--not", f"{x},{y}"],
-        "box": ["--box", box],
-    }.items():
+    for options, row_says, prompts in (
+        (["--click", f"{x},{y}"], f"click {x},{y}", [Click(x, y)]),
+        (["--click", "3,3"], "click 3,3", [Click(3, 3)]),
+        (["--not", "9.5,9", "--click", f"{x},{y}"], f"click {x},{y}; not 9.5,9", [Click(x, y), Click(9.5, 9, False)]),
+        (["--box", ",".join(map(str, box))], f"box {','.join(map(str, box))}", [Box(*box)]),
+    ):
         code, said, _ = petseg("segment", photo, "-o", out, *options)
         assert code == 0 and re.search(r"Weights: .*point.safetensors", said)
         [row] = read_table(out / "results.csv")  # other clicks replace what was there
-        found[name] = np.asarray(Image.open(out / row["mask"])) > 0
-        assert row["prompts"].split("; ") == [
-            f"{option.removeprefix('--')} {value}" for option, value in zip(options[::2], options[1::2], strict=True)
-        ]
-    assert found["click"][y, x] and found["background"][far_y, far_x] and not found["background"][y, x]
-    assert not found["not"][y, x] and not np.array_equal(found["click"], found["both"])
-    for name in ("click", "box"):
-        assert (found[name] & pet).sum() / (found[name] | pet).sum() > 0.5, name
-    assert np.array_equal(found["click"], Segmenter.load("point").open(photo).click(x, y))
-    assert "Segmented: 0; done before: 1" in petseg("segment", photo, "-o", out, "--box", box)[1]
+        assert row["prompts"] == row_says
+        found[row_says] = np.asarray(Image.open(out / row["mask"])) > 0
+        opened = segmenter.open(photo)
+        for prompt in prompts:
+            opened.add(prompt)
+        assert np.array_equal(found[row_says], opened.mask)
+    clicked, elsewhere, less, boxed = found.values()
+    assert clicked[y, x]
+    for mask in (clicked, boxed):
+        assert (mask & pet).sum() / (mask | pet).sum() > 0.5
+    assert all((mask != clicked).any() for mask in (elsewhere, less, boxed))
+    assert "Segmented: 0; done before: 1" in petseg("segment", photo, "-o", out, "--box", ",".join(map(str, box)))[1]
 
 
 def test_the_point_model_proposes_without_prompts(petseg, folder, tmp_path):
