@@ -62,8 +62,9 @@ function render({ model, el }) {
     pen.drawImage(photo, 0, 0, width, height);
     pen.drawImage(tint, 0, 0);
     const scale = width / model.get("size")[0];
+    const unit = width / (canvas.clientWidth || width); // marks are as large on any screen
     for (const prompt of [...model.get("prompts"), ...sent, ...(stroke ? [stroke] : [])]) {
-      drawPrompt(pen, prompt, scale);
+      drawPrompt(pen, prompt, scale, unit);
     }
   }
 
@@ -179,7 +180,12 @@ function render({ model, el }) {
   heard.picture();
   heard.said();
   heard.tool();
-  return () => Object.entries(heard).forEach(([name, act]) => model.off(`change:${name}`, act));
+  const watch = new ResizeObserver(later);
+  watch.observe(canvas);
+  return () => {
+    watch.disconnect();
+    for (const [name, act] of Object.entries(heard)) model.off(`change:${name}`, act);
+  };
 }
 
 /** The mask, packed bits row by row, as a canvas: its colour at the chosen opacity, its outline in full. */
@@ -203,8 +209,7 @@ function tinted(view, width, height, colour, opacity) {
 }
 
 /** A dot with its sign, a stroke, or a box, each with a white rim so that it is seen on any photo. */
-function drawPrompt(pen, { kind, points, positive }, scale) {
-  const colour = positive ? GREEN : RED;
+function drawPrompt(pen, { kind, points, positive }, scale, unit) {
   const spots = points.map((point) => point.map((value) => (value + 0.5) * scale));
   const [[x, y]] = spots;
   const path = new Path2D();
@@ -212,19 +217,20 @@ function drawPrompt(pen, { kind, points, positive }, scale) {
     const [right, bottom] = spots.at(-1);
     path.rect(x, y, right - x, bottom - y);
   } else {
-    path.moveTo(x, y);
-    for (const spot of spots) path.lineTo(...spot); // a line to itself is a round dot
+    path.arc(x, y, 0.5, 0, 2 * Math.PI); // a line of no length would not be seen
+    for (const spot of spots) path.lineTo(...spot);
   }
-  const wide = { click: 16, scribble: 8, box: 3 }[kind];
+  const wide = { click: 14, scribble: 6, box: 3 }[kind];
   pen.lineCap = pen.lineJoin = "round";
-  for (const [style, width] of [["white", wide + 4], [colour, wide]]) {
-    Object.assign(pen, { strokeStyle: style, lineWidth: width });
+  for (const [style, width] of [["white", wide + 3], [positive ? GREEN : RED, wide]]) {
+    Object.assign(pen, { strokeStyle: style, lineWidth: width * unit });
     pen.stroke(path);
   }
   if (kind === "click") {
-    const mark = new Path2D(`M${x - 5} ${y}h10` + (positive ? `M${x} ${y - 5}v10` : ""));
-    Object.assign(pen, { strokeStyle: "white", lineWidth: 2, lineCap: "butt" });
-    pen.stroke(mark);
+    const arm = 4 * unit;
+    const sign = new Path2D(`M${x - arm} ${y}h${2 * arm}` + (positive ? `M${x} ${y - arm}v${2 * arm}` : ""));
+    Object.assign(pen, { strokeStyle: "white", lineWidth: 2 * unit, lineCap: "butt" });
+    pen.stroke(sign);
   }
 }
 

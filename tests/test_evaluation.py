@@ -194,15 +194,3 @@ def test_segmenter_agrees_with_the_evaluation(trained, splits):
     expected = evaluation.predict(segmenter.model, splits["test"]).classes[0]
     inside = splits["test"].labels[0] != PADDING
     assert (segmenter.predict(np.array(splits["test"].images[0])) == expected)[inside].all()
-
-
-def test_the_demo_answers_bad_files_with_a_sentence(trained, data, tmp_path):
-    from petseg_utils.app import answer
-
-    segmenter = Segmenter.load("unet", checkpoints.run_folder("unet", trained, 0) / "best.safetensors")
-    bad = tmp_path / "notes.txt"
-    bad.write_text("hello")
-    picture, said = answer(segmenter, str(bad))
-    assert picture is None and "notes.txt: not a picture, or damaged" in said
-    picture, said = answer(segmenter, str(next((data / "images").iterdir())))
-    assert picture.shape == (60, 80, 3) and said.startswith("Share of the photo: cat ")
