@@ -260,6 +260,13 @@ CELLS = (
     note(None)
     """,
 )
+# Cells that are run before the kernel answers stay as they are.
+RUN_ALL = """async () => {
+    const context = window.jupyterapp.shell.currentWidget.sessionContext;
+    await context.ready;
+    await context.session.kernel.info;
+    window.jupyterapp.commands.execute("notebook:run-all-cells");
+}"""
 PIXELS = """canvas => Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)"""
 
 
@@ -389,8 +396,8 @@ def opened(lab, browser):
     page = context.new_page()
     page.set_default_timeout(240_000)
     page.goto(f"{url}/doc/tree/demo.ipynb")
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state="attached")
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")  # goes on when they are run
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.evaluate(RUN_ALL)
     page.locator(".petseg-demo canvas, [data-mime-type*=error]").first.wait_for()
     assert page.locator(".petseg-demo canvas").count(), page.locator("[data-mime-type*=error]").inner_text()
     wait((folder / "note.json").exists, bool, 240)
