@@ -5,8 +5,9 @@ import os
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
 
 import gradio as gr
@@ -44,6 +45,7 @@ THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
     block_label_text_color="*primary_700",
     background_fill_primary="*neutral_50",  # as it was: `set` puts it back
 )
+TURN = threading.RLock()
 LAUNCH = {
     "theme": THEME,
     "css": CSS,
@@ -103,10 +105,9 @@ def make_page() -> gr.Blocks:
         def open_example(event: gr.SelectData, *rest):
             return open_file(str(examples[event.index]), *rest)
 
-        # One after the other, so that fast clicks are answered in order and no two threads use a model at once.
-        rules = {"api_visibility": "private", "concurrency_id": "work", "concurrency_limit": 1}
-        slow = rules | {"show_progress_on": picture}
-        fast = rules | {"show_progress": "hidden", "trigger_mode": "multiple"}
+        # Gradio's queue shows progress, but loses clicks that come while it answers another; so clicks go past it.
+        slow = {"api_visibility": "private", "show_progress_on": picture}
+        fast = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
         look, shown = [colour, opacity], [picture, said]
         chosen, whole = [work, model, *look], [work, *shown, model, about, clicking]
         page.load(None, js=SPEAK)
@@ -121,7 +122,7 @@ def make_page() -> gr.Blocks:
         for control in look:
             control.input(show, [work, *look], shown, **fast | {"trigger_mode": "always_last"})
         for what, button in saving.items():
-            done = button.click(partial(save, what), work, file, api_visibility="private", show_progress_on=picture)
+            done = button.click(partial(save, what), work, file, **slow)
             done.then(None, file, js=SAVE)
     return page
 
@@ -163,6 +164,18 @@ def load_model(name: str) -> Segmenter:
     return Segmenter.load(name)
 
 
+def in_turn(answer: Callable) -> Callable:
+    """Have a function answer one visitor after the other: each keeps what was clicked before, and all share a model."""
+
+    @wraps(answer)
+    def wait_and_answer(*arguments):
+        with TURN:
+            return answer(*arguments)
+
+    return wait_and_answer
+
+
+@in_turn
 def open_file(path: str, work: Work | None, model: str, *look) -> tuple:
     """Open a file in a model; one that cannot be used gets a sentence, and what was open stays.
 
@@ -183,11 +196,16 @@ def open_file(path: str, work: Work | None, model: str, *look) -> tuple:
         The work, the picture's file, the sentence, the model's name, what it is, and whether to show what clicks need.
     """
     try:
-        return everything(Work(load_model(model).open(read_photo(Path(path))), Path(path).stem), look)
+        photo, name = load_model(model).open(read_photo(Path(path))), Path(path).stem
     except PetsegError as error:
         return everything(work, look, str(error))
+    if work is None:
+        return everything(Work(photo, name), look)
+    work.take(photo, name)
+    return everything(work, look)
 
 
+@in_turn
 def switch_model(work: Work | None, model: str, *look) -> tuple:
     """Open the same photo in another model, which keeps the clicks if it takes any; returns what `open_file` does."""
     if work is None:
@@ -196,7 +214,8 @@ def switch_model(work: Work | None, model: str, *look) -> tuple:
         photo = load_model(model).open(work.photo.image)
         for prompt in work.photo.prompts if photo.segmenter.takes_prompts else ():
             photo.add(prompt)
-        return everything(Work(photo, work.name), look)
+        work.take(photo, work.name)
+        return everything(work, look)
     except PetsegError as error:
         return everything(work, look, str(error))
 
@@ -210,6 +229,7 @@ def everything(work: Work | None, look: tuple, trouble: str = "") -> tuple:
     return work, *show(work, *look, trouble), segmenter.card["model"], work.model, clicking
 
 
+@in_turn
 def click(work: Work | None, tool: str, colour: str, opacity: float, event: gr.SelectData) -> tuple:
     """Take a click on the picture; returns what `show` does."""
     try:
@@ -220,6 +240,7 @@ def click(work: Work | None, tool: str, colour: str, opacity: float, event: gr.S
         return show(work, colour, opacity, str(error))
 
 
+@in_turn
 def change(action: Callable[[Work], None], work: Work | None, *look) -> tuple:
     """Do something with the work, if there is any; returns what `show` does."""
     if work:
@@ -234,6 +255,7 @@ def take_tool(work: Work | None, tool: str, *look) -> tuple:
     return show(work, *look, "" if work is None or work.corner else "Click on one corner of a box around the pet.")
 
 
+@in_turn
 def show(work: Work | None, colour: str, opacity: float, trouble: str = "") -> tuple[str | None, str]:
     """The picture's file, and a sentence: what went wrong, else what is selected or comes next."""
     if work is None:
@@ -241,6 +263,7 @@ def show(work: Work | None, colour: str, opacity: float, trouble: str = "") -> t
     return keep(work.draw(colour, opacity), "photo.jpg", quality=90), trouble or work.sentence
 
 
+@in_turn
 def save(what: str, work: Work | None) -> str | None:
     """The ``mask`` or the ``cut-out`` as a PNG file of the photo's own size."""
     return work and keep(work.cut(what), f"{work.name}_{what}.png", compress_level=1)

@@ -35,10 +35,15 @@ class Work:
     corner: tuple[float, float] | None = None
 
     def __post_init__(self):
-        height, width = self.photo.image.shape[:2]
+        self.take(self.photo, self.name)
+
+    def take(self, photo: OpenPhoto, name: str) -> None:
+        """Go on with another photo, or the same one in another model."""
+        self.photo, self.name, self.corner = photo, name, None
+        height, width = photo.image.shape[:2]
         longest = max(height, width)
         size = [max(1, round(side * np.clip(longest, *SHOWN) / longest)) for side in (width, height)]
-        self.small = np.asarray(Image.fromarray(self.photo.image).resize(size, reducing_gap=2))  # uint8 (h, w, 3)
+        self.small = np.asarray(Image.fromarray(photo.image).resize(size, reducing_gap=2))  # uint8 (h, w, 3)
 
     @property
     def scale(self) -> np.ndarray:

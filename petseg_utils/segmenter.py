@@ -18,6 +18,7 @@ from petseg_utils.study import PetsegError
 from petseg_utils.transforms import Letterbox
 
 MAX_PIXELS = 50_000_000  # of a photo; decoded it takes three bytes each, and its mask and cut-out five more
+SMOOTH = 1.5  # model pixels
 PHOTO_KINDS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO is a JPEG with a second picture, as phones write it
 
 
@@ -106,8 +107,11 @@ def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
 
 
 def enlarge(square: np.ndarray, box: Letterbox, shape: tuple[int, int]) -> np.ndarray:
-    """The photo's part of a letterboxed map ``float (size, size)``, bilinear, at any size ``(height, width)``."""
-    inner = np.ascontiguousarray(square[box.window], dtype=np.float32)
+    """The photo's part of a letterboxed map ``float (size, size)``, bilinear, at any size ``(height, width)``.
+
+    It is smoothed a little before: the decoder says its pixels in cells of 4 x 4, whose seams would show as steps.
+    """
+    inner = cv2.GaussianBlur(np.ascontiguousarray(square[box.window], dtype=np.float32), (0, 0), SMOOTH)
     return cv2.resize(inner, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 

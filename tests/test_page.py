@@ -222,11 +222,12 @@ def test_a_model_without_prompts_proposes_a_mask_and_says_that_it_takes_no_click
 
 def test_switching_the_model_keeps_the_photo(work):
     work.click("yes", 400, 300)
-    other, _, said, model, *_, clicking = app.switch_model(work, "clip", *LOOK)
-    assert model == "clip" and other.name == "chelsea" and not clicking["visible"]
-    assert (other.photo.image == work.photo.image).all() and not said.startswith("Selected")
-    again, *_, clicking = app.switch_model(work, "point", *LOOK)  # both take clicks
-    assert again.photo.prompts == work.photo.prompts and clicking["visible"]
+    prompts, image = list(work.photo.prompts), work.photo.image
+    *_, clicking = app.switch_model(work, "point", *LOOK)  # both take clicks
+    assert work.photo.prompts == prompts and clicking["visible"]
+    _, _, said, model, *_, clicking = app.switch_model(work, "clip", *LOOK)
+    assert model == work.photo.segmenter.card["model"] == "clip" and not clicking["visible"]
+    assert work.name == "chelsea" and work.photo.image is image and not said.startswith("Selected")
 
 
 def test_a_model_that_cannot_be_loaded_gets_a_sentence_and_the_one_before_stays(work):
