@@ -30,8 +30,17 @@ CSS = """
 #shelf .grid-wrap { min-height: 0; }
 #said p { font-size: 1.1em; min-height: 3.2em; }
 """
-# Gradio renders the sentence anew each time; a screen reader is to speak it.
-SPEAK = "() => { document.querySelector('#said').setAttribute('aria-live', 'polite'); }"
+# A screen reader is to speak the sentence.  And gradio drops a click that comes while the next picture is on its way to
+# the browser, because its size is not known then; such a click is held back until it is.
+START = """() => {
+    document.querySelector("#said").setAttribute("aria-live", "polite");
+    document.addEventListener("click", event => {
+        const image = event.target.closest("#picture")?.querySelector("img");
+        if (!image || image.naturalWidth) return;
+        event.stopPropagation();
+        image.addEventListener("load", () => event.target.dispatchEvent(new MouseEvent("click", event)), {once: true});
+    }, true);
+}"""
 SAVE = """(file) => {
     if (!file) return;
     const link = Object.assign(document.createElement("a"), {href: file.url, download: file.orig_name});
@@ -105,12 +114,12 @@ def make_page() -> gr.Blocks:
         def open_example(event: gr.SelectData, *rest):
             return open_file(str(examples[event.index]), *rest)
 
-        # Gradio's queue shows progress, but loses clicks that come while it answers another; so clicks go past it.
+        # Gradio's queue shows progress, but takes longer: clicks go past it.
         slow = {"api_visibility": "private", "show_progress_on": picture}
         fast = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
         look, shown = [colour, opacity], [picture, said]
         chosen, whole = [work, model, *look], [work, *shown, model, about, clicking]
-        page.load(None, js=SPEAK)
+        page.load(None, js=START)
         page.load(partial(open_file, str(examples[0])), chosen, whole, **slow)
         upload.upload(open_file, [upload, *chosen], whole, **slow).then(lambda: None, None, upload, **fast)
         shelf.select(open_example, chosen, whole, **slow)

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import urllib.request
+from contextlib import contextmanager
 
 import nbformat
 import numpy as np
@@ -22,7 +23,7 @@ from skimage.data import chelsea
 from petseg_utils.plotting import CLASS_COLOURS
 from petseg_utils.prompts import Box, Click, Scribble, draw_prompts
 from petseg_utils.segmenter import Segmenter, moved
-from petseg_utils.study import PetsegError
+from petseg_utils.study import ROOT, PetsegError
 from petseg_utils.transforms import Letterbox
 from petseg_utils.widget import click_demo, show_demo
 
@@ -235,8 +236,7 @@ def test_the_still_picture_shows_photo_mask_and_cut_out(loaded):
 # The rest runs JupyterLab in a browser.
 
 MARK = (61, 50)  # centre of a white square of 3 x 3 pixels on a dark photo: seen on the screen at any size
-CELLS = (
-    f"""
+SHOW = f"""
     from skimage.data import chelsea
     from petseg_utils.widget import click_demo
     photo = chelsea()[::3, ::3] // 2
@@ -244,9 +244,8 @@ CELLS = (
     demo = click_demo({{"marked": photo}})
     demo.photo_names.value = "marked"
     demo
-    """,
-    # Writes down what Python has heard and thinks that is shown.
-    """
+"""
+LISTEN = """
     import json, os
     import ipywidgets, numpy as np
     from petseg_utils.widget import ClickDemo
@@ -259,8 +258,7 @@ CELLS = (
         os.replace("note.part", "note.json")
     demo.canvas.observe(note, ["prompts", "size"])
     note(None)
-    """,
-)
+"""
 # Cells that are run before the kernel answers stay as they are.
 RUN_ALL = """async () => {
     const context = window.jupyterapp.shell.currentWidget.sessionContext;
@@ -279,7 +277,11 @@ def lab(tmp_path_factory):
         port = free.getsockname()[1]
     own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     own += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    environment = os.environ | {name: str(folder / "own" / name) for name in own} | {"PETSEG_STUDY": "smoke"}
+    environment = (
+        os.environ
+        | {name: str(folder / "own" / name) for name in own}
+        | {"PETSEG_STUDY": "smoke", "PETSEG_RUNS": str(folder / "runs")}
+    )
     news = (
         folder / "own" / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     )
@@ -390,24 +392,32 @@ def white_mark(page) -> tuple[float, float]:
     return (columns.mean() + 0.5) / ratio, (rows.mean() + 0.5) / ratio
 
 
-@pytest.fixture(scope="module")
-def notebook(lab, browser):
-    """The small notebook, all cells run."""
-    url, folder = lab
-    book = new_notebook(cells=[new_code_cell(textwrap.dedent(cell).strip()) for cell in CELLS])
+@contextmanager
+def run_in_lab(lab, browser, name: str, book: nbformat.NotebookNode):
+    """Run all cells of a notebook, and one that writes down what Python hears; gives it with the demo on screen."""
+    url, folder = lab[0], lab[1] / name
+    folder.mkdir()
+    book.cells.append(new_code_cell(textwrap.dedent(LISTEN).strip()))
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(book, folder / "demo.ipynb")
+    nbformat.write(book, folder / "book.ipynb")
     context = browser.new_context(device_scale_factor=1.5, has_touch=True)
     page = context.new_page()
-    page.set_default_timeout(240_000)
-    page.goto(f"{url}/doc/tree/demo.ipynb")
+    page.set_default_timeout(120_000)
+    page.goto(f"{url}/doc/tree/{name}/book.ipynb")
     page.locator(".jp-Notebook .jp-Cell").first.wait_for()
     page.evaluate(RUN_ALL)
-    page.locator(".petseg-demo canvas, [data-mime-type*=error]").first.wait_for()
-    assert page.locator(".petseg-demo canvas").count(), page.locator("[data-mime-type*=error]").inner_text()
-    wait((folder / "note.json").exists, bool, 240)
+    error = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    wait(lambda: (error.all_inner_texts(), (folder / "note.json").exists()), any, 400)
+    assert not error.count(), error.all_inner_texts()
     yield Open(page, folder)
     context.close()
+
+
+@pytest.fixture(scope="module")
+def notebook(lab, browser):
+    """A small notebook with the demo, on a photo whose pixels are known."""
+    with run_in_lab(lab, browser, "small", new_notebook(cells=[new_code_cell(textwrap.dedent(SHOW).strip())])) as shown:
+        yield shown
 
 
 @pytest.fixture
@@ -475,3 +485,14 @@ def test_in_jupyterlab_a_photo_is_uploaded_and_its_cut_out_saved(opened, tmp_pat
     assert saved.value.suggested_filename == "noise_cut-out.png"
     assert cutout.mode == "RGBA" and cutout.size == (2500, 1500)
     np.testing.assert_array_equal(np.asarray(cutout)[..., :3], noise)
+
+
+def test_the_demo_of_notebook_05_can_be_clicked_in_jupyterlab(lab, browser):
+    book = nbformat.read(ROOT / "notebooks" / "05_point_prompt.ipynb", as_version=4)
+    with run_in_lab(lab, browser, "05", book) as opened:
+        opened.resize(1280, 1000)
+        opened.set_opacity("End")
+        opened.page.mouse.click(*opened.spot(200, 150))
+        (prompt,) = opened.heard(1)
+        assert np.abs(np.subtract(prompt["points"][0], (200, 150))).max() < 0.5
+        assert opened.selected().any()
