@@ -33,7 +33,7 @@ CSS = """
 # A screen reader is to speak the sentence.  And gradio drops a click that comes while the next picture is on its way to
 # the browser, because its size is not known then; such a click is held back until it is.
 START = """() => {
-    document.querySelector("#said").setAttribute("aria-live", "polite");
+    document.querySelector("#said .prose").setAttribute("aria-live", "polite");
     document.addEventListener("click", event => {
         const image = event.target.closest("#picture")?.querySelector("img");
         if (!image || image.naturalWidth) return;
@@ -114,7 +114,7 @@ def make_page() -> gr.Blocks:
         def open_example(event: gr.SelectData, *rest):
             return open_file(str(examples[event.index]), *rest)
 
-        # Gradio's queue shows progress, but takes longer: clicks go past it.
+        # Gradio's queue is for what shows progress; clicks need none, and go past it.
         slow = {"api_visibility": "private", "show_progress_on": picture}
         fast = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
         look, shown = [colour, opacity], [picture, said]

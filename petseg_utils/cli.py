@@ -118,6 +118,9 @@ def train(
     extra: Annotated[
         Path | None, typer.Option(help="Folder of further labelled pictures to learn from, for a decoder.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint for point or autoencoder_unet to start from, not the study's own.")
+    ] = None,
     names: NamesOption = None,
     skip_bad: SkipOption = False,
 ) -> None:
@@ -135,7 +138,7 @@ def train(
         folder = checkpoints.run_folder(model, chosen, one)
         typer.echo(f"{model}, seed {one}: {len(splits['train'])} training pictures; checkpoints in {shown(folder)}")
         with _ctrl_c("The same command with --resume goes on from the last finished epoch."):
-            models.train(model, chosen, one, splits, extra=more, resume=resume)
+            models.train(model, chosen, one, splits, start=start, extra=more, resume=resume)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from petseg_utils.unet import PIXEL_MEAN, PIXEL_STD
 FINE = 4  # stride at which the picture itself joins and the logits are made
 STEM_CHANNELS = 16
 PROMPTS = 4  # channels of the prompts: see prompts.CHANNELS
+DOUBT = 0.25  # a click where a pet is less likely than this asks for the rest
+CENTRE = 0.8  # a drawn click is at least this high within three pixels of where it was
 LARGE = 10.0  # about the logarithm of a picture's pixels, so that how much was prompted lies within 0..1
 
 
@@ -184,15 +186,22 @@ class Decoder(nn.Module):
     def _asked_for(self, logits: Tensor, prompts: Tensor) -> Tensor:
         """Add to the last logit the pet's, from -1 to 1 times: 1 where the pet was clicked, -1 where the rest was.
 
-        With a single click, what the classes are there decides.  With several, some of which correct the mask, it is
-        less plain, and learned: from how much was prompted, and how much of a pet lies under each channel.
+        A positive click on the pet asks for the pet.  So does a negative one on the rest, whatever is clicked besides,
+        and so does silence.  People mean the pet more often, so a doubtful click does too.  What else there is to know
+        is learned: from how much was prompted, and how much of a pet lies under each channel.
         """
         classes, change = logits[:, :-1], logits[:, -1:]
         pet = classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]
         amount = prompts.sum((2, 3))
         on_pet = torch.where(amount > 0, means_under(prompts, pet.sigmoid()).squeeze(2), 1.0)  # silence means the pet
         learned = self.side(torch.cat([on_pet, amount.log1p() / LARGE], 1))
-        side = (4 * on_pet[:, :1] - 2 + learned).tanh()[:, :, None, None]
+        at = prompts[:, :2] > CENTRE
+        chance = torch.cat([pet.sigmoid(), 1 - pet.sigmoid()], 1)
+        found = torch.where(at, chance, 0.0).amax(
+            (2, 3)
+        )  # a pet under the positive, the rest under the negative clicks
+        found = torch.where(at[:, :1].any(3).any(2), found.amax(1, keepdim=True), 1.0)
+        side = (8 * (found - DOUBT) + learned).tanh()[:, :, None, None]
         return torch.cat([classes, side * pet + change], 1)
 
 

@@ -130,5 +130,12 @@ class Work:
         """Which model makes the mask, in words."""
         card, prompts = self.photo.segmenter.card, self.photo.segmenter.takes_prompts
         what = "selects what you click on" if prompts else "proposes a mask by itself and takes no clicks"
-        on = f"a decoder on the frozen encoder {card['encoder']}" if card["encoder"] else "no encoder, from scratch"
-        return f"{card['model']} {what}. Its weights ship with petseg: {on}, trained on {card['n_images']} photos."
+        on = "without an encoder, from scratch"
+        if card["encoder"]:
+            lite = ", which is not CLIP" if card["encoder"].startswith("lite:") else ""
+            on = f"as a decoder on the frozen encoder {card['encoder']}{lite}"
+        extra, more = ((card.get(key) or {}).get("n_images", 0) for key in ("extra", "more"))
+        photos = f"{card['n_images'] + extra:,} photos with masks" + (
+            f" and {more:,} with proposed ones" if more else ""
+        )
+        return f"{card['model']} {what}. Its weights ship with petseg. They were trained on {photos}, {on}."

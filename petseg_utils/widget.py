@@ -210,10 +210,10 @@ def told_prompt(prompt: Prompt) -> dict:
 
 def sentence(photo: OpenPhoto) -> str:
     """What is selected, in words."""
-    if not photo.share:
+    share, how = photo.share, "Selected" if photo.prompts else "Proposed"
+    if not share:
         return "Nothing is selected. Click on what you want."
-    how = "Selected" if photo.prompts else "Proposed"
-    return f"{how}: {photo.label}, {photo.share:.1%} of the photo, with confidence {photo.confidence:.0%}."
+    return f"{how}: {photo.label}, {share:.1%} of the photo, with confidence {photo.confidence:.0%}."
 
 
 def read_upload(name: str, content: bytes) -> np.ndarray:

@@ -277,16 +277,11 @@ def lab(tmp_path_factory):
         port = free.getsockname()[1]
     own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
     own += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    environment = (
-        os.environ
-        | {name: str(folder / "own" / name) for name in own}
-        | {"PETSEG_STUDY": "smoke", "PETSEG_RUNS": str(folder / "runs")}
-    )
-    news = (
-        folder / "own" / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    )
-    news.parent.mkdir(parents=True)
-    news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    environment = os.environ | {name: str(folder / "own" / name) for name in own}
+    environment |= {"PETSEG_STUDY": "smoke", "PETSEG_RUNS": str(folder / "runs")}
+    settings = folder / "own" / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
     (folder / "root").mkdir()
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", f"--ServerApp.root_dir={folder / 'root'}"]
