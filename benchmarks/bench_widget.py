@@ -57,7 +57,7 @@ def measure(page: Page, clicks: int) -> list[float]:
         if number % 5 == 0:
             page.get_by_role("button", name="Clear", exact=True).click()
             page.wait_for_timeout(2000)
-        page.evaluate("() => { window.next = new Promise(done => { window.drawn = done; setTimeout(done, 10000); }); }")
+        page.evaluate("() => { window.next = new Promise(done => { window.drawn = done; setTimeout(done, 3000); }); }")
         box = canvas.bounding_box()
         x, y = rng.uniform(0.1, 0.9, 2)
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
