@@ -107,6 +107,8 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
+    if not times:
+        sys.exit("No click changed the mask.")
     found = {"clicks": len(times), "median_ms": statistics.median(times), "slowest_ms": max(times)}
     print("\n".join(f"{name:12} {value:8.0f}" for name, value in found.items()))
     if options.json:
