@@ -13,7 +13,7 @@ FINE = 4  # stride at which the picture itself joins and the logits are made
 STEM_CHANNELS = 16
 PROMPTS = 4  # channels of the prompts: see prompts.CHANNELS
 DOUBT = 0.25  # a click where a pet is less likely than this asks for the rest
-CENTRE = 0.8  # a drawn click is at least this high within three pixels of where it was
+CENTRE = 0.97  # a drawn click is at least this high only where it was, give or take a pixel
 LARGE = 10.0  # about the logarithm of a picture's pixels, so that how much was prompted lies within 0..1
 
 
