@@ -33,6 +33,12 @@ width = 4
 epochs = 5
 batch_size = 1
 learning_rate = 0.01
+[point]
+width = 8
+epochs = 1
+batch_size = 4
+learning_rate = 0.005
+
 [clip]
 width = 8
 epochs = 5
