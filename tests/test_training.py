@@ -211,7 +211,7 @@ def test_a_finished_run_is_loaded_unless_something_changed(study, splits, capsys
     ):
         models.trained("unet", changed, 0, pictures, progress=False)
         assert "Loaded" not in capsys.readouterr().out
-    monkeypatch.setattr(models, "code", lambda: "other code")
+    monkeypatch.setattr(models, "code", lambda model: "other code")
     models.trained("unet", study, 0, fewer, progress=False)
     assert "Loaded" not in capsys.readouterr().out
 
@@ -275,7 +275,7 @@ training.save_checkpoint(training.Path({str(folder)!r}) / "best.safetensors", to
 
 
 def test_unknown_study_and_unknown_key_are_named(tmp_path):
-    with pytest.raises(PetsegError, match=r"No study 'nope'\. Name one of oxford, oxford-cpu, sample, smoke"):
+    with pytest.raises(PetsegError, match=r"No study 'nope'\. Name one of oxford, oxford-cpu, sample, shipped, smoke"):
         load_study("nope")
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(STUDY.replace("learning_rate = 0.01", "learning_rte = 0.01"))
