@@ -197,9 +197,8 @@ class Decoder(nn.Module):
         learned = self.side(torch.cat([on_pet, amount.log1p() / LARGE], 1))
         at = prompts[:, :2] > CENTRE
         chance = torch.cat([pet.sigmoid(), 1 - pet.sigmoid()], 1)
-        found = torch.where(at, chance, 0.0).amax(
-            (2, 3)
-        )  # a pet under the positive, the rest under the negative clicks
+        # A pet under the positive clicks, the rest under the negative ones.
+        found = torch.where(at, chance, 0.0).amax((2, 3))
         found = torch.where(at[:, :1].any(3).any(2), found.amax(1, keepdim=True), 1.0)
         side = (8 * (found - DOUBT) + learned).tanh()[:, :, None, None]
         return torch.cat([classes, side * pet + change], 1)
