@@ -120,10 +120,8 @@ class Work:
         photo = self.photo
         if self.corner:
             return "Now click on the opposite corner of the box."
-        if not photo.share:
-            return "Nothing is selected. Click on the pet." if photo.segmenter.takes_prompts else "No pet was found."
-        how = "Selected" if photo.prompts else "Proposed"
-        return f"{how}: {photo.label}, {photo.share:.1%} of the photo, with confidence {photo.confidence:.0%}."
+        nothing = "Nothing is selected. Click on the pet." if photo.segmenter.takes_prompts else "No pet was found."
+        return photo.sentence or nothing
 
     @property
     def model(self) -> str:

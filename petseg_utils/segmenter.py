@@ -170,6 +170,13 @@ class OpenPhoto:
         inner = self._steps[-1][0][self._box.window]
         return float(inner[inner > 0.5].mean()) if (inner > 0.5).any() else 0.0
 
+    @property
+    def sentence(self) -> str:
+        """What is selected, in words; empty where nothing is."""
+        share, how = self.share, "Selected" if self.prompts else "Proposed"
+        said = f"{how}: {self.label}, {share:.1%} of the photo, with confidence {self.confidence:.0%}."
+        return said if share else ""
+
     def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
         """Say that the pixel at ``(x, y)`` belongs to what is wanted, or does not; returns `mask`.
 

@@ -210,10 +210,7 @@ def told_prompt(prompt: Prompt) -> dict:
 
 def sentence(photo: OpenPhoto) -> str:
     """What is selected, in words."""
-    share, how = photo.share, "Selected" if photo.prompts else "Proposed"
-    if not share:
-        return "Nothing is selected. Click on what you want."
-    return f"{how}: {photo.label}, {share:.1%} of the photo, with confidence {photo.confidence:.0%}."
+    return photo.sentence or "Nothing is selected. Click on what you want."
 
 
 def read_upload(name: str, content: bytes) -> np.ndarray:

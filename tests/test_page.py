@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -541,7 +542,9 @@ def test_each_control_has_a_name(visit):
 def test_the_command_serves_the_page_on_this_machine_only_and_leaves_no_files():
     port = free_port()
     command = [sys.executable, "-m", "petseg_utils", "demo", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is ignored by what a shell runs behind it
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    server = subprocess.Popen(command, cwd=ROOT, preexec_fn=hear, **pipes)
     try:
         for _ in range(600):
             try:
