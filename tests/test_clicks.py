@@ -15,6 +15,7 @@ from petseg_utils.clicks import (
     open_pictures,
     picture_iou,
     proposals,
+    same_class_counts,
     summarise_clicks,
 )
 from petseg_utils.decoder import Decoder, FrozenSegmenter, PointSegmenter
@@ -96,6 +97,20 @@ def test_values_and_their_summary_agree_with_a_plain_computation(splits):
     counted = (test.labels < PADDING).sum((1, 2))
     assert np.array_equal(values["same_class"].sum((1, 2)), 5 * counted)
     assert all(low <= found[name] <= high for name, (low, high) in found["ci95"].items() if name in found)
+
+
+def test_a_click_beside_the_pet_asks_for_everything_but_the_pet(splits):
+    opened = next(open_pictures(Painter(8), splits["test"]))
+    asked_for_pet = set()
+    for number in range(6):
+        counts = same_class_counts(Painter(8), opened, proposals(Painter(8), opened), number)
+        for pet, known, count in zip(opened.pets, opened.counted, counts, strict=True):
+            sizes = (known & pet).sum(), (known & ~pet).sum()
+            target, right = count[1].sum(), count[1, 1]
+            assert target in sizes
+            asked_for_pet.add(bool(target == sizes[0]))
+            assert right > count[0, 1]  # what lies around a click is mostly of its own class, whichever that is
+    assert asked_for_pet == {True, False}
 
 
 def test_a_picture_without_a_pet_breaks_nothing_and_is_left_out(splits):
