@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = Path(__file__).parent / "studies"
+MAY_BE_ZERO = ("seeds", "weight_decay", "dice", "average", "maps", "crop", "hidden", "pictures")
 
 
 class PetsegError(Exception):
@@ -99,6 +100,22 @@ class LabelSettings:
 
 
 @dataclass(frozen=True)
+class RobustnessSettings:
+    """The sweep of notebook 06 over perturbed test pictures, and its training with noise.
+
+    Parameters
+    ----------
+    pictures : int
+        How many test pictures are perturbed; 0 is all.
+    noise_epochs : int
+        How long a trained model goes on learning, with and without noise.
+    """
+
+    pictures: int = 0
+    noise_epochs: int = 2
+
+
+@dataclass(frozen=True)
 class Study:
     """One study.
 
@@ -135,6 +152,8 @@ class Study:
         How many labels are enough, in notebooks 03 and 04.
     ablation_epochs : int
         Length of the runs in notebook 04 that leave out a part of the decoder.
+    robustness : RobustnessSettings
+        The sweep over perturbed pictures, in notebook 06.
     sample_trainval, sample_test : int
         How many pictures are drawn; used by ``data = "sample"`` only.
     """
@@ -155,6 +174,7 @@ class Study:
     unet_grid: GridSettings
     labels: LabelSettings
     ablation_epochs: int
+    robustness: RobustnessSettings = RobustnessSettings()
     clip_selftrained: TrainingSettings | None = None
     feature_cache: bool = True
     sample_trainval: int = 0
@@ -212,7 +232,7 @@ def _build(kind: type, values: dict, where: str):
         ):
             raise PetsegError(f"{where}: {key} is {value!r}; it must be of type {wanted.__name__}.")
         numbers = [value] if type(value) in (int, float) else value if isinstance(value, tuple) else []
-        least = 0 if key in ("seeds", "weight_decay", "dice", "average", "maps", "crop", "hidden") else 1e-12
+        least = 0 if key in MAY_BE_ZERO else 1e-12
         if (value == () and key != "maps") or any(number < least for number in numbers):
             raise PetsegError(f"{where}: {key} is {value!r}; it is out of range.")
     try:
@@ -246,6 +266,7 @@ def load_study(name: str | None = None) -> Study:
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
     models = ("unet", "autoencoder", "autoencoder_unet", "clip", "clip_selftrained", "point")
     kinds = dict.fromkeys(models, TrainingSettings) | {"unet_grid": GridSettings, "labels": LabelSettings}
+    kinds["robustness"] = RobustnessSettings
     for key, kind in kinds.items():
         if isinstance(values.get(key), dict):
             values[key] = _build(kind, values[key], f"{path.name} [{key}]")
