@@ -38,11 +38,11 @@ def bootstrap_intervals(
         averaged over the others, which widens the intervals of means on very few pictures.
     """
     matrices = protocol_matrix(confusions, protocol)
-    values = _named_scores(_resampled_sums(matrices, n_resamples, seed), protocol)
+    values = _named_scores(resampled_sums(matrices, n_resamples, seed), protocol)
     if boundary is not None:
         if boundary.shape != (expected := (*matrices.shape[:2], 2)):
             raise ValueError(f"boundary must have shape {expected} to match the confusions, not {boundary.shape}")
-        values["boundary_iou"] = boundary_iou(_resampled_sums(boundary, n_resamples, seed))
+        values["boundary_iou"] = boundary_iou(resampled_sums(boundary, n_resamples, seed))
     return {name: _interval(value, level) for name, value in values.items()}
 
 
@@ -76,7 +76,7 @@ def paired_difference(
     whole = _named_scores(both.sum(axis=0), protocol)
     if score not in whole:
         raise ValueError(f"unknown score {score!r}; known: {', '.join(whole)}")
-    a, b = _named_scores(_resampled_sums(both, n_resamples, seed), protocol)[score].T
+    a, b = _named_scores(resampled_sums(both, n_resamples, seed), protocol)[score].T
     low, high = _interval(a - b, level)
     share_positive = np.sum(a > b) / np.sum(~np.isnan(a - b))
     difference = whole[score][0] - whole[score][1]
@@ -107,7 +107,7 @@ def _named_scores(matrix: np.ndarray, protocol: str) -> dict[str, np.ndarray]:
     return named | {f"iou.{name}": iou[..., k] for k, name in enumerate(protocol_classes(protocol))}
 
 
-def _resampled_sums(counts: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+def resampled_sums(counts: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
     """Sum counts ``(N, ...)`` over N pictures drawn with replacement, ``(n_resamples, ...)``."""
     N = len(counts)
     if N == 0 or n_resamples < 1:

@@ -1,0 +1,218 @@
+"""The sweep: every model on every level of every perturbation, kept picture by picture so that a cut run goes on."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from petseg_utils.checkpoints import ON_FROZEN_ENCODER, run_folder
+from petseg_utils.clicks import Opened, first_clicks
+from petseg_utils.corruptions import LEVELS, corrupt_all, moved_point, photo_window, picture_rng, to_size
+from petseg_utils.evaluation import write_records
+from petseg_utils.metrics import PADDING, picture_confusions
+from petseg_utils.pictures import PictureSet
+from petseg_utils.prompts import Click, Prompt, prompt_maps
+from petseg_utils.provenance import code_fingerprint, git_commit, versions
+from petseg_utils.study import Study
+from petseg_utils.training import computes_bf16, read_card
+
+BATCH = 16
+COMPARED = ("unet", "autoencoder_unet", "clip", "point")
+HELPED = "point+click"  # the prompted model after one click on the pet
+CLEAN = ("clean", 0.0)
+
+
+def sweep_steps() -> list[tuple[str, float]]:
+    """Every perturbation and level that changes pictures, the unchanged pictures first."""
+    changed = [(kind, float(level)) for kind, levels in LEVELS.items() for level in levels[kind != "jpeg" :]]
+    return [CLEAN, *changed]
+
+
+def some_test_pictures(study: Study, pictures: PictureSet) -> PictureSet:
+    """The pictures of the sweep: as many as the study says, spread evenly over species and breeds."""
+    wanted = study.robustness.pictures or len(pictures)
+    names = pictures.table.sort_values(["species", "breed", "name"])["name"].to_numpy()
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(wanted, len(names))).round().astype(int))
+    return pictures.subset(names[chosen].tolist())
+
+
+def sweep(
+    study: Study, seed: int, networks: dict[str, nn.Module], pictures: PictureSet, *, progress: bool = True
+) -> list[dict]:
+    """Score models on every step of `sweep_steps`, or read what was scored before with the same weights and pictures.
+
+    What is found is appended to ``robustness.jsonl`` in the run folder step by step, so a run that is cut goes on where
+    it was.  The prompted model counts twice: by itself, and as ``point+click`` after one click at random on the pet.
+    A frozen encoder runs once for a perturbed picture, whichever decoders share it.
+
+    Parameters
+    ----------
+    study, seed : Study, int
+        Whose models they are.
+    networks : dict
+        Model's name to the trained network.
+    pictures : PictureSet
+        Test pictures.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of dict
+        A record for each model and step: ``corruption``, ``level``, and ``counts``, the confusion matrix of each
+        picture as 15 numbers; see `metrics.picture_confusions`.
+    """
+    names = [*networks, *([HELPED] if "point" in networks else [])]
+    known = {name: about(name, study, seed, pictures) for name in names}
+    path = study.runs_dir / "robustness.jsonl"
+    before = read_whole_lines(path)
+    kept = [one for one in before if one["model"] not in known or one["about"] == known[one["model"]]]
+    write_records(path, kept)  # without what is out of date, and without a line that a kill cut
+    found = {(one["model"], one["corruption"], one["level"]): one for one in kept if one["model"] in known}
+    provenance = {"versions": versions(), "commit": git_commit()}
+    with path.open("a", encoding="utf-8") as file:
+        for kind, level in tqdm(sweep_steps(), desc="perturbing", disable=not progress):
+            asked = names if kind != "click_offset" else [name for name in names if name == HELPED]
+            missing = [name for name in asked if (name, kind, level) not in found]
+            if not missing:
+                continue
+            images, labels = perturbed(pictures, kind, level)
+            classes = segment(networks, missing, pictures, images, labels, kind, level)
+            for name in missing:
+                counts = picture_confusions(labels, classes[name]).reshape(len(pictures), -1).tolist()
+                record = {"model": name, "corruption": kind, "level": level, "about": known[name], "counts": counts}
+                found[name, kind, level] = record | provenance
+                file.write(json.dumps(found[name, kind, level]) + "\n")
+            file.flush()
+    return [found[name, *step] for name in names for step in sweep_steps() if (name, *step) in found]
+
+
+def about(name: str, study: Study, seed: int, pictures: PictureSet) -> dict:
+    """What a model's records depend on: its weights, the pictures and the code; another value makes them anew."""
+    path = run_folder(name.removesuffix("+click"), study, seed) / "best.safetensors"
+    card = read_card(path)
+    return {
+        "encoder": card["encoder"],
+        "study": study.name,
+        "seed": seed,
+        "split": "test",
+        "image_size": pictures.images.shape[1],
+        "data": pictures.fingerprint,
+        "n_images": len(pictures),
+        "trained_by": card["code"],
+        "weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        "measured_by": code_fingerprint("corruptions", "robustness"),
+        "precision": "bf16" if computes_bf16() else "no",
+    }
+
+
+def read_whole_lines(path: Path) -> list[dict]:
+    """Records of a JSON-lines file that was written line by line; one that a kill cut off is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def perturbed(pictures: PictureSet, kind: str, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of one step of the sweep."""
+    if kind in (CLEAN[0], "click_offset"):
+        return np.array(pictures.images), np.array(pictures.labels)
+    return corrupt_all(pictures, kind, int(level) if level == int(level) else level)
+
+
+@torch.inference_mode()
+def segment(
+    networks: dict[str, nn.Module],
+    names: list[str],
+    pictures: PictureSet,
+    images: np.ndarray,
+    labels: np.ndarray,
+    kind: str = CLEAN[0],
+    level: float = 0.0,
+) -> dict[str, np.ndarray]:
+    """Classes ``uint8 (n, size, size)`` that each model finds; padding is background.
+
+    In bfloat16 where the machine has instructions for it, which is twice as fast.
+
+    Parameters
+    ----------
+    networks : dict
+        Model's name to network.
+    names : list of str
+        Which of them are asked; `HELPED` too.
+    pictures : PictureSet
+        Unperturbed, for the places of clicks.
+    images, labels : ndarray
+        Perturbed, from `corrupt_all`.
+    kind, level : str, float
+        How they were perturbed: clicks move along.
+    """
+    classes = {name: np.empty(labels.shape, np.uint8) for name in names}
+    device = next(next(iter(networks.values())).parameters()).device
+    for start in range(0, len(images), BATCH):
+        part = slice(start, start + BATCH)
+        pixels = torch.from_numpy(images[part]).permute(0, 3, 1, 2).to(device).float()
+        maps: dict[str, list[Tensor]] = {}
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16()):
+            for name in names:
+                network = networks[name.removesuffix("+click")]
+                if name.removesuffix("+click") not in ON_FROZEN_ENCODER:
+                    found = network(pixels).argmax(1).cpu().numpy()
+                else:
+                    encoder = network.encoder
+                    if encoder.identity not in maps:
+                        maps[encoder.identity] = encoder(pixels)
+                    held = maps[encoder.identity]
+                    if name == HELPED:
+                        said = clicks_on(pictures, part, labels[part], kind, level)
+                        found = classes_after(network, pixels, held, said)
+                    else:
+                        found = network(pixels, held).argmax(1).cpu().numpy()
+                classes[name][part] = np.where(labels[part] == PADDING, 0, found)
+    return classes
+
+
+def classes_after(network: nn.Module, pixels: Tensor, maps: list[Tensor], said: list[list[Prompt]]) -> np.ndarray:
+    """Classes ``(N, H, W)`` after one answer: where the model selects, its likelier species, else background."""
+    silent = prompt_maps([[] for _ in said], pixels)
+    proposed = network(pixels, maps, silent)[:, -1].float().sigmoid().cpu().numpy()
+    logits = network(pixels, maps, prompt_maps(said, pixels, proposed)).float()
+    return torch.where(logits[:, -1] > 0, logits[:, 1:3].argmax(1) + 1, 0).cpu().numpy()
+
+
+def clicks_on(pictures: PictureSet, part: slice, labels: np.ndarray, kind: str, level: float) -> list[list[Prompt]]:
+    """One click on each pet, at the same place of the animal at every level; none where no pet is in view.
+
+    It is drawn at random on the unperturbed pet.  It moves with a picture that is turned or shrunk, to the nearest
+    pixel of the pet that is left in view.  For ``click_offset`` it goes so far in a random direction, off the pet or
+    not, but stays on the photo.
+    """
+    rows = range(len(pictures))[part]
+    clean = np.array(pictures.labels[part])
+    opened = Opened(torch.empty(0), [], clean, rows)
+    moved = []
+    for row, first, before, label in zip(rows, first_clicks(opened, 0), clean, labels, strict=True):
+        pet = (label == 1) | (label == 2)
+        if not first or not pet.any():
+            moved.append([])
+            continue
+        x, y = moved_point(first[0].x, first[0].y, kind, level, len(label))
+        if kind == "click_offset":
+            angle = picture_rng(pictures.table["name"].iloc[row]).uniform(0, 2 * np.pi)
+            reach, (down, across) = to_size(level, len(label)), photo_window(before)
+            x = np.clip(x + reach * np.cos(angle), across.start, across.stop - 1)
+            y = np.clip(y + reach * np.sin(angle), down.start, down.stop - 1)
+        else:
+            ys, xs = np.nonzero(pet)
+            nearest = np.argmin(np.hypot(xs - x, ys - y))
+            x, y = xs[nearest], ys[nearest]
+        moved.append([Click(float(x), float(y))])
+    return moved

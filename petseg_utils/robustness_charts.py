@@ -1,0 +1,115 @@
+"""The figures of notebook 06: curves, losses, ranking, and pictures as severity grows."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import nn
+
+from petseg_utils.corruptions import LEVELS, REFERENCE_SIZE, TITLES
+from petseg_utils.metrics import PADDING
+from petseg_utils.pictures import PictureSet
+from petseg_utils.plotting import MODEL_COLOURS, class_legend, new_figure, overlay, picture_grid
+from petseg_utils.robustness import HELPED, perturbed, segment
+from petseg_utils.robustness_tables import CLAIMED
+
+COLOURS = MODEL_COLOURS | {HELPED: MODEL_COLOURS["point"]}
+LABELS = {HELPED: "point, helped by one click"}
+SHOWN = (0, 3, 6, 9)  # levels of ten that strips of pictures show
+
+
+def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
+    """One panel per perturbation: a score of each model by level, with 95 % intervals as bands.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `robustness_tables.curves`.
+    score : str
+        ``mIoU`` or ``dice``; for Dice the claimed 0.9 is drawn too.
+    """
+    table = table[table["score"] == score]
+    figure, axes = new_figure(3, 4, width=12.5, height=8.6, sharey=True)
+    for axis, kind in zip(axes.flat, LEVELS, strict=True):
+        for model, group in table[table["corruption"] == kind].groupby("model", sort=False):
+            style = "--" if model == HELPED else "-"
+            axis.plot(group["level"], group["value"], style, color=COLOURS[model], label=LABELS.get(model, model))
+            axis.fill_between(group["level"], group["low"], group["high"], color=COLOURS[model], alpha=0.12, lw=0)
+        if score == "dice":
+            axis.axhline(CLAIMED, color="#333333", linewidth=1, linestyle=":")
+        title, unit = TITLES[kind]
+        axis.set(title=title, xlabel=unit, xlim=(LEVELS[kind][0], LEVELS[kind][-1]), ylim=(0, 1))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("mIoU" if score == "mIoU" else "mean Dice")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def loss_heatmap(loss: pd.DataFrame) -> Figure:
+    """Share of the unperturbed mIoU that the hardest level of each perturbation costs, from `relative_loss`."""
+    figure, axis = new_figure(width=11, height=1.9 + 0.42 * len(loss))
+    axis.imshow(100 * loss, cmap="Reds", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(100 * loss.to_numpy()):
+        axis.text(column, row, f"{value:.0f} %", ha="center", va="center", color="white" if value > 60 else "black")
+    names = [f"{TITLES[kind][0]}\n{_short(kind)}" for kind in loss.columns]
+    axis.set_xticks(range(len(names)), names, fontsize=8, rotation=35, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(loss)), [LABELS.get(model, model) for model in loss.index])
+    axis.set_title("Lost of the unperturbed mIoU at the hardest level")
+    axis.grid(False)
+    return figure
+
+
+def _short(kind: str) -> str:
+    """The hardest level with its unit's sign."""
+    level = LEVELS[kind][-1]
+    signs = {"gaussian_noise": "sigma {}", "blur": "{} passes", "contrast_up": "x {}", "contrast_down": "x {}"}
+    signs |= {"brightness_up": "+ {}", "brightness_down": "- {}", "occlusion": f"{{}} px of {REFERENCE_SIZE}"}
+    signs |= {"salt_and_pepper": "{:.0%}", "jpeg": "quality {}", "rotation": "{} degrees", "scale": "x {}"}
+    return signs[kind].format(level)
+
+
+def ranking_chart(table: pd.DataFrame) -> Figure:
+    """Left: what each model keeps of its own mIoU, from `ranking`.  Right: the mIoU it is left with."""
+    figure, (left, right) = new_figure(1, 2, width=10, height=1.1 + 0.42 * len(table), sharey=True)
+    rows = np.arange(len(table))[::-1]
+    colours = [COLOURS[model] for model in table["model"]]
+    spans = [table["kept"] - table["low"], table["high"] - table["kept"]]
+    left.errorbar(table["kept"], rows, xerr=spans, fmt="none", ecolor="#555555", capsize=3)
+    left.scatter(table["kept"], rows, color=colours, zorder=3)
+    left.set(title="Kept of the unperturbed mIoU", xlabel="share, mean over eight perturbations", yticks=rows)
+    left.set_yticklabels([LABELS.get(model, model) for model in table["model"]])
+    right.hlines(rows, table["mean"], table["clean"], color="#999999")
+    right.scatter(table["clean"], rows, facecolor="white", edgecolor=colours, zorder=3, label="unperturbed")
+    right.scatter(table["mean"], rows, color=colours, zorder=3, label="mean, perturbed")
+    right.set(title="What is left", xlabel="mIoU")
+    right.legend(fontsize=8)
+    return figure
+
+
+def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: str) -> Figure:
+    """One picture as a perturbation grows, and what each model finds in it; padding is white.
+
+    Parameters
+    ----------
+    networks : dict
+        Model's name to network.
+    pictures : PictureSet
+        The set of the sweep.
+    row : int
+        Which of them.
+    kind : str
+        One of `corruptions.ORIGINAL`.
+    """
+    one = pictures.subset([pictures.table["name"].iloc[row]])
+    levels = [LEVELS[kind][at] for at in SHOWN]
+    lines = [[] for _ in range(1 + len(networks))]
+    for level in levels:
+        images, labels = perturbed(one, kind, level)
+        classes = segment(networks, list(networks), one, images, labels, kind, level)
+        lines[0].append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, 0)))
+        for line, found in zip(lines[1:], classes.values(), strict=True):
+            line.append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, found[0])))
+    title = TITLES[kind][0]
+    figure = picture_grid(lines, [f"{title}, {level:g}" for level in levels], ["picture", *networks], size=1.7)
+    class_legend(figure, ("cat", "dog"))
+    return figure

@@ -1,0 +1,175 @@
+"""Records of the sweep become curves with intervals, rankings and verdicts; nothing here is typed by hand."""
+
+import numpy as np
+import pandas as pd
+
+from petseg_utils.corruptions import LEVELS, ORIGINAL
+from petseg_utils.evaluation import write_records
+from petseg_utils.intervals import resampled_sums
+from petseg_utils.metrics import protocol_matrix, scores
+from petseg_utils.robustness import CLEAN, HELPED
+from petseg_utils.study import Study
+
+PROTOCOL = "ignore_border"
+SCORES = {"miou": "mIoU", "dice": "dice"}
+MUCH = 0.05  # a loss of so much mIoU is called five points
+CLAIMED = 0.9  # Dice that the original work claims "even under severe degradation"
+
+
+def picture_counts(records: list[dict], model: str, kind: str) -> np.ndarray:
+    """Confusion counts ``int (N, levels, 5, 3)`` of each picture at each level of one perturbation.
+
+    A first level that changes nothing has those of the unperturbed pictures.
+    """
+    found = {(one["corruption"], one["level"]): one["counts"] for one in records if one["model"] == model}
+    levels = [(kind, float(level)) for level in LEVELS[kind]]
+    of_levels = [found[step] if step in found else found[CLEAN] for step in levels]
+    return np.array(of_levels, np.int64).reshape(len(levels), -1, 5, 3).swapaxes(0, 1)
+
+
+def kinds_of(records: list[dict], model: str) -> list[str]:
+    """Perturbations that a model was put to."""
+    tried = {one["corruption"] for one in records if one["model"] == model}
+    return [kind for kind in LEVELS if kind in tried]
+
+
+def models_of(records: list[dict]) -> list[str]:
+    """Models in the order in which they were first scored."""
+    return list(dict.fromkeys(one["model"] for one in records))
+
+
+def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
+    """Scores of the summed counts with 95 % bootstrap intervals over pictures, border and padding left out.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `robustness.sweep`.
+    n_resamples : int
+        Resamples of pictures.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``model``, ``encoder``, ``seed``, ``corruption``, ``level``, ``score`` (``mIoU`` or ``dice``),
+        ``value``, ``low``, ``high`` (0..1) and ``n_images``; a row per model, level and score.
+    """
+    rows = []
+    for model in models_of(records):
+        about = next(one["about"] for one in records if one["model"] == model)
+        shared = {"study": about["study"], "model": model, "encoder": about["encoder"], "seed": about["seed"]}
+        for kind in kinds_of(records, model):
+            counts = protocol_matrix(picture_counts(records, model, kind), PROTOCOL)
+            whole, drawn = scores(counts.sum(0)), scores(resampled_sums(counts, n_resamples, seed=0))
+            for key, name in SCORES.items():
+                low, high = np.nanquantile(drawn[key], [0.025, 0.975], axis=0)
+                for at, level in enumerate(LEVELS[kind]):
+                    row = {"corruption": kind, "level": level, "score": name, "value": whole[key][at]}
+                    rows.append(shared | row | {"low": low[at], "high": high[at], "n_images": len(counts)})
+    return pd.DataFrame(rows)
+
+
+def ranking(records: list[dict], n_resamples: int) -> pd.DataFrame:
+    """Which model keeps most of its mIoU over the eight perturbations of the original study.
+
+    ``kept`` is the mean, over perturbations and their nine harmful levels, of the mIoU divided by the unperturbed one.
+    The draws of pictures are the same for all models and levels.
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``clean`` (mIoU), ``kept``, ``low``, ``high`` (95 % interval over pictures) and ``mean`` (mIoU over
+        the same levels, which says who is best when harmed, not who loses least); the highest ``kept`` first.
+    """
+    rows = []
+    for model in models_of(records):
+        whole, drawn = [], []
+        for kind in ORIGINAL:
+            counts = protocol_matrix(picture_counts(records, model, kind), PROTOCOL)
+            whole.append(scores(counts.sum(0))["miou"])
+            drawn.append(scores(resampled_sums(counts, n_resamples, seed=0))["miou"])
+        kept = np.mean([values[1:] / values[0] for values in whole])
+        kept_drawn = np.mean([values[:, 1:] / values[:, :1] for values in drawn], axis=(0, 2))
+        low, high = np.nanquantile(kept_drawn, [0.025, 0.975])
+        mean = np.mean([values[1:] for values in whole])
+        row = {"model": model, "clean": whole[0][0], "kept": kept, "low": low, "high": high, "mean": mean}
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("kept", ascending=False, ignore_index=True)
+
+
+def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
+    """Share of the unperturbed mIoU that the hardest level costs: a row per model, a column per perturbation.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `curves`.
+    """
+    of_miou = table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False)["value"]
+    loss = 1 - of_miou.last() / of_miou.first()
+    return loss.unstack().reindex(index=table["model"].unique(), columns=[k for k in LEVELS if k != "click_offset"])
+
+
+def breaking_points(table: pd.DataFrame) -> pd.DataFrame:
+    """The level at which each model has lost 5 points of mIoU; NaN where it never does.
+
+    Between the last level before and the first one after, a straight line is drawn.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `curves`.
+
+    Returns
+    -------
+    DataFrame
+        A row per perturbation, a column per model, in the units of the levels.
+    """
+    points = {}
+    for (model, kind), group in table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False):
+        lost = group["value"].iloc[0] - group["value"].to_numpy()
+        levels = group["level"].to_numpy(float)
+        beyond = np.flatnonzero(lost > MUCH)
+        at = np.nan
+        if len(beyond):
+            after = beyond[0]
+            part = (MUCH - lost[after - 1]) / (lost[after] - lost[after - 1])
+            at = levels[after - 1] + part * (levels[after] - levels[after - 1])
+        points.setdefault(model, {})[kind] = at
+    return pd.DataFrame(points).reindex(LEVELS)
+
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Whether Dice is above 0.9 at the hardest level of each of the original perturbations.
+
+    Returns
+    -------
+    DataFrame
+        A row per perturbation, a column per model: ``yes`` where the whole 95 % interval lies above 0.9, ``no`` where
+        it lies below, ``unsure`` where it holds 0.9.
+    """
+    hardest = table[(table["score"] == "dice") & table["corruption"].isin(ORIGINAL)]
+    hardest = hardest.groupby(["corruption", "model"], sort=False).last()
+    words = np.select([hardest["low"] > CLAIMED, hardest["high"] < CLAIMED], ["yes", "no"], "unsure")
+    found = pd.Series(words, hardest.index).unstack()
+    return found.reindex(index=list(ORIGINAL), columns=table["model"].unique())
+
+
+def helped_by(table: pd.DataFrame) -> pd.DataFrame:
+    """What one click adds to the prompted model's mIoU at the hardest level of each perturbation."""
+    last = table[table["score"] == "mIoU"].groupby(["corruption", "model"], sort=False)["value"].last().unstack()
+    both = last.reindex(columns=["point", HELPED]).dropna().reindex([kind for kind in LEVELS if kind in last.index])
+    return both.dropna().assign(gain=both[HELPED] - both["point"])
+
+
+def publish(study: Study, records: list[dict], table: pd.DataFrame) -> None:
+    """Write ``robustness.csv``, the curves, and ``robustness.jsonl``, where they come from, beside the figures."""
+    study.figures_dir.mkdir(parents=True, exist_ok=True)
+    table.to_csv(study.figures_dir / "robustness.csv", index=False, float_format="%.4f")
+    lines = []
+    for model in models_of(records):
+        first = next(one for one in records if one["model"] == model)
+        steps = sum(one["model"] == model for one in records)
+        about = {"model": model, "clicks": int(model == HELPED), "steps": steps, "protocol": PROTOCOL, **first["about"]}
+        lines.append(about | {key: first[key] for key in ("versions", "commit")})
+    write_records(study.figures_dir / "robustness.jsonl", lines)
