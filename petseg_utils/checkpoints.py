@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from petseg_utils.autoencoder import Autoencoder, PretrainedUNet
-from petseg_utils.decoder import Decoder, FrozenSegmenter, PointSegmenter
+from petseg_utils.decoder import Decoder, FrozenSegmenter
 from petseg_utils.encoders import load_encoder
+from petseg_utils.point_decoder import PointSegmenter
 from petseg_utils.provenance import code_fingerprint
 from petseg_utils.study import PetsegError, Study, TrainingSettings, recorded_settings
 from petseg_utils.training import load_weights, read_card, save_checkpoint
@@ -55,7 +56,7 @@ def build(model: str, settings: TrainingSettings, encoder: str | None = None, im
     if model == "autoencoder_unet":
         return PretrainedUNet(settings.width, frozen=settings.frozen)
     frozen, prompted = load_encoder(encoder, image_size), model == "point"
-    options = {"width": settings.width, "maps": tuple(settings.maps), "stem": settings.stem, "prompts": prompted}
+    options = {"width": settings.width, "maps": tuple(settings.maps), "stem": settings.stem}
     return (PointSegmenter if prompted else FrozenSegmenter)(
         frozen, Decoder(frozen.channels, frozen.strides, **options)
     )
@@ -152,5 +153,5 @@ def code(model: str) -> str:
     data += ("metrics", "evaluation", "training")
     if model not in ON_FROZEN_ENCODER:
         return code_fingerprint(*data, "unet", *(() if model == "unet" else ("autoencoder",)))
-    prompted = ("prompts", "prompt_training", "clicks") if model == "point" else ()
+    prompted = ("point_decoder", "prompts", "prompt_training", "clicks") if model == "point" else ()
     return code_fingerprint(*data, "encoders", "features", "decoder", *prompted)

@@ -21,7 +21,7 @@ TARGETS = (0.85, 0.90)  # IoU that NoC@85 and NoC@90 want
 
 @dataclass(frozen=True)
 class Opened:
-    """Some pictures whose encoder pass is done.
+    """Some pictures that the model has looked at: what is left to do for an answer depends on the prompts.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ class Opened:
         ``float (N, 3, H, W)``, pixel values 0..255.
     maps : list of Tensor
         The encoder's.
+    seen : tuple of Tensor
+        From the model's `point_decoder.PointSegmenter.look`.
     labels : ndarray
         ``uint8 (N, H, W)``.
     rows : range
@@ -37,6 +39,7 @@ class Opened:
 
     images: Tensor
     maps: list[Tensor]
+    seen: tuple[Tensor, Tensor]
     labels: np.ndarray
     rows: range
 
@@ -61,7 +64,7 @@ def open_pictures(model: nn.Module, pictures: PictureSet, features: Features | N
         part = slice(rows.start, rows.stop)
         images = torch.from_numpy(np.array(pictures.images[part])).permute(0, 3, 1, 2).to(device).float()
         maps = [one.to(device) for one in features.read(part)] if features else model.encoder(images)
-        yield Opened(images, maps, np.array(pictures.labels[part]), rows)
+        yield Opened(images, maps, model.look(images, maps), np.array(pictures.labels[part]), rows)
 
 
 @torch.inference_mode()
@@ -70,7 +73,7 @@ def answers(
 ) -> np.ndarray:
     """Probabilities ``float32 (N, H, W)`` of being what the prompts ask for, after the mask `previous`."""
     maps = prompt_maps(prompts, opened.images, previous, sigma)
-    return model(opened.images, opened.maps, maps)[:, -1].float().sigmoid().cpu().numpy()
+    return model.head(*opened.seen, maps)[:, 0].float().sigmoid().cpu().numpy()
 
 
 def proposals(model: nn.Module, opened: Opened) -> np.ndarray:
@@ -93,7 +96,7 @@ def dialogue(
     Parameters
     ----------
     model : nn.Module
-        A `decoder.PointSegmenter`.
+        A `point_decoder.PointSegmenter`.
     opened : Opened
         The pictures.
     first : list of list

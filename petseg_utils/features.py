@@ -41,6 +41,27 @@ class Features:
         return [torch.from_numpy(np.array(one[rows, mirrored], np.float32)) for one in self.maps]
 
 
+@dataclass(frozen=True)
+class JoinedFeatures:
+    """Cached features of several picture sets, one set behind the other, as `unlabelled.join` puts their pictures.
+
+    Parameters
+    ----------
+    parts : tuple of Features
+        Of each set.
+    """
+
+    parts: tuple[Features, ...]
+
+    def read(self, row: int, mirrored: int = 0) -> list[Tensor]:
+        """Maps of one picture as ``float32`` tensors, ``(C, H, W)``."""
+        for part in self.parts:
+            if row < len(part):
+                return part.read(row, mirrored)
+            row -= len(part)
+        raise IndexError("no such picture")
+
+
 def load_features(encoder: Encoder, pictures: PictureSet, *, progress: bool = True) -> Features:
     """Feature maps of a picture set: from the cache if they are there, else computed and kept.
 

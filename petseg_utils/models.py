@@ -1,6 +1,6 @@
 """Train, find and load the study's models."""
 
-from functools import partial
+import functools
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from petseg_utils.clicks import clicked_scores
 from petseg_utils.encoders import resolve
 from petseg_utils.evaluation import segmentation_loss, validation_scores
 from petseg_utils.examples import CachedPictures, TrainingPictures
-from petseg_utils.features import load_features
+from petseg_utils.features import JoinedFeatures, load_features
 from petseg_utils.pictures import PictureSet, load_splits
 from petseg_utils.prompt_training import prompted_loss
 from petseg_utils.provenance import git_commit, versions
@@ -77,9 +77,8 @@ def train(
         before = before_point(study)
         more = proposed_masks(study, seed, splits, progress) if before == "clip_selftrained" else None
         start = start or trained_checkpoint(before, study, seed, splits, progress=progress)
-    data = labelled
-    for further in (extra, more):
-        data = join(data, further) if further else data
+    parts = [part for part in (labelled, extra, more) if part]
+    data = functools.reduce(join, parts)
     torch.manual_seed(seed)
     examples = TrainingPictures(data, seed)
     if model in ON_FROZEN_ENCODER:
@@ -88,7 +87,8 @@ def train(
     if spec:
         held = load_features(network.encoder, validation, progress=progress)
         if study.feature_cache:
-            examples = CachedPictures(data, load_features(network.encoder, data, progress=progress), seed)
+            cached = tuple(load_features(network.encoder, part, progress=progress) for part in parts)
+            examples = CachedPictures(data, JoinedFeatures(cached), seed)
     if start:
         before, about = load(start)
         if model == "point":
@@ -97,18 +97,18 @@ def train(
             network.encoder.load_state_dict(before.encoder.state_dict())
         pretraining = {key: about[key] for key in ("data", "n_images", "more", "settings", "epoch", "training_seconds")}
     loss, validate, score = (
-        partial(segmentation_loss, dice=settings.dice),
+        functools.partial(segmentation_loss, dice=settings.dice),
         lambda fitted: validation_scores(fitted, validation, held),
         "miou",
     )
     if model == "autoencoder":
-        loss = partial(reconstruction_loss, crop=settings.crop, hidden=settings.hidden)
+        loss = functools.partial(reconstruction_loss, crop=settings.crop, hidden=settings.hidden)
         validate, score = (
             lambda fitted: {"psnr": float(psnr(validation, reconstruct(fitted, validation)).mean())},
             "psnr",
         )
     elif model == "point":
-        loss = partial(prompted_loss, dice=settings.dice)
+        loss = functools.partial(prompted_loss, dice=settings.dice)
         validate, score = lambda fitted: clicked_scores(fitted, validation, held), "clicked"
     card = {
         "model": model,
@@ -193,7 +193,9 @@ def unlabelled_pictures(splits: dict[str, PictureSet], size: int, progress: bool
 def proposed_masks(study: Study, seed: int, splits: dict[str, PictureSet], progress: bool) -> PictureSet:
     """Pictures without masks, with masks by the study's decoder of the same seed."""
     more = unlabelled_pictures(splits, study.image_size, progress)
-    return propose_masks(trained("clip", study, seed, splits, progress=progress), more, progress=progress)
+    model = trained("clip", study, seed, splits, progress=progress)
+    features = load_features(model.encoder, more, progress=progress) if study.feature_cache else None
+    return propose_masks(model, more, features, progress=progress)
 
 
 def study_splits(study: Study, **options) -> dict[str, PictureSet]:

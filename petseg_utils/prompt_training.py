@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petseg_utils.evaluation import IGNORED, class_targets, dice_loss
+from petseg_utils.evaluation import IGNORED, class_targets
 from petseg_utils.metrics import PADDING
 from petseg_utils.prompts import Prompt, correcting_click, first_prompts, jitter, prompt_maps
 
@@ -17,7 +17,7 @@ SMALLEST = 20  # regions of fewer pixels are not asked for
 
 
 def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0) -> Tensor:
-    """Loss of the classes and of what was asked for, after a dialogue with a simulated user; a scalar.
+    """Loss of what was asked for, after a dialogue with a simulated user; a scalar.
 
     Of each picture the pet is wanted, or the background.  The user says so by a click, a stroke or a box; the model
     answers, and up to three corrections follow.  The answers on the way are made without gradients; the last one is
@@ -26,11 +26,11 @@ def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0)
     Parameters
     ----------
     model : nn.Module
-        A `decoder.PointSegmenter`.
+        A `point_decoder.PointSegmenter`.
     batch : dict
         ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)`` and the encoder's ``maps``.
     dice : float
-        Weight of the Dice losses beside the cross-entropies' 1.
+        Weight of the Dice loss beside the cross-entropy's 1.
 
     References
     ----------
@@ -38,14 +38,14 @@ def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0)
     """
     images = batch["image"].float().contiguous(memory_format=torch.channels_last)
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
-    wanted, prompts, previous = simulate(model, images, batch["maps"], batch["label"].cpu().numpy(), rng)
-    logits = model(images, batch["maps"], prompt_maps(prompts, images, previous)).float()
+    alone = getattr(model, "module", model)  # without what several processes wrap around it
+    with torch.no_grad():
+        seen = alone.look(images, batch["maps"])
+    wanted, prompts, previous = simulate(alone, images, seen, batch["label"].cpu().numpy(), rng)
+    logits = model(images, prompts=prompt_maps(prompts, images, previous), seen=seen)[:, -1]
     targets = class_targets(batch["label"])
     asked = torch.from_numpy(wanted).to(targets.device).long().masked_fill(targets == IGNORED, IGNORED)
-    of_classes = F.cross_entropy(logits[:, :-1], targets, ignore_index=IGNORED) + dice * dice_loss(
-        logits[:, :-1], targets
-    )
-    return of_classes + selection_loss(logits[:, -1], asked, dice)
+    return selection_loss(logits, asked, dice)
 
 
 def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:
@@ -68,7 +68,7 @@ def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:
 
 @torch.no_grad()
 def simulate(
-    model: nn.Module, images: Tensor, maps: list[Tensor], labels: np.ndarray, rng: np.random.Generator
+    model: nn.Module, images: Tensor, seen: tuple[Tensor, Tensor], labels: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[list[Prompt]], np.ndarray]:
     """Play dialogues up to where the model is to give its last answer.
 
@@ -93,7 +93,7 @@ def simulate(
     model.eval()  # what is only looked at must not move the batch norms
 
     def ask(prompts: list[list[Prompt]], previous: np.ndarray | None) -> np.ndarray:
-        return model(images, maps, prompt_maps(prompts, images, previous))[:, -1].float().sigmoid().cpu().numpy()
+        return model.head(*seen, prompt_maps(prompts, images, previous))[:, 0].float().sigmoid().cpu().numpy()
 
     answer = ask([[] for _ in labels], None)
     prompts = [[] if quiet else first_prompts(mask, rng) for mask, quiet in zip(wanted, silent, strict=True)]

@@ -76,7 +76,7 @@ class Segmenter:
         return class_mask(self.probabilities([image])[0], box)
 
     def open(self, photo: Path | np.ndarray) -> "OpenPhoto":
-        """Open a photo to click on: the encoder runs once, here; a click then costs the decoder only.
+        """Open a photo to click on: encoder and decoder run once, here; a click then costs the head only.
 
         Parameters and errors are those of `predict`.
         """
@@ -138,8 +138,7 @@ class OpenPhoto:
         self._box = Letterbox(*self.image.shape[:2], self.segmenter.card["image_size"])
         self._square = self.segmenter.squares([self.image])
         with torch.inference_mode():
-            encoder = getattr(self.segmenter.model, "encoder", None) if self.segmenter.takes_prompts else None
-            self._maps = encoder(self._square) if encoder else None
+            self._seen = self.segmenter.model.look(self._square) if self.segmenter.takes_prompts else None
         self._steps = [self._decide(None)]  # after each prompt, and before the first: target and class probabilities
 
     @property
@@ -230,8 +229,8 @@ class OpenPhoto:
             return pet / (pet + classes[0]), classes  # above a half where a pet's class is the likeliest of all
         own = [moved(prompt, self._box) for prompt in self.prompts]
         maps = prompt_maps([own], self._square, None if previous is None else previous[None])
-        logits = model(self._square, self._maps, maps)[0].float()
-        return logits[-1].sigmoid().cpu().numpy(), logits[:-1].softmax(0).cpu().numpy()
+        asked, classes = model.head(*self._seen, maps)[0, 0].float(), self._seen[1][0].float()
+        return asked.sigmoid().cpu().numpy(), classes.softmax(0).cpu().numpy()
 
 
 def read_photo(path: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from petseg_utils.audit import content_hash
 from petseg_utils.datasets import DataError, read_image
+from petseg_utils.features import Features
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import PictureSet
 from petseg_utils.study import shown
@@ -20,6 +21,8 @@ from petseg_utils.transforms import Letterbox
 
 BATCH = 16
 SURE = 0.85  # a pixel whose pet probability lies between this and 1 less this gets no label
+
+FOUND = 0.01  # share of a picture below which its pet was not found
 
 
 def unlabelled_folder() -> Path | None:
@@ -84,7 +87,9 @@ def read_unlabelled(folder: Path, size: int, *, leave_out: set[str] = frozenset(
 
 
 @torch.inference_mode()
-def propose_masks(model: nn.Module, pictures: PictureSet, *, progress: bool = True) -> PictureSet:
+def propose_masks(
+    model: nn.Module, pictures: PictureSet, features: Features | None = None, *, progress: bool = True
+) -> PictureSet:
     """Masks by a trained model, for pictures whose species is known.
 
     The model says where the pet is, averaged over the picture and its mirror image, and the name says what it is.
@@ -96,13 +101,15 @@ def propose_masks(model: nn.Module, pictures: PictureSet, *, progress: bool = Tr
         Gives logits ``(N, 3, H, W)`` for pixel values ``(N, 3, H, W)`` in 0..255.
     pictures : PictureSet
         From `read_unlabelled`.
+    features : Features, optional
+        Of the same pictures, for a model on a frozen encoder.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     PictureSet
-        The pictures in which a pet was found, with the masks proposed.
+        The pictures with the masks proposed; where no pet was found, none: all of it stays without a label.
 
     References
     ----------
@@ -114,14 +121,16 @@ def propose_masks(model: nn.Module, pictures: PictureSet, *, progress: bool = Tr
     for start in tqdm(range(0, len(pictures), BATCH), desc="proposing masks", disable=not progress):
         part = slice(start, start + BATCH)
         images = torch.from_numpy(np.array(pictures.images[part])).permute(0, 3, 1, 2).to(device).float()
-        chance = 1 - model(images).softmax(1)[:, 0] / 2 - model(images.flip(-1)).softmax(1)[:, 0].flip(-1) / 2
+        own, other = ([[one.to(device) for one in features.read(part, side)]] if features else [] for side in (0, 1))
+        mirrored = model(images.flip(-1), *other).softmax(1)[:, 0].flip(-1)
+        chance = 1 - (model(images, *own).softmax(1)[:, 0] + mirrored) / 2
         chance = chance.cpu().numpy()
         species = pictures.table["species"].to_numpy()[part, None, None]
         proposed = np.where(chance > SURE, species, np.where(chance < 1 - SURE, 0, BORDER))
         labels[part] = np.where(labels[part] == PADDING, PADDING, proposed)
-    table = pictures.table.assign(mask=[content_hash(label) for label in labels])
-    found = np.isin(labels, (1, 2)).mean((1, 2)) > 0.01
-    return replace(pictures, table=table, labels=labels).subset(table["name"][found].tolist())
+    nothing = np.isin(labels, (1, 2)).mean((1, 2)) < FOUND
+    labels[nothing] = pictures.labels[nothing]
+    return replace(pictures, table=pictures.table.assign(mask=[content_hash(label) for label in labels]), labels=labels)
 
 
 def join(first: PictureSet, second: PictureSet) -> PictureSet:

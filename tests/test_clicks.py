@@ -18,12 +18,13 @@ from petseg_utils.clicks import (
     same_class_counts,
     summarise_clicks,
 )
-from petseg_utils.decoder import Decoder, FrozenSegmenter, PointSegmenter
+from petseg_utils.decoder import Decoder, FrozenSegmenter
 from petseg_utils.encoders import LITE, load_encoder
 from petseg_utils.evaluation import IGNORED, predict
 from petseg_utils.features import load_features
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
+from petseg_utils.point_decoder import Clicks, PointSegmenter
 from petseg_utils.prompt_training import prompted_loss, selection_loss, simulate
 from petseg_utils.segmenter import Segmenter
 
@@ -44,11 +45,13 @@ class Painter(nn.Module):
     def encoder(self, images):
         return []
 
-    def forward(self, images, maps=None, prompts=None):
+    def look(self, images, maps):
+        return ()
+
+    def head(self, prompts):
         near = torch.exp(torch.tensor(-(self.reach**2) / (2 * 4.0**2)))
         chosen = (prompts[:, 0] > near) & (prompts[:, 1] <= near)
-        logits = torch.where(chosen, 9.0, -9.0)
-        return torch.cat([torch.zeros(len(images), 3, *logits.shape[1:]), logits[:, None]], 1)
+        return torch.where(chosen, 9.0, -9.0)[:, None]
 
 
 def test_iou_of_a_mask_leaves_out_border_and_padding():
@@ -128,31 +131,60 @@ def make_models(width=16):
     torch.manual_seed(0)
     encoder = load_encoder(LITE, 64)
     plain = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width)).eval()
-    prompted = PointSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width, prompts=True)).eval()
+    prompted = PointSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width)).eval()
     return plain, prompted
 
 
-def test_a_prompted_decoder_starts_as_the_one_without_prompts(splits):
+def test_without_a_prompt_the_point_model_is_the_decoder_it_stands_on(splits):
     plain, prompted = make_models()
     prompted.start_from(plain.decoder)
     test = splits["test"]
     assert np.array_equal(predict(plain, test).classes, predict(prompted, test).classes)
     images = torch.from_numpy(np.array(test.images)).permute(0, 3, 1, 2).float()
-    background, cat, dog, asked = prompted(images, None, torch.rand(len(test), 4, 64, 64)).unbind(1)
+    background, cat, dog, asked = prompted(images, None, torch.zeros(len(test), 4, 64, 64)).unbind(1)
     pet = torch.logaddexp(cat, dog) - background
     assert torch.equal(asked > 0, pet > 0)
 
 
-def test_a_click_reaches_every_pixel():
-    _, prompted = make_models()
-    for module in prompted.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.1)
-    images = torch.rand(1, 3, 64, 64) * 255
-    nothing, click = torch.zeros(1, 4, 64, 64), torch.zeros(1, 4, 64, 64)
-    click[0, 0, 4, 4] = 1
-    moved = (prompted(images, None, click) - prompted(images, None, nothing)).abs()
-    assert (moved[0, 3] > 0).float().mean() > 0.99
+def clicked_cells(*places, size=12):
+    """One picture whose left half looks unlike its right half, and clicks at ``(row, column, sign)``."""
+    cells, prompts = torch.zeros(1, 4, size, size), torch.zeros(1, 2, size, size)
+    cells[:, 0, :, : size // 2] = 3.0
+    for row, column, sign in places:
+        prompts[0, 0 if sign > 0 else 1, row, column] = 1
+    return cells, prompts
+
+
+def test_a_click_that_the_mask_agrees_with_changes_nothing_and_one_that_it_contradicts_turns_its_place():
+    torch.manual_seed(0)
+    clicks = Clicks(4).eval()
+    cells, prompts = clicked_cells((3, 2, 1))
+    assert clicks(cells, torch.full((1, 1, 12, 12), 4.5), prompts).abs().max() == 0
+    mask = torch.full((1, 1, 12, 12), -3.0)
+    after = mask + clicks(cells, mask, prompts)
+    assert after[0, 0, 3, 2] > 2
+    alike, unlike = after[0, 0, 3, :6], after[0, 0, 3, 6:]
+    assert alike.min() > unlike.max()  # what looks the same, on the same side, follows; the other half less
+    assert after[0, 0, 3, 2] > after[0, 0, 3, 5]  # and the nearer the more
+
+
+def test_clicks_of_two_minds_are_each_heard_where_they_fall():
+    torch.manual_seed(0)
+    clicks = Clicks(4).eval()
+    places = [(1, 1, 1), (10, 1, -1), (5, 9, 1)]
+    cells, prompts = clicked_cells(*places)
+    mask = torch.zeros(1, 1, 12, 12)
+    after = mask + clicks(cells, mask, prompts)
+    assert all(sign * after[0, 0, row, column] > 1 for row, column, sign in places)
+
+
+def test_a_picture_is_answered_the_same_alone_and_beside_one_with_more_clicks():
+    torch.manual_seed(0)
+    clicks = Clicks(4).eval()
+    (cells, one), (_, three) = clicked_cells((3, 2, 1)), clicked_cells((3, 3, -1), (8, 8, 1), (0, 5, 1))
+    mask = torch.zeros(1, 1, 12, 12)
+    both = clicks(cells.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1, 1), torch.cat([one, three]))
+    assert torch.allclose(both[:1], clicks(cells, mask, one), atol=1e-5)
 
 
 def test_dialogues_in_training_depend_on_torchs_state_alone_and_leave_batch_norms_alone(study, splits):
@@ -162,7 +194,8 @@ def test_dialogues_in_training_depend_on_torchs_state_alone_and_leave_batch_norm
     batch = {"image": images, "label": torch.from_numpy(np.array(train.labels)), "maps": model.encoder(images)}
     model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    simulate(model, images.float(), batch["maps"], np.array(train.labels), np.random.default_rng(0))
+    seen = model.look(images.float(), batch["maps"])
+    simulate(model, images.float(), seen, np.array(train.labels), np.random.default_rng(0))
     assert model.training and all(torch.equal(before[name], one) for name, one in model.state_dict().items())
     losses = []
     for seed in (3, 3, 4):
@@ -185,9 +218,9 @@ def test_wanted_is_the_pet_or_the_background_and_silence_means_the_pet(splits):
     _, model = make_models()
     train = splits["train"]
     labels, images = np.array(train.labels), torch.from_numpy(np.array(train.images)).permute(0, 3, 1, 2).float()
-    kinds = set()
+    kinds, seen = set(), model.look(images)
     for seed in range(12):
-        wanted, prompts, previous = simulate(model, images, None, labels, np.random.default_rng(seed))
+        wanted, prompts, previous = simulate(model, images, seen, labels, np.random.default_rng(seed))
         for row, label in enumerate(labels):
             pet = (label == 1) | (label == 2)
             is_pet, is_rest = (wanted[row] == pet).all(), (wanted[row] == ((label == 0) & ~pet)).all()
@@ -221,7 +254,7 @@ def test_training_and_an_open_photo_show_the_model_the_same_prompts(study, split
     models.trained("point", study, 0, splits, progress=False)
     segmenter = Segmenter.load(weights=checkpoints.run_folder("point", study, 0) / "best.safetensors")
     seen = []
-    segmenter.model.decoder.register_forward_pre_hook(lambda module, given: seen.append(given[2].clone()))
+    segmenter.model.head.register_forward_pre_hook(lambda module, given: seen.append(given[2].clone()))
     photo = np.zeros((100, 200, 3), np.uint8)
     opened = segmenter.open(photo)
     opened.click(100, 50)

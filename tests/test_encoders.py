@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from petseg_utils import encoders
-from petseg_utils.encoders import LITE, load_clip, load_encoder, resolve
+from petseg_utils.encoders import LITE, TWICE_LITE, load_clip, load_encoder, resolve
 from petseg_utils.study import PetsegError
 
 TINY = {
@@ -174,8 +174,8 @@ def test_weights_in_the_hubs_cache_are_found_without_a_network(tmp_path, monkeyp
 def test_auto_takes_the_stand_in_at_once_and_says_so_once(tmp_path, monkeypatch, capsys, no_network):
     monkeypatch.setattr(encoders, "clip_weights", lambda *_: None)
     resolve.cache_clear()
-    assert [resolve("auto"), resolve("auto"), load_encoder("auto").identity] == [LITE] * 3
-    assert capsys.readouterr().err.count("Encoder: lite:efficientnet_lite0 (no CLIP weights on disk") == 1
+    assert [resolve("auto"), resolve("auto"), load_encoder("auto").identity] == [TWICE_LITE] * 3
+    assert capsys.readouterr().err.count("Encoder: lite:efficientnet_lite0+2x (no CLIP weights on disk") == 1
     resolve.cache_clear()
 
 
@@ -191,6 +191,19 @@ def test_the_stand_in_knows_a_cat_from_the_background():
     maps = encoder(image)
     assert [tuple(one.shape[1:]) for one in maps] == [(24, 56, 56), (40, 28, 28), (112, 14, 14), (320, 7, 7)]
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_pictures_of_twice_the_size_too_give_maps_twice_as_fine():
+    images = pictures(2, 64)
+    twice = torch.nn.functional.interpolate(images.float(), scale_factor=2, mode="bicubic", align_corners=False)
+    both, plain = load_encoder(TWICE_LITE), load_encoder(LITE)
+    assert both.strides == (4, 8, 8, 16, 16, 32) and both.channels == (40, 40, 112, 112, 320, 320)
+    large, small = plain(twice), plain(images)
+    wanted = [large[1], small[1], large[2], small[2], large[3], small[3]]
+    for one, other in zip(both(images), wanted, strict=True):
+        assert torch.allclose(one, other, atol=1e-3)
+    with pytest.raises(PetsegError, match="wants sizes in multiples of 32, not 80"):
+        load_encoder(TWICE_LITE, 80)
 
 
 def test_sizes_that_do_not_fit_are_refused(tiny):

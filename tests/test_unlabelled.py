@@ -10,6 +10,9 @@ from torch import nn
 
 from petseg_utils import checkpoints, models
 from petseg_utils.datasets import DataError
+from petseg_utils.decoder import Decoder, FrozenSegmenter
+from petseg_utils.encoders import LITE, load_encoder
+from petseg_utils.features import JoinedFeatures, load_features
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
 from petseg_utils.study import PetsegError
@@ -52,13 +55,31 @@ def test_species_comes_from_the_name_and_names_can_be_left_out(folder):
 def test_masks_say_where_from_the_model_and_what_from_the_name(folder):
     pictures = read_unlabelled(folder, 60, progress=False)
     proposed = propose_masks(Bright(), pictures, progress=False)
-    assert proposed.table["name"].tolist() == ["Siam_1", "Siam_2", "corgi_1"]  # no pet, no example
-    cat, dog = proposed.labels[0], proposed.labels[2]
+    by_name = dict(zip(proposed.table["name"], proposed.labels, strict=True))
+    assert len(by_name) == len(pictures) == 4
+    assert set(np.unique(by_name["corgi_2"])) == {BORDER, PADDING}  # no pet was found: nothing is learned from it
+    cat, dog = by_name["Siam_1"], by_name["corgi_1"]
     assert (cat[25:35, 15:35] == 1).all() and (dog[25:35, 15:35] == 2).all()
     assert (cat[25:35, 43:47] == BORDER).all()  # the model could not say
     assert (cat[12:18, 2:8] == 0).all()
     assert np.array_equal(cat == PADDING, pictures.labels[0] == PADDING)
-    assert proposed.fingerprint != pictures.subset(proposed.table["name"].tolist()).fingerprint
+    assert proposed.fingerprint != pictures.fingerprint
+
+
+def test_cached_features_propose_the_same_masks(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("PETSEG_RUNS", str(tmp_path / "runs"))
+    encoder = load_encoder(LITE, 64)
+    torch.manual_seed(0)
+    model = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=16)).eval()
+    pictures = read_unlabelled(folder, 64, progress=False)
+    features = load_features(encoder, pictures, progress=False)
+    fresh, cached = (propose_masks(model, pictures, given, progress=False) for given in (None, features))
+    assert (fresh.labels != cached.labels).mean() < 0.001  # float16
+    joined = JoinedFeatures((features, features))
+    for one, two in zip(joined.read(len(features) + 1, 1), features.read(1, 1), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(IndexError):
+        joined.read(2 * len(features))
 
 
 def test_sets_are_joined_in_order_and_a_picture_cannot_be_in_both(folder, study):
@@ -90,13 +111,15 @@ def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, 
     monkeypatch.setenv("PETSEG_UNLABELLED", str(folder))
     shared = splits["validation"].table["name"].iloc[0]  # a validation picture among them must stay out
     Image.fromarray(np.array(splits["validation"].images[0])).save(folder / f"{shared}.png")
-    monkeypatch.setattr(models, "propose_masks", lambda _, more, **options: propose_masks(Bright(), more, **options))
+    monkeypatch.setattr(
+        models, "propose_masks", lambda _, more, features, **options: propose_masks(Bright(), more, **options)
+    )
     seen = []
     monkeypatch.setattr(models, "join", lambda *sets: seen.append(join(*sets)) or seen[-1])
     models.train("clip_selftrained", study, 0, splits, progress=False)
     assert shared not in set(seen[0].table["name"])
     card = checkpoints.read_card(checkpoints.run_folder("clip_selftrained", study, 0) / "best.safetensors")
-    assert card["more"]["n_images"] == 3
+    assert card["more"]["n_images"] == 4
     assert card["data"] == splits["train"].fingerprint and card["n_images"] == len(splits["train"])
     models.trained("clip_selftrained", study, 0, splits, progress=False)
     assert len(seen) == 1  # the second time it was loaded
