@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from petseg_utils.checkpoints import ON_FROZEN_ENCODER, run_folder
-from petseg_utils.clicks import Opened, first_clicks
 from petseg_utils.corruptions import LEVELS, corrupt_all, moved_point, photo_window, picture_rng, to_size
 from petseg_utils.evaluation import write_records
 from petseg_utils.metrics import PADDING, picture_confusions
 from petseg_utils.pictures import PictureSet
-from petseg_utils.prompts import Click, Prompt, prompt_maps
+from petseg_utils.prompts import Click, Prompt, prompt_maps, random_click
 from petseg_utils.provenance import code_fingerprint, git_commit, versions
 from petseg_utils.study import Study
 from petseg_utils.training import computes_bf16, read_card
@@ -163,29 +162,28 @@ def segment(
         maps: dict[str, list[Tensor]] = {}
         with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16()):
             for name in names:
-                network = networks[name.removesuffix("+click")]
-                if name.removesuffix("+click") not in ON_FROZEN_ENCODER:
-                    found = network(pixels).argmax(1).cpu().numpy()
+                model = name.removesuffix("+click")
+                network = networks[model]
+                if model not in ON_FROZEN_ENCODER:
+                    found = network(pixels).argmax(1)
                 else:
-                    encoder = network.encoder
-                    if encoder.identity not in maps:
-                        maps[encoder.identity] = encoder(pixels)
-                    held = maps[encoder.identity]
+                    which = network.encoder.identity
+                    maps[which] = maps[which] if which in maps else network.encoder(pixels)
                     if name == HELPED:
                         said = clicks_on(pictures, part, labels[part], kind, level)
-                        found = classes_after(network, pixels, held, said)
+                        found = classes_after(network, pixels, maps[which], said)
                     else:
-                        found = network(pixels, held).argmax(1).cpu().numpy()
-                classes[name][part] = np.where(labels[part] == PADDING, 0, found)
+                        found = network(pixels, maps[which]).argmax(1)
+                classes[name][part] = np.where(labels[part] == PADDING, 0, found.cpu().numpy())
     return classes
 
 
-def classes_after(network: nn.Module, pixels: Tensor, maps: list[Tensor], said: list[list[Prompt]]) -> np.ndarray:
+def classes_after(network: nn.Module, pixels: Tensor, maps: list[Tensor], said: list[list[Prompt]]) -> Tensor:
     """Classes ``(N, H, W)`` after one answer: where the model selects, its likelier species, else background."""
-    silent = prompt_maps([[] for _ in said], pixels)
-    proposed = network(pixels, maps, silent)[:, -1].float().sigmoid().cpu().numpy()
-    logits = network(pixels, maps, prompt_maps(said, pixels, proposed)).float()
-    return torch.where(logits[:, -1] > 0, logits[:, 1:3].argmax(1) + 1, 0).cpu().numpy()
+    seen = network.look(pixels, maps)
+    proposed = network.head(*seen, prompt_maps([[] for _ in said], pixels))[:, 0].float().sigmoid().cpu().numpy()
+    selected = network.head(*seen, prompt_maps(said, pixels, proposed))[:, 0] > 0
+    return torch.where(selected, seen[1][:, 1:3].argmax(1) + 1, 0)
 
 
 def clicks_on(pictures: PictureSet, part: slice, labels: np.ndarray, kind: str, level: float) -> list[list[Prompt]]:
@@ -194,25 +192,35 @@ def clicks_on(pictures: PictureSet, part: slice, labels: np.ndarray, kind: str, 
     It is drawn at random on the unperturbed pet.  It moves with a picture that is turned or shrunk, to the nearest
     pixel of the pet that is left in view.  For ``click_offset`` it goes so far in a random direction, off the pet or
     not, but stays on the photo.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+        Unperturbed.
+    part : slice
+        Which of them.
+    labels : ndarray
+        ``uint8 (N, size, size)``, theirs after the perturbation.
+    kind, level : str, float
+        The perturbation.
     """
-    rows = range(len(pictures))[part]
-    clean = np.array(pictures.labels[part])
-    opened = Opened(torch.empty(0), [], clean, rows)
-    moved = []
-    for row, first, before, label in zip(rows, first_clicks(opened, 0), clean, labels, strict=True):
-        pet = (label == 1) | (label == 2)
-        if not first or not pet.any():
-            moved.append([])
+    rows = zip(pictures.table["name"].iloc[part], np.array(pictures.labels[part]), labels, strict=True)
+    clicks = []
+    for name, before, label in rows:
+        pet, rng = np.isin(label, (1, 2)), picture_rng(name)
+        if not pet.any():
+            clicks.append([])
             continue
-        x, y = moved_point(first[0].x, first[0].y, kind, level, len(label))
+        first = random_click(np.isin(before, (1, 2)), rng)
+        x, y = moved_point(first.x, first.y, kind, level, len(label))
         if kind == "click_offset":
-            angle = picture_rng(pictures.table["name"].iloc[row]).uniform(0, 2 * np.pi)
-            reach, (down, across) = to_size(level, len(label)), photo_window(before)
+            angle, reach = rng.uniform(0, 2 * np.pi), to_size(level, len(label))
+            down, across = photo_window(before)
             x = np.clip(x + reach * np.cos(angle), across.start, across.stop - 1)
             y = np.clip(y + reach * np.sin(angle), down.start, down.stop - 1)
         else:
             ys, xs = np.nonzero(pet)
             nearest = np.argmin(np.hypot(xs - x, ys - y))
             x, y = xs[nearest], ys[nearest]
-        moved.append([Click(float(x), float(y))])
-    return moved
+        clicks.append([Click(float(x), float(y))])
+    return clicks

@@ -31,8 +31,9 @@ def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
     figure, axes = new_figure(3, 4, width=12.5, height=8.6, sharey=True)
     for axis, kind in zip(axes.flat, LEVELS, strict=True):
         for model, group in table[table["corruption"] == kind].groupby("model", sort=False):
-            style = "--" if model == HELPED else "-"
-            axis.plot(group["level"], group["value"], style, color=COLOURS[model], label=LABELS.get(model, model))
+            # Wide under narrow: the two decoders on one encoder often give the same curve.
+            look = {"linestyle": "--" if model == HELPED else "-", "linewidth": 3 if model == "clip" else 1.4}
+            axis.plot(group["level"], group["value"], color=COLOURS[model], label=LABELS.get(model, model), **look)
             axis.fill_between(group["level"], group["low"], group["high"], color=COLOURS[model], alpha=0.12, lw=0)
         if score == "dice":
             axis.axhline(CLAIMED, color="#333333", linewidth=1, linestyle=":")
@@ -46,7 +47,7 @@ def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
 
 
 def loss_heatmap(loss: pd.DataFrame) -> Figure:
-    """Share of the unperturbed mIoU that the hardest level of each perturbation costs, from `relative_loss`."""
+    """Share of the unperturbed mIoU that the worst level of each perturbation costs, from `relative_loss`."""
     figure, axis = new_figure(width=11, height=1.9 + 0.42 * len(loss))
     axis.imshow(100 * loss, cmap="Reds", vmin=0, vmax=100, aspect="auto")
     for (row, column), value in np.ndenumerate(100 * loss.to_numpy()):
@@ -54,17 +55,27 @@ def loss_heatmap(loss: pd.DataFrame) -> Figure:
     names = [f"{TITLES[kind][0]}\n{_short(kind)}" for kind in loss.columns]
     axis.set_xticks(range(len(names)), names, fontsize=8, rotation=35, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(loss)), [LABELS.get(model, model) for model in loss.index])
-    axis.set_title("Lost of the unperturbed mIoU at the hardest level")
+    axis.set_title("Share of the unperturbed mIoU that is lost at the worst level")
     axis.grid(False)
     return figure
 
 
 def _short(kind: str) -> str:
-    """The hardest level with its unit's sign."""
+    """How far a perturbation goes."""
     level = LEVELS[kind][-1]
-    signs = {"gaussian_noise": "sigma {}", "blur": "{} passes", "contrast_up": "x {}", "contrast_down": "x {}"}
-    signs |= {"brightness_up": "+ {}", "brightness_down": "- {}", "occlusion": f"{{}} px of {REFERENCE_SIZE}"}
-    signs |= {"salt_and_pepper": "{:.0%}", "jpeg": "quality {}", "rotation": "{} degrees", "scale": "x {}"}
+    signs = {
+        "gaussian_noise": "to sigma {}",
+        "blur": "to {} passes",
+        "contrast_up": "to x {}",
+        "contrast_down": "to x {}",
+    }
+    signs |= {"brightness_up": "to + {}", "brightness_down": "to - {}", "occlusion": f"to {{}} px of {REFERENCE_SIZE}"}
+    signs |= {
+        "salt_and_pepper": "to a share of {}",
+        "jpeg": "to quality {}",
+        "rotation": "to {} degrees",
+        "scale": "to x {}",
+    }
     return signs[kind].format(level)
 
 
@@ -79,11 +90,17 @@ def ranking_chart(table: pd.DataFrame) -> Figure:
     left.set(title="Kept of the unperturbed mIoU", xlabel="share, mean over eight perturbations", yticks=rows)
     left.set_yticklabels([LABELS.get(model, model) for model in table["model"]])
     right.hlines(rows, table["mean"], table["clean"], color="#999999")
-    right.scatter(table["clean"], rows, facecolor="white", edgecolor=colours, zorder=3, label="unperturbed")
-    right.scatter(table["mean"], rows, color=colours, zorder=3, label="mean, perturbed")
-    right.set(title="What is left", xlabel="mIoU")
-    right.legend(fontsize=8)
+    right.scatter(table["clean"], rows, facecolor="white", edgecolor=colours, zorder=3)
+    right.scatter(table["mean"], rows, color=colours, zorder=3)
+    right.set(title="What is left (full dot) of the unperturbed (ring)", xlabel="mIoU")
     return figure
+
+
+def show_levels(pictures: PictureSet, row: int, kinds: tuple[str, ...]) -> Figure:
+    """One picture at the `SHOWN` levels of some perturbations, a row each."""
+    one = pictures.subset([pictures.table["name"].iloc[row]])
+    lines = [[perturbed(one, kind, LEVELS[kind][at])[0][0] for at in SHOWN] for kind in kinds]
+    return picture_grid(lines, [f"level {at}" for at in SHOWN], [TITLES[kind][0] for kind in kinds], size=1.7)
 
 
 def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: str) -> Figure:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from petseg_utils.corruptions import LEVELS, ORIGINAL
+from petseg_utils.corruptions import LEVELS, ORIGINAL, TITLES
 from petseg_utils.evaluation import write_records
 from petseg_utils.intervals import resampled_sums
 from petseg_utils.metrics import protocol_matrix, scores
@@ -98,7 +98,9 @@ def ranking(records: list[dict], n_resamples: int) -> pd.DataFrame:
 
 
 def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
-    """Share of the unperturbed mIoU that the hardest level costs: a row per model, a column per perturbation.
+    """Share of the unperturbed mIoU that the worst level costs: a row per model, a column per perturbation.
+
+    The worst level is mostly the last one.  It is not for rotation: a quarter turn uncovers no corners.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
         From `curves`.
     """
     of_miou = table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False)["value"]
-    loss = 1 - of_miou.last() / of_miou.first()
+    loss = 1 - of_miou.min() / of_miou.first()
     return loss.unstack().reindex(index=table["model"].unique(), columns=[k for k in LEVELS if k != "click_offset"])
 
 
@@ -155,11 +157,44 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return found.reindex(index=list(ORIGINAL), columns=table["model"].unique())
 
 
+def verdict_sentences(table: pd.DataFrame, found: pd.DataFrame) -> str:
+    """What the `verdicts` of `curves` come to, in words."""
+    number = pd.Series(found.to_numpy().ravel()).value_counts().reindex(["yes", "no", "unsure"], fill_value=0)
+    unhelped = found.drop(columns=HELPED, errors="ignore")
+    refuted = [TITLES[kind][0] for kind in found.index[(unhelped == "no").all(axis=1)]]
+    held = [TITLES[kind][0] for kind in found.index[(unhelped == "yes").any(axis=1)]]
+    clean = table[(table["score"] == "dice") & (table["corruption"] == ORIGINAL[0])].groupby("model", sort=False)
+    start = ", ".join(f"{model} {value:.3f}" for model, value in clean["value"].first().items())
+    verdict = "**The claim does not hold** here" if number["no"] else "**Nothing speaks against the claim** here"
+    return (
+        f"{verdict}. Of {found.size} cases {number['yes']} are above {CLAIMED}, {number['no']} below, "
+        f"{number['unsure']} unsure. Every model without help is below under: {', '.join(refuted) or 'none'}. "
+        f"At least one is above under: {', '.join(held) or 'none'}. Unperturbed mean Dice: {start}."
+    )
+
+
+def ranking_sentence(table: pd.DataFrame) -> str:
+    """What `ranking` comes to, in words."""
+    unhelped = table[table["model"] != HELPED]
+    most, best = unhelped.iloc[0], unhelped.loc[unhelped["mean"].idxmax()]
+    return (
+        f"Without help **{most['model']}** keeps most of its score: {most['kept']:.1%} [{most['low']:.1%}, "
+        f"{most['high']:.1%}]. **{best['model']}** has the best score that is left: {best['mean']:.3f} of "
+        f"{best['clean']:.3f}."
+    )
+
+
 def helped_by(table: pd.DataFrame) -> pd.DataFrame:
     """What one click adds to the prompted model's mIoU at the hardest level of each perturbation."""
     last = table[table["score"] == "mIoU"].groupby(["corruption", "model"], sort=False)["value"].last().unstack()
     both = last.reindex(columns=["point", HELPED]).dropna().reindex([kind for kind in LEVELS if kind in last.index])
-    return both.dropna().assign(gain=both[HELPED] - both["point"])
+    return both.assign(gain=both[HELPED] - both["point"])
+
+
+def titled(table: pd.DataFrame, *, units: bool = False) -> pd.DataFrame:
+    """A table by perturbation for reading: their titles as its index, and what their levels are if asked."""
+    names = [TITLES[kind] if units else TITLES[kind][0] for kind in table.index]
+    return table.set_axis(pd.MultiIndex.from_tuples(names, names=["", "level"]) if units else names)
 
 
 def publish(study: Study, records: list[dict], table: pd.DataFrame) -> None:
