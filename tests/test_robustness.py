@@ -1,0 +1,332 @@
+"""The sweep over perturbed pictures, what is made of it, calibration, training with noise, pictures from elsewhere."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import write_data
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from petseg_utils import models, robustness
+from petseg_utils.calibration import (
+    Outputs,
+    expected_calibration_error,
+    finds_failures,
+    fit_temperature,
+    outputs_of,
+    reliability,
+)
+from petseg_utils.checkpoints import build
+from petseg_utils.corruptions import LEVELS, ORIGINAL, corrupt_all, moved_point
+from petseg_utils.encoders import Encoder
+from petseg_utils.evaluation import predict
+from petseg_utils.intervals import bootstrap_intervals
+from petseg_utils.metrics import PADDING, picture_confusions
+from petseg_utils.noise_training import NoisyPictures, compare, gains
+from petseg_utils.other_data import compare_sets, other_pictures, outline_and_name
+from petseg_utils.robustness import HELPED, clicks_on, segment, some_test_pictures, sweep, sweep_steps
+from petseg_utils.robustness_tables import (
+    breaking_points,
+    curves,
+    publish,
+    ranking,
+    relative_loss,
+    verdict_sentences,
+    verdicts,
+)
+from petseg_utils.study import PetsegError
+
+
+@pytest.fixture
+def splits(study):
+    return models.study_splits(study, progress=False)
+
+
+@pytest.fixture
+def trained(study, splits):
+    """The decoder and the prompted model of the smoke study, trained on the tests' pictures."""
+    return {name: models.trained(name, study, 0, splits, progress=False) for name in ("clip", "point")}
+
+
+@pytest.fixture
+def untrained(study):
+    """The same two with random weights."""
+    torch.manual_seed(0)
+    settings = {name: getattr(study, name) for name in ("clip", "point")}
+    return {name: build(name, one, study.encoder, study.image_size).eval() for name, one in settings.items()}
+
+
+def invented_records(dice_at: dict[str, list[float]], model: str = "unet", n: int = 6) -> list[dict]:
+    """Records in which every class of every picture has the same share of right pixels, by level."""
+    about = {"encoder": None, "study": "smoke", "seed": 0}
+    records = []
+    for kind, values in dice_at.items():
+        for level, dice in zip(LEVELS[kind], values, strict=True):
+            right = round(1000 * dice)  # as many missed as falsely found, so Dice is the share that is right
+            wrong = (1000 - right) // 2
+            matrix = np.full((3, 3), wrong) + np.diag([right - wrong] * 3)
+            counts = np.vstack([matrix, np.zeros((2, 3), int)]).ravel().tolist()
+            record = {"model": model, "corruption": kind, "level": float(level), "about": about, "counts": [counts] * n}
+            records.append(record)
+    return records
+
+
+class Stub(nn.Module):
+    """Finds a cat wherever a pixel is bright, and counts how often it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.asked = 0
+
+    def forward(self, images):
+        self.asked += len(images)
+        bright = (images.mean(1) - 100) * self.scale
+        return torch.stack([-bright, bright, torch.full_like(bright, -1e6)], 1)
+
+
+# The sweep
+
+
+def test_every_level_is_a_step_and_the_harmless_ones_are_one():
+    steps = sweep_steps()
+    assert len(steps) == len(set(steps))
+    assert steps[0] == ("clean", 0.0) and ("gaussian_noise", 0.0) not in steps and ("jpeg", 100.0) in steps
+    assert len(steps) == 1 + sum(len(levels) - (kind != "jpeg") for kind, levels in LEVELS.items())
+
+
+def test_the_sweep_goes_on_after_a_cut_and_starts_anew_with_other_weights(study, splits, trained, monkeypatch):
+    steps = [("clean", 0.0), ("gaussian_noise", 18.0), ("rotation", 90.0), ("click_offset", 45.0)]
+    monkeypatch.setattr(robustness, "sweep_steps", lambda: steps)
+    pictures = some_test_pictures(study, splits["test"])
+    first = sweep(study, 0, trained, pictures, progress=False)
+    assert [one["model"] for one in first].count(HELPED) == 4  # only a click can miss its place
+    assert len(first) == 3 + 3 + 4
+    for one in first:
+        assert (np.array(one["counts"]).sum(1) == study.image_size**2).all()
+        assert one["about"]["n_images"] == len(pictures) and one["versions"]["torch"] and one["commit"]
+    path = study.runs_dir / "robustness.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-2]) + "\n" + lines[-1][:40])  # killed in the middle of a line
+    asked = []
+    monkeypatch.setattr(robustness, "segment", lambda *args: asked.append((args[1], args[5])) or segment(*args))
+    assert sweep(study, 0, trained, pictures, progress=False) == first
+    assert asked == [([HELPED], "rotation"), ([HELPED], "click_offset")]
+    asked.clear()
+    assert sweep(study, 0, trained, pictures, progress=False) == first and not asked
+    card = study.runs_dir / "clip-seed0" / "best.safetensors"
+    card.write_bytes(card.read_bytes() + b" ")
+    sweep(study, 0, trained, pictures, progress=False)
+    assert [names for names, _ in asked] == [["clip"]] * 3
+    assert len(path.read_text().splitlines()) == len(first)  # what is out of date is gone
+
+
+def test_the_encoder_runs_once_for_decoders_that_share_it(splits, untrained, monkeypatch):
+    calls = []
+    forward = Encoder.forward
+    monkeypatch.setattr(Encoder, "forward", lambda self, images: calls.append(len(images)) or forward(self, images))
+    test = splits["test"]
+    segment(untrained, ["clip", "point", HELPED], test, np.array(test.images), np.array(test.labels))
+    assert sum(calls) == len(test)
+
+
+def test_unperturbed_pictures_get_the_classes_of_the_evaluation(splits, untrained):
+    test = splits["test"]
+    found = segment(untrained, ["clip"], test, np.array(test.images), np.array(test.labels))["clip"]
+    assert (found == predict(untrained["clip"], test).classes).mean() > 0.97  # but for bfloat16
+    assert (found[test.labels == PADDING] == 0).all()
+
+
+def test_the_click_stays_on_the_pet_at_every_level_but_not_where_its_offset_is_tested(splits):
+    test = splits["test"]
+    whole = slice(0, len(test))
+    clean = clicks_on(test, whole, np.array(test.labels), "clean", 0.0)
+    for kind, level in (("gaussian_noise", 18), ("rotation", 45), ("scale", 0.4)):
+        labels = corrupt_all(test, kind, level)[1]
+        for first, now, label in zip(clean, clicks_on(test, whole, labels, kind, level), labels, strict=True):
+            assert label[int(now[0].y), int(now[0].x)] in (1, 2)
+            wanted = moved_point(first[0].x, first[0].y, kind, level, len(label))
+            assert np.hypot(now[0].x - wanted[0], now[0].y - wanted[1]) < 2
+    off = clicks_on(test, whole, np.array(test.labels), "click_offset", 45)
+    distances = [np.hypot(a[0].x - b[0].x, a[0].y - b[0].y) for a, b in zip(clean, off, strict=True)]
+    assert max(distances) == pytest.approx(45 * test.labels.shape[1] / 224, abs=0.6)
+    empty = np.zeros_like(test.labels)
+    assert clicks_on(test, whole, empty, "scale", 0.25) == [[]] * len(test)
+
+
+def test_pictures_of_the_sweep_are_spread_over_species(study, splits):
+    few = some_test_pictures(replace(study, robustness=replace(study.robustness, pictures=4)), splits["test"])
+    assert len(few) == 4 and set(few.table["species"]) == {1, 2}
+    every = some_test_pictures(replace(study, robustness=replace(study.robustness, pictures=0)), splits["test"])
+    assert sorted(every.table["name"]) == sorted(splits["test"].table["name"])
+
+
+# What is made of it
+
+
+def test_curves_have_the_scores_and_intervals_of_the_evaluation():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (8, 20, 20)).astype(np.uint8)
+    guesses = np.where(rng.random(labels.shape) < 0.7, labels, rng.integers(0, 3, labels.shape)).astype(np.uint8)
+    counts = picture_confusions(labels, guesses)
+    about = {"encoder": "e", "study": "s", "seed": 0}
+    records = [{"model": "clip", "corruption": "clean", "level": 0.0, "about": about}]
+    records += [records[0] | {"corruption": "blur", "level": float(level)} for level in range(1, 10)]
+    table = curves([one | {"counts": counts.reshape(8, -1).tolist()} for one in records], 200)
+    wanted = bootstrap_intervals(counts, "ignore_border", n_resamples=200)
+    for name, key in (("mIoU", "miou"), ("dice", "dice")):
+        rows = table[(table["score"] == name) & (table["corruption"] == "blur")]
+        assert rows["level"].tolist() == list(LEVELS["blur"]) and (rows["n_images"] == 8).all()
+        np.testing.assert_allclose(rows[["low", "high"]].iloc[3], wanted[key])
+
+
+def test_five_points_are_lost_between_the_levels_where_they_are():
+    falling = [0.95, 0.95, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
+    table = curves(invented_records({"gaussian_noise": falling, "blur": [0.9] * 10}), 10)
+    points = breaking_points(table)["unet"]
+    iou = [value / (2 - value) for value in falling]
+    part = (0.05 - (iou[0] - iou[2])) / (iou[2] - iou[3])
+    assert points["gaussian_noise"] == pytest.approx(4 + 2 * part, abs=0.01)
+    assert np.isnan(points["blur"]) and np.isnan(points["jpeg"])
+
+
+def test_ranking_is_by_the_share_kept_not_by_the_score():
+    steady = invented_records({kind: [0.6] * 10 for kind in ORIGINAL}, "unet")
+    falling = invented_records({kind: [0.95] + [0.8] * 9 for kind in ORIGINAL}, "clip")
+    table = ranking(falling + steady, 20)
+    assert table["model"].tolist() == ["unet", "clip"]
+    assert table["kept"].iloc[0] == pytest.approx(1) and table["kept"].iloc[1] == pytest.approx(
+        0.8 / 1.2 / (0.95 / 1.05)
+    )
+    assert table["mean"].iloc[1] > table["mean"].iloc[0]
+    loss = relative_loss(curves(falling, 10))
+    assert loss.loc["clip", "blur"] == pytest.approx(1 - table["kept"].iloc[1])
+
+
+def test_the_claim_is_judged_by_the_whole_interval():
+    about = {kind: [0.95] * 10 for kind in ORIGINAL} | {"blur": [0.95] * 9 + [0.5]}
+    records = invented_records(about)
+    for one in records:  # one perturbation whose pictures disagree, on both sides of 0.9
+        if one["corruption"] == "occlusion" and one["level"] == 45:
+            good, bad = one["counts"][0], records[0]["counts"][0]
+            bad = [50, 25, 25, 25, 50, 25, 25, 25, 50, *bad[9:]]
+            one["counts"] = [good] * 3 + [bad] * 3
+    table = curves(records, 200)
+    found = verdicts(table)["unet"]
+    assert found["blur"] == "no" and found["gaussian_noise"] == "yes" and found["occlusion"] == "unsure"
+    said = verdict_sentences(table, verdicts(table))
+    assert "does not hold" in said and "6 are above 0.9, 1 below, 1 unsure" in said
+    assert "below under: Blur." in said
+
+
+def test_what_is_published_is_small_and_says_where_it_comes_from(study, tmp_path):
+    records = [one | {"versions": {"torch": "x"}, "commit": "c"} for one in invented_records({"blur": [0.9] * 10})]
+    publish(study, records, curves(records, 10))
+    table = pd.read_csv(study.figures_dir / "robustness.csv")
+    columns = ["study", "model", "encoder", "seed", "corruption", "level", "score", "value", "low", "high", "n_images"]
+    assert table.columns.tolist() == columns and len(table) == 20
+    (line,) = (study.figures_dir / "robustness.jsonl").read_text().splitlines()
+    assert json.loads(line)["commit"] == "c" and "counts" not in json.loads(line)
+
+
+# Calibration
+
+
+def some_outputs(temperature: float = 1.0, n: int = 40_000) -> Outputs:
+    """Targets drawn from the chances that the logits say, and the logits then made too sure by a factor."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 2, (n, 3)).astype(np.float32)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    targets = (rng.random((n, 1)) > chances.cumsum(1)).sum(1).clip(max=2).astype(np.uint8)
+    return Outputs(logits * temperature, targets, rng.random(50), rng.random(50))
+
+
+def test_calibration_error_is_torchmetrics():
+    outputs = some_outputs(3.0)
+    wanted = multiclass_calibration_error(
+        torch.from_numpy(outputs.logits).softmax(1), torch.from_numpy(outputs.targets).long(), 3, n_bins=15, norm="l1"
+    )
+    assert expected_calibration_error(outputs) == pytest.approx(float(wanted), abs=1e-4)
+    assert reliability(outputs)["share"].sum() == pytest.approx(1)
+
+
+def test_temperature_undoes_what_made_logits_too_sure():
+    outputs = some_outputs(3.0)
+    temperature = fit_temperature(outputs)
+    assert temperature == pytest.approx(3, rel=0.05)
+    assert expected_calibration_error(outputs, temperature) < 0.02 < expected_calibration_error(outputs)
+
+
+def test_finding_failures_is_the_area_under_the_roc_curve():
+    outputs = some_outputs()
+    failed = np.zeros(50, bool)
+    failed[np.argsort(outputs.miou)[:5]] = True
+    assert finds_failures(outputs) == pytest.approx(roc_auc_score(failed, -outputs.confidence))
+
+
+def test_outputs_leave_border_and_padding_out(splits):
+    test = splits["test"]
+    outputs = outputs_of(Stub(), test)
+    coarse = test.labels[:, ::2, ::2]
+    np.testing.assert_array_equal(outputs.targets, coarse[coarse < PADDING])
+    bright = np.array(test.images[:, ::2, ::2]).astype(float).mean(-1)[coarse < PADDING] - 100
+    np.testing.assert_allclose(outputs.logits[:, 1], bright, atol=1e-3)
+    assert len(outputs.confidence) == len(outputs.miou) == len(test)
+
+
+# Training with noise
+
+
+def test_noisy_pictures_differ_from_the_others_in_noise_alone(splits):
+    train = splits["train"]
+    plain, noisy = NoisyPictures(train, 0, 0), NoisyPictures(train, 0, 18)
+    strengths = []
+    for index in range(len(train)):
+        a, b = plain[index], noisy[index]
+        assert torch.equal(a["label"], b["label"])
+        difference = (b["image"].float() - a["image"].float())[:, a["label"] != PADDING]
+        strengths.append(float(difference.std()))
+        assert torch.equal(b["image"], noisy[index]["image"])
+    assert max(strengths) > 8 and min(strengths) < 8
+    noisy.epoch = 1
+    assert not torch.equal(noisy[0]["image"], b["image"])
+
+
+def test_the_experiment_changes_nothing_but_the_noise(study, splits, trained):
+    found, seconds = compare("clip", study, 0, splits, splits["test"], progress=False)
+    assert set(found) == {"as it was", "more training", "more training, with noise"} and len(seconds) == 2
+    cards = [
+        json.loads((study.runs_dir / "noise" / f"clip-{most}-seed0" / "best.json").read_text()) for most in (0, 18)
+    ]
+    assert [card["noise"] for card in cards] == [0, 18]
+    assert cards[0]["settings"] == cards[1]["settings"] and cards[0]["seed"] == cards[1]["seed"]
+    table = gains(found, 20)
+    assert table["what"].tolist()[0] == "unperturbed" and len(table) == 9
+    assert (table["low"] <= table["high"]).all()
+
+
+# Pictures from elsewhere
+
+
+def test_outline_and_name_are_scored_apart():
+    matrix = np.array([[80, 5, 5], [10, 60, 20], [0, 0, 20]])
+    found = outline_and_name(matrix)
+    assert found["pet IoU"] == pytest.approx(100 / 120) and found["right name"] == pytest.approx(80 / 100)
+
+
+def test_a_folder_from_elsewhere_is_scored_beside_the_test_split(study, splits, tmp_path, monkeypatch):
+    monkeypatch.delenv("PETSEG_OOD", raising=False)
+    assert other_pictures(study) is None
+    monkeypatch.setenv("PETSEG_OOD", str(tmp_path / "nowhere"))
+    with pytest.raises(PetsegError, match="PETSEG_OOD names 'nowhere', which is no folder"):
+        other_pictures(study)
+    monkeypatch.setenv("PETSEG_OOD", str(write_data(tmp_path / "elsewhere", 4, 8)))
+    elsewhere = other_pictures(study, progress=False)
+    table = compare_sets(study, {"unet": Stub()}, {"test split": splits["test"], "elsewhere": elsewhere}, 20)
+    assert table["n_images"].tolist() == [6, 6, 8, 8] and set(table["species"]) == {"cats and dogs"}
+    assert table["value"].between(0, 1).all() and (table["low"] <= table["high"]).all()
