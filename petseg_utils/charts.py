@@ -160,7 +160,7 @@ def score_intervals(
     for axis, name in zip(axes, names, strict=True):
         value = table[name].to_numpy()
         spans = [value - table[f"{name} low"], table[f"{name} high"] - value]
-        colours = [MODEL_COLOURS[model] for model in table["model"]]
+        colours = [MODEL_COLOURS.get(model, "#555555") for model in table["model"]]
         axis.errorbar(value, rows, xerr=spans, fmt="none", ecolor="#555555", capsize=3)
         axis.scatter(value, rows, color=colours, zorder=3)
         axis.set(

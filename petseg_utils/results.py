@@ -1,5 +1,7 @@
 """Records become tables; nothing here is typed by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +12,7 @@ from petseg_utils.pictures import PictureSet
 from petseg_utils.study import ROOT, Study, recorded_settings
 
 PRIMARY = PROTOCOLS[0]
+PROMPTED = "point"  # the model that can be helped by clicks, and so is not ranked with the others
 SCORE_NAMES = {"miou": "mIoU", "dice": "mean Dice", "accuracy": "accuracy", "boundary_iou": "boundary IoU"}
 
 
@@ -60,23 +63,27 @@ def results_table(records: list[dict], *, split: str = "test", subset: str = "al
     -------
     DataFrame
         ``study``, ``model``, ``encoder``, ``protocol``, ``data`` (fingerprint), ``n_images``, ``n_breeds``, ``seeds``
-        (how many), parameters, ``test_loss``, and for each score: its mean over seeds, ``… low`` and ``… high`` (means
-        of the seeds' 95 % bootstrap bounds: how much other pictures would move it), ``… min`` and ``… max`` over seeds
-        (how much another run would).
+        (how many), parameters, ``test_loss``, ``training_seconds``, ``ms_per_picture`` and ``peak_memory_mb`` (means
+        over seeds), ``stale`` (commits of records that do not fit the study any more, else empty), and for each score:
+        its mean over seeds, ``… low`` and ``… high`` (means of the seeds' 95 % bootstrap bounds: how much other
+        pictures would move it), ``… min`` and ``… max`` over seeds (how much another run would).
     """
     rows = []
     keys = ("study", "model", "encoder", "protocol", "data")
     chosen = select(records, split=split, subset=subset)
-    frame = pd.DataFrame([{key: record[key] for key in keys} for record in chosen])
+    frame = pd.DataFrame([{key: record[key] for key in keys} | {"old": "stale" in record} for record in chosen])
     if frame.empty:
         return frame
-    for values, group in frame.groupby(list(keys), sort=False, dropna=False):
+    for values, group in frame.groupby([*keys, "old"], sort=False, dropna=False):
         members = [chosen[index] for index in group.index]
         first = members[0]
-        row = dict(zip(keys, (None if pd.isna(value) else value for value in values), strict=True))
+        row = dict(zip(keys, (None if pd.isna(value) else value for value in values[:-1]), strict=True))
         row |= {"n_images": first["n_images"], "n_breeds": first["n_breeds"], "seeds": len(members)}
         row |= {"parameters": first["parameters"]["total"], "trained parameters": first["parameters"]["trained"]}
-        row["test_loss"] = pd.Series([member["test_loss"] for member in members]).mean()
+        for key in ("test_loss", "training_seconds", "peak_memory_mb"):
+            row[key] = pd.Series([member[key] for member in members], dtype=float).mean()
+        row["ms_per_picture"] = 1000 * pd.Series([member["seconds_per_picture"] for member in members]).mean()
+        row["stale"] = ", ".join(sorted({member["commit"] for member in members if "stale" in member}))
         flat = [flat_scores(member) for member in members]
         for name in flat[0]:
             by_seed = pd.DataFrame([scores[name] for scores in flat], columns=["value", "low", "high"]).astype(float)
@@ -119,7 +126,18 @@ def heading(table: pd.DataFrame) -> str:
     encoder = f", encoder {row['encoder']}" if isinstance(row["encoder"], str) else ""
     seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
     pictures = f"{row['n_images']} test pictures of {row['n_breeds']} breeds"
-    return f"{row['model']}{encoder}, study {row['study']}: {pictures}, {seeds}"
+    stale = f"; STALE, made at commit {row['stale']} with other settings or pictures" if row["stale"] else ""
+    return f"{row['model']}{encoder}, study {row['study']}: {pictures}, {seeds}{stale}"
+
+
+def cost_line(table: pd.DataFrame) -> str:
+    """What the model of a `protocol_table` took: parameters, loss, time, memory."""
+    row = table.iloc[0]
+    return (
+        f"{row['trained parameters']:,} trained of {row['parameters']:,} parameters; test loss {row['test_loss']:.3f}; "
+        f"trained in {row['training_seconds']:.0f} s; {row['ms_per_picture']:.1f} ms a picture; "
+        f"peak memory {row['peak_memory_mb']:,.0f} MB."
+    )
 
 
 def report_tables(records: list[dict]) -> str:
@@ -128,26 +146,14 @@ def report_tables(records: list[dict]) -> str:
     for subset in ("all", "small breeds"):
         table = results_table(records, subset=subset)
         for _, one in (
-            table.groupby(["study", "model", "encoder", "data"], sort=False, dropna=False) if len(table) else ()
+            table.groupby(["study", "model", "encoder", "data", "stale"], sort=False, dropna=False)
+            if len(table)
+            else ()
         ):
             note = "" if subset == "all" else " (only breeds with few test pictures)"
-            parts.append(f"**{heading(one)}**{note}\n\n{markdown(protocol_table(one).reset_index())}")
+            scores = markdown(protocol_table(one).reset_index())
+            parts.append(f"**{heading(one)}**{note}\n\n{cost_line(one)}\n\n{scores}")
     return "\n".join(parts)
-
-
-def short_table(records: list[dict]) -> str:
-    """The primary protocol's scores as one Markdown table, a row per model and set of test pictures."""
-    rows = []
-    for subset, about in (("all", ""), ("small breeds", ", small breeds only")):
-        table = results_table(select(records, protocol=PRIMARY, subset=subset), subset=subset)
-        for _, row in table.iterrows():
-            cells = {"model": row["model"], "encoder": row["encoder"] if isinstance(row["encoder"], str) else "none"}
-            cells["test pictures"] = f"{row['n_images']} of {row['n_breeds']} breeds{about}"
-            cells["seeds"] = row["seeds"]
-            for name in SCORE_NAMES.values():
-                cells[name] = f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
-            rows.append(cells)
-    return markdown(pd.DataFrame(rows))
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -187,33 +193,55 @@ def audit_lines(found: dict) -> str:
 def publish(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
     """Copy a study's records beside its figures and make its tables from them.
 
-    Taken are the records of finished runs with the study's present seeds, settings and pictures.  Writes
+    Taken are the records of finished runs with the study's present seeds, settings and pictures.  They replace what
+    was published of the same model, encoder and seed.  Anything else that was published stays, so that a machine
+    that lacks a run does not delete its scores; what no longer fits the study is marked ``stale``.  Writes
     ``records.jsonl``, ``results.csv`` and ``results.md`` into ``study.figures_dir``; on photos also ``pictures.csv``,
     the names of those that were there, so that somebody with all of them can repeat the study.
 
     Returns
     -------
     DataFrame
-        `results_table` of the test split.
+        `results_table` of the test split, without what is stale.
     """
-    records = [
-        record
-        for record in read_records(study.runs_dir / "records.jsonl")
-        if record["data"] == splits["test"].fingerprint
-        and record["seed"] in study.seeds
-        and record["training_seconds"] is not None
-        and recorded_settings(record["trained_on"]["settings"]) == getattr(study, record["model"])
-        and record["trained_on"]["data"] == splits["train"].fingerprint
-    ]
-    records.sort(key=lambda record: (MODELS.index(record["model"]), record["seed"]))
-    table = results_table(records)
+    fresh = [record for record in read_records(study.runs_dir / "records.jsonl") if _fits(record, study, splits)]
+    replaced = {_run(record) for record in fresh}
+    records = list(fresh)
+    for record in published_here(study):
+        if _run(record) not in replaced:
+            record.pop("stale", None)
+            records.append(record if _fits(record, study, splits) else record | {"stale": True})
+    order = {model: number for number, model in enumerate(MODELS)}
+    records.sort(key=lambda one: (order.get(one["model"], len(order)), one["encoder"] or "", one["seed"]))
     write_records(study.figures_dir / "records.jsonl", records)
-    table.to_csv(study.figures_dir / "results.csv", index=False, float_format="%.4f")
-    (study.figures_dir / "results.md").write_text(report_tables(records), encoding="utf-8")
+    write_tables(study.figures_dir, records)
     if study.data == "oxford":
         names = pd.concat([part.table[["name", "breed"]].assign(split=split) for split, part in splits.items()])
         names.sort_values(["split", "name"]).to_csv(study.figures_dir / "pictures.csv", index=False)
-    return table
+    return results_table([record for record in records if "stale" not in record])
+
+
+def write_tables(folder: Path, records: list[dict]) -> None:
+    """Write ``results.csv`` and ``results.md`` of some records into a folder."""
+    results_table(records).to_csv(folder / "results.csv", index=False, float_format="%.4f")
+    (folder / "results.md").write_text(report_tables(records), encoding="utf-8")
+
+
+def _run(record: dict) -> tuple:
+    """What a record is of; its data, subsets and protocols may change from one evaluation to the next."""
+    return tuple(record[key] for key in ("model", "encoder", "study", "seed", "split"))
+
+
+def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
+    """Whether a record is of a finished run with the study's present seeds, settings and pictures."""
+    settings = getattr(study, record["model"], None)  # of somebody's own model the study knows nothing
+    return (
+        record["data"] == splits["test"].fingerprint
+        and record["seed"] in study.seeds
+        and record["training_seconds"] is not None
+        and (settings is None or recorded_settings(record["trained_on"]["settings"]) == settings)
+        and record["trained_on"]["data"] == splits["train"].fingerprint
+    )
 
 
 def published(name: str) -> list[dict]:
@@ -224,15 +252,3 @@ def published(name: str) -> list[dict]:
 def published_here(study: Study) -> list[dict]:
     """Records that lie beside a study's figures, wherever these are."""
     return read_records(study.figures_dir / "records.jsonl")
-
-
-def readme_with_results(readme: str, records: list[dict]) -> str:
-    """The README's text with what stands between its two markers made anew from records."""
-    start, end = "from figures/oxford-cpu/records.jsonl -->\n", "<!-- end of results -->"
-    before, rest = readme.split(start)
-    return before + start + short_table(records) + end + rest.split(end)[1]
-
-
-if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(readme_with_results(path.read_text(encoding="utf-8"), published("oxford-cpu")), encoding="utf-8")

@@ -14,7 +14,6 @@ from petseg_utils.cli import app
 from petseg_utils.metrics import PADDING, PROTOCOLS
 from petseg_utils.pictures import load_pictures, load_splits
 from petseg_utils.segmenter import Segmenter
-from petseg_utils.study import ROOT
 
 
 class ByColour(torch.nn.Module):
@@ -104,13 +103,6 @@ def test_the_table_is_made_of_the_records(study, splits, monkeypatch):
         assert row["IoU background"] == record["scores"]["iou"]["background"]
     text = results.report_tables(one + two)
     assert f"| mIoU | {table['mIoU'][0]:.3f} [" in text and "6 test pictures of 4 breeds, 2 seeds" in text
-
-
-def test_the_readmes_table_is_made_of_the_committed_records():
-    readme = (ROOT / "README.md").read_text()
-    records = results.published("oxford-cpu")
-    assert records, "the records of oxford-cpu are missing"
-    assert results.readme_with_results(readme, records) == readme
 
 
 def test_evaluate_writes_the_promised_json(trained, tmp_path):

@@ -1,0 +1,167 @@
+"""Sentences that hold numbers: each is made from records, so that it changes when they do."""
+
+import pandas as pd
+
+from petseg_utils.checkpoints import MODELS
+from petseg_utils.results import PRIMARY, PROMPTED, flat_clicks, select
+
+
+def interval(value: float, low: float, high: float, form: str = ".3f") -> str:
+    """A value and its interval, as ``0.812 [0.790, 0.833]``."""
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def named(model: str, encoder: str | None) -> str:
+    """A model with its encoder, which every mention of a score has to name."""
+    return f"{model} on {encoder}" if isinstance(encoder, str) else model
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the primary protocol that may be ranked: not stale, nobody helped, the best first."""
+    rows = table[(table["protocol"] == PRIMARY) & (table["model"] != PROMPTED) & (table["stale"] == "")]
+    return rows.sort_values("mIoU", ascending=False)
+
+
+def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictures: str) -> list[str]:
+    """What came out, in three sentences.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `results.results_table` of one study and set of pictures.
+    records : list of dict
+        The same records.
+    pairs : DataFrame
+        From `comparisons.paired_table`; empty where no pairs were compared.
+    pictures : str
+        What the pictures are: ``drawn pictures`` or ``photos``.
+
+    Returns
+    -------
+    list of str
+        Who leads and by what score; whether the lead is real; what clicks buy.
+    """
+    rows = ranked(table)
+    if rows.empty:
+        return []
+    best, others = rows.iloc[0], rows.iloc[1:]
+    seeds = f", mean of {best['seeds']} seeds" if best["seeds"] > 1 else ""
+    said = f"Of the models that nobody helps, {named(best['model'], best['encoder'])} does best on {best['n_images']} "
+    said += f"{pictures} of {best['n_breeds']} breeds: mIoU {_score(best)}{seeds}"
+    if len(others):
+        behind = [f"{named(row['model'], row['encoder'])} {_score(row)}" for _, row in others.iterrows()]
+        said += ", before " + ", ".join(behind)
+    return [said + ".", lead_sentence(rows, pairs), clicks_sentence(records)]
+
+
+def _score(row: pd.Series) -> str:
+    return interval(row["mIoU"], row["mIoU low"], row["mIoU high"])
+
+
+def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
+    """Whether the first of the `ranked` rows really leads the second."""
+    if len(rows) < 2:
+        return "There is nothing to compare it with."
+    first, second = rows["model"].iloc[0], rows["model"].iloc[1]
+    if len(pairs):
+        found = pairs[pairs["a"].isin([first, second]) & pairs["b"].isin([first, second])]
+        if len(found):
+            pair = found.iloc[0]
+            gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+            return (
+                f"Picture by picture, the lead of {pair['a']} over {pair['b']} is {gap}, {_verdict(pair, len(pairs))}. "
+                f"Of all {len(pairs)} pairs compared, {int(pairs['real'].sum())} are real."
+            )
+    return f"Whether the lead over {second} is real was not tested picture by picture on this data."
+
+
+def _verdict(pair: pd.Series, n_pairs: int) -> str:
+    """Whether a difference is real: a word, a colon, and why."""
+    if pair["real"]:
+        return "real: on other pictures of this kind it would be there again"
+    if pair["low"] > 0:
+        return f"not sure: alone it would count, but one of {n_pairs} pairs may look like this by chance"
+    return "not shown: these pictures do not tell the two apart"
+
+
+def clicks_sentence(records: list[dict]) -> str:
+    """What clicks buy, of the prompted model that helped most records have."""
+    scored = [record for record in select(records, protocol=PRIMARY) if record.get("clicks") and "stale" not in record]
+    if not scored:
+        return "The prompted model was not scored with clicks on this data."
+    clicks, encoder = flat_clicks(scored[0]), scored[0]["encoder"]
+    return (
+        f"The prompted model ({named(scored[0]['model'], encoder)}) finds the pet with an IoU of "
+        f"{clicks['proposed'][0]:.3f} before anybody clicks, {interval(*clicks['iou@1'])} after one click at random on "
+        f"it and {interval(*clicks['iou@3'])} after two corrections."
+    )
+
+
+def pair_sentences(pairs: pd.DataFrame) -> str:
+    """A sentence for each pair that says whether its difference is real; Markdown."""
+    lines = []
+    for _, pair in pairs.iterrows():
+        gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+        helped = " †" if pair["prompted"] else ""
+        word, _, why = _verdict(pair, len(pairs)).partition(":")
+        lines.append(f"* {pair['a']} over {pair['b']}{helped}: {gap}. **{word.capitalize()}**:{why}.")
+    return "\n".join(lines)
+
+
+def robustness_sentence(table: pd.DataFrame) -> str:
+    """What the strongest level of each perturbation costs, from notebook 06's ``robustness.csv``; Markdown.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``model``, ``encoder``, ``corruption``, ``level`` (higher is worse, ``clean`` has none), ``score`` (the name of
+        what was scored) and ``value``.
+    """
+    miou = table[table["score"].str.lower() == "miou"]
+    clean = miou[miou["corruption"] == "clean"].groupby("model", sort=False)["value"].mean()
+    bent = miou[miou["corruption"] != "clean"].sort_values("level")
+    worst = bent.groupby(["model", "corruption"], sort=False)["value"].last()
+    lines = []
+    for model, before in clean.items():
+        of = worst[model]
+        lines.append(
+            f"* {model}: mIoU {before:.3f} on clean pictures, {of.mean():.3f} on average at the strongest level of "
+            f"{len(of)} perturbations, {of.min():.3f} at worst ({of.idxmin()})."
+        )
+    encoders = ", ".join(table["encoder"].dropna().unique())
+    return "\n".join(lines) + f"\n\nFrozen features: {encoders}; {table['n_images'].max()} pictures."
+
+
+def limits(records: list[dict], breeds: pd.Series | None = None) -> str:
+    """What a study's numbers stand on, and what was not measured; Markdown.
+
+    Parameters
+    ----------
+    records : list of dict
+        Of one study.
+    breeds : Series, optional
+        The breed of each picture of the data, to say how uneven they are.
+    """
+    tested = select(records, protocol=PRIMARY)
+    first, machines = tested[0], sorted({f"{record['machine']}, {record['device']}" for record in tested})
+    encoders = sorted({record["encoder"] for record in tested if record["encoder"]})
+    learned = first["trained_on"]["n_images"]
+    stand_in = any(encoder.startswith("lite:") for encoder in encoders)
+    seeds = {model: len({r["seed"] for r in tested if r["model"] == model}) for model in MODELS}
+    seeds = {model: count for model, count in seeds.items() if count}
+    few = ", ".join(model for model, count in seeds.items() if count == 1)
+    lines = [
+        f"Encoder: {', '.join(encoders) or 'none'}."
+        + (" It is a stand-in. **No number here is CLIP's**, and none says what CLIP would do." if stand_in else ""),
+        f"Pictures: {learned} to train; {first['n_images']}, of {first['n_breeds']} breeds, to test.",
+        f"Machine: {'; '.join(machines)}. Times were taken beside other work, and hold for this machine only.",
+    ]
+    if breeds is not None and len(breeds):
+        share = breeds.value_counts(normalize=True)
+        lines.append(
+            f"Breeds: {len(share)} in all; {', '.join(share.index[:3])} are the most frequent and make "
+            f"{share.iloc[:3].sum():.0%} of the pictures. Of the rarer ones few pictures were tested."
+        )
+    if few:
+        lines.append(f"Trained once only: {few}. How far another run would move them was not measured.")
+    return "\n".join(f"* {line}" for line in lines)
