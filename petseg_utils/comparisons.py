@@ -1,0 +1,226 @@
+"""Which differences between models are real?  Predictions are remade on the same pictures and compared pairwise."""
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from petseg_utils.clicks import first_clicks, open_pictures, proposals
+from petseg_utils.evaluation import BATCH, predict
+from petseg_utils.intervals import paired_difference
+from petseg_utils.metrics import CLASSES, PADDING, picture_confusions, protocol_matrix, scores
+from petseg_utils.pictures import PictureSet
+from petseg_utils.plotting import SPECIES
+from petseg_utils.prompts import prompt_maps
+from petseg_utils.results import PRIMARY, PROMPTED
+from petseg_utils.study import Study
+from petseg_utils.unlabelled import unlabelled_folder
+
+CLICKED = f"{PROMPTED}, one click"
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Remade:
+    """What a model says of the test pictures, said anew.
+
+    Parameters
+    ----------
+    counts : ndarray
+        ``int (n, 5, 3)`` from `metrics.picture_confusions`, summed over the seeds picture by picture.
+    by_seed : list of ndarray
+        The same of each seed.
+    classes : ndarray
+        ``uint8 (n, size, size)``, of the first seed.
+    encoder : str or None
+        The frozen encoder, where the model has one.
+    seconds : float
+        Least time for a picture in a batch, the encoder's included; NaN where it was not taken.
+    parameters : int
+        All weights, frozen ones too.
+    """
+
+    counts: np.ndarray
+    by_seed: list[np.ndarray]
+    classes: np.ndarray
+    encoder: str | None
+    seconds: float
+    parameters: int
+
+
+def compared_models(study: Study) -> tuple[str, ...]:
+    """The study's segmenters, in the order of the notebooks; self-training only where its pictures are."""
+    more = ("clip_selftrained",) if study.clip_selftrained and unlabelled_folder() else ()
+    return ("unet", "autoencoder_unet", "clip", *more, PROMPTED)
+
+
+def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[str, Remade]:
+    """Predict pictures anew with every model, one after the other.
+
+    The prompted model is there twice: before anybody clicks, and after one click at random on the pet, as ``point, one
+    click``.
+
+    Parameters
+    ----------
+    networks : dict
+        Model's name to its networks, one per seed.
+    pictures : PictureSet
+        The test split.
+    """
+    found = {}
+    for model, seeds in networks.items():
+        first = seeds[0]
+        frozen = hasattr(first.encoder, "identity")
+        parameters = sum(p.numel() for p in first.parameters())
+        parameters += sum(p.numel() for p in first.encoder.parameters()) if frozen else 0
+        encoder = first.encoder.identity if frozen else None
+        classes = [predict(network, pictures).classes for network in seeds]
+        found[model] = _remade(classes, pictures, encoder, least_seconds(first, pictures), parameters)
+        if model == PROMPTED:
+            clicked = [predict_clicked(network, pictures) for network in seeds]
+            found[CLICKED] = _remade(clicked, pictures, encoder, np.nan, parameters)
+    return found
+
+
+def _remade(classes: list[np.ndarray], pictures: PictureSet, encoder: str | None, seconds: float, parameters: int):
+    counts = [picture_confusions(pictures.labels, one) for one in classes]
+    return Remade(sum(counts), counts, classes[0], encoder, seconds, parameters)
+
+
+def least_seconds(model: nn.Module, pictures: PictureSet, repeats: int = 5) -> float:
+    """Seconds for a picture: the fastest of some passes over one batch, for other work can only make a pass slower."""
+    batch = replace(
+        pictures, table=pictures.table.iloc[:BATCH], images=pictures.images[:BATCH], labels=pictures.labels[:BATCH]
+    )
+    return min(predict(model, batch).seconds for _ in range(repeats))
+
+
+@torch.inference_mode()
+def predict_clicked(model: nn.Module, pictures: PictureSet) -> np.ndarray:
+    """Classes ``uint8 (n, size, size)`` after one click at random on each pet.
+
+    What the click selects gets one species, the likelier of the two over the selected pixels; the rest is background.
+    The clicks are the first ones of `clicks.click_values`.
+    """
+    classes = np.zeros(pictures.labels.shape, np.uint8)
+    for opened in open_pictures(model, pictures):
+        maps = prompt_maps(first_clicks(opened, 0), opened.images, proposals(model, opened))
+        logits = model(opened.images, opened.maps, maps).float()
+        chosen = logits[:, -1] > 0
+        chance = (logits[:, 1 : len(CLASSES)].softmax(1) * chosen[:, None]).sum((2, 3))
+        named = chosen * (1 + chance.argmax(1))[:, None, None]
+        classes[opened.rows.start : opened.rows.stop] = named.cpu().numpy()
+    classes[pictures.labels == PADDING] = 0
+    return classes
+
+
+def paired_table(found: dict[str, Remade], study: Study) -> pd.DataFrame:
+    """Difference in mIoU of each pair of models, border ignored, with its paired bootstrap interval.
+
+    Several seeds are pooled: their counts are added up picture by picture, so pictures stay the unit that is drawn.
+    A difference is called real where an interval at the level ``1 - 0.05 / pairs`` leaves zero out (Bonferroni), so
+    that all verdicts together are wrong once in twenty times; and where it has the same sign with every seed.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``a``, ``b`` (a has the higher score), ``encoder a``, ``encoder b``, ``difference`` (a minus b, 0 to
+        1), ``low``, ``high`` (95 %), ``real``, ``prompted`` (one of them is the prompted model), ``pictures``,
+        ``seeds``, largest difference first.
+    """
+    pairs = list(combinations(found, 2))
+    strict = 1 - (1 - LEVEL) / max(1, len(pairs))
+    rows = []
+    for one, other in pairs:
+        a, b = sorted((one, other), key=lambda name: -_miou(found[name].counts))
+        options = {"n_resamples": study.bootstrap_resamples}
+        pair = (found[a].counts, found[b].counts, PRIMARY)
+        shown, sure = paired_difference(*pair, **options), paired_difference(*pair, **options, level=strict)
+        each = zip(found[a].by_seed, found[b].by_seed, strict=True)
+        agree = all(_miou(first) > _miou(second) for first, second in each)
+        row = {"study": study.name, "a": a, "b": b, "encoder a": found[a].encoder, "encoder b": found[b].encoder}
+        row |= {name: shown[name] for name in ("difference", "low", "high")}
+        row |= {
+            "real": bool(agree and sure["low"] > 0),
+            "prompted": bool({PROMPTED, CLICKED} & {a, b}),
+        }
+        rows.append(row | {"pictures": len(found[a].counts), "seeds": len(found[a].by_seed)})
+    return pd.DataFrame(rows).sort_values("difference", ascending=False, ignore_index=True)
+
+
+def timing_table(found: dict[str, Remade], study: Study) -> pd.DataFrame:
+    """What a picture costs each model that nobody helped, beside its mIoU, border ignored.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``model``, ``encoder``, ``mIoU``, ``ms`` a picture in batches of 16, the encoder's share included,
+        ``parameters``, ``pictures``.
+    """
+    rows = [
+        {"study": study.name, "model": name, "encoder": one.encoder, "mIoU": _miou(one.counts)}
+        | {"ms": 1000 * one.seconds, "parameters": one.parameters, "pictures": len(one.counts)}
+        for name, one in found.items()
+        if name != CLICKED
+    ]
+    return pd.DataFrame(rows)
+
+
+def breed_table(found: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
+    """IoU of each breed's own species, border ignored, a column per model; calling it the other species is a miss.
+
+    Returns
+    -------
+    DataFrame
+        Index ``breed``; ``species``, ``pictures``, and a column per model, by the mean over models.
+    """
+    rows = []
+    for breed, group in pictures.table.groupby("breed"):
+        species = int(group["species"].iloc[0])
+        row = {"breed": breed, "species": SPECIES[species], "pictures": len(group)}
+        for name, one in found.items():
+            matrix = protocol_matrix(one.counts[group.index].sum(0), PRIMARY)
+            row[name] = float(scores(matrix)["iou"][species])
+        rows.append(row)
+    table = pd.DataFrame(rows).set_index("breed")
+    return table.loc[table[list(found)].mean(axis=1).sort_values().index]
+
+
+def what_went_wrong(counts: np.ndarray, species: int) -> str:
+    """A word on one picture's prediction, from its counts ``(5, 3)``: the largest kind of mistake.
+
+    Compared are pet pixels that were missed, pet pixels that got the other species' name, and background pixels that
+    were taken for pet, border left out.
+    """
+    matrix = protocol_matrix(counts, PRIMARY)
+    other = SPECIES[3 - species]
+    kinds = {
+        "part of it missed": matrix[species, 0],
+        f"called a {other}": matrix[species, 3 - species],
+        "background taken for pet": matrix[0, 1:].sum(),
+    }
+    pet = max(1, matrix[species].sum())
+    if matrix[species, 0] > 0.8 * pet:
+        return "not found"
+    if max(kinds.values()) < 0.05 * pet:
+        return "the outline only"
+    return max(kinds, key=kinds.get)
+
+
+def mistake_counts(found: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
+    """How many pictures of each model have which largest mistake, by `what_went_wrong`; first seeds only."""
+    columns = {}
+    for name, one in found.items():
+        pairs = zip(one.by_seed[0], pictures.table["species"], strict=True)
+        said = pd.Series([what_went_wrong(counts, species) for counts, species in pairs])
+        columns[name] = said.replace(
+            {f"called a {name}": "the other species" for name in SPECIES.values()}
+        ).value_counts()
+    return pd.DataFrame(columns).fillna(0).astype(int)
+
+
+def _miou(counts: np.ndarray) -> float:
+    return float(scores(protocol_matrix(counts.sum(0), PRIMARY))["miou"])
