@@ -7,19 +7,19 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from bs4 import BeautifulSoup
+from markupsafe import Markup
 from PIL import Image
 
 from petseg_utils.evaluation import read_records
 from petseg_utils.provenance import git_commit, versions
 from petseg_utils.report_pages import Sheet, data_of, data_uri, minutes, template, today
-from petseg_utils.results import SCORE_NAMES, results_table, select
+from petseg_utils.result_html import protocol_tabs
+from petseg_utils.result_words import answer
+from petseg_utils.results import published, results_table, select
 from petseg_utils.study import ROOT, Study
 
-CAPTIONS = {
-    "ignore_border": "Border pixels left out of the scores",
-    "border_as_background": "Border pixels counted as background",
-    "binary_border_as_pet": "Pet or not, border pixels counted as pet",
-}
+FIGURES = 4  # of the last notebook, shown on the front page
+PHOTOS = "oxford-cpu"  # the study on photos whose records are committed
 
 
 def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float]) -> str:
@@ -38,6 +38,7 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
     """
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
+    photos = published(PHOTOS) if study.name != PHOTOS else []
     facts = {"study": study.name, "seeds": ", ".join(map(str, study.seeds)), "commit": git_commit()}
     if newest:
         last = newest[-1]
@@ -51,11 +52,11 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
         study=study,
         title=study.title,
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
-        tables=[
-            {"caption": caption, **_score_rows(select(newest, protocol=protocol), study)}
-            for protocol, caption in CAPTIONS.items()
-            if newest
-        ],
+        answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
+        results=_results(newest, study.name),
+        photo_answers=_answers(photos + published("shipped"), ROOT / "figures" / PHOTOS, "photos"),
+        photo_results=_results(photos, PHOTOS),
+        figures=_key_figures(sheets, out),
         older=len(records) - len(newest),
         cards=[_card(sheet, out / f"{sheet.name}.html", seconds.get(sheet.name)) for sheet in sheets],
         facts=facts,
@@ -63,34 +64,34 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
     )
 
 
-def _score_rows(records: list[dict], study: Study) -> dict:
-    """Turn one protocol's results into columns and rows of cells, each with text, value and what stands below."""
-    table = results_table(records)
-    scores = [name for name in table.columns if f"{name} low" in table.columns]
-    # Means first, then one class after the other.
-    scores.sort(key=lambda name: name not in SCORE_NAMES.values())
-    rows = []
-    for _, row in table.iterrows():
-        encoder = None if pd.isna(row["encoder"]) else row["encoder"]
-        seeds = sorted({
-            record["seed"] for record in records
-            if (record["model"], record["encoder"], record["study"]) == (row["model"], encoder, row["study"])
-        })  # fmt: skip
-        model = row["model"] if row["study"] == study.name else f"{row['model']}, from study {row['study']}"
-        names = [model, encoder or "–", ", ".join(map(str, seeds))]
-        cells = [{"text": text, "value": text} for text in names]
-        for name in scores:
-            if pd.isna(row[name]):
-                cells.append({"text": "–", "value": "", "number": True})
-                continue
-            below = [f"[{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"]
-            below += [f"{row[f'{name} min']:.3f}–{row[f'{name} max']:.3f}"] if row["seeds"] > 1 else []
-            cells.append({"text": f"{row[name]:.3f}", "value": row[name], "number": True, "below": below})
-        rows.append(cells)
-    return {
-        "columns": [(name, False) for name in ("model", "encoder", "seeds")] + [(name, True) for name in scores],
-        "rows": rows,
-    }
+def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:
+    """The answer in three sentences, from a study's records and, where they were made, its compared pairs."""
+    if not records:
+        return []
+    # Clicks may be another study's: the weights that ship are scored with them.
+    path = folder / "pairs.csv"
+    pairs = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    own = [record for record in records if record["study"] == records[0]["study"]]
+    return answer(results_table(own), records, pairs, pictures)
+
+
+def _results(records: list[dict], name: str) -> Markup:
+    """A study's results, a tab per protocol; nothing where there are no records."""
+    if not records:
+        return Markup("")
+    return protocol_tabs(results_table(records), f"Study {name}, {records[0]['n_images']} test pictures")
+
+
+def _key_figures(sheets: list[Sheet], out: Path) -> list[dict]:
+    """The first figures of the last notebook, which sums up the others, where it has a page."""
+    last, page = sheets[-1], out / f"{sheets[-1].name}.html"
+    if not last.name.endswith("results") or not page.is_file():
+        return []
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    return [
+        {key: figure[key] for key in ("src", "alt", "width", "height")}
+        for figure in soup.select("img.figure[width]")[:FIGURES]
+    ]
 
 
 def _card(sheet: Sheet, page: Path, seconds: float | None) -> dict:

@@ -192,6 +192,8 @@ def _tidy_link(link: Tag, pages: dict[str, str]) -> None:
 
 def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
     """Let a table scroll on its own, mark its heads, and put numbers below each other."""
+    if "results" in table.get("class", []):  # made by result_html, which has done all of this
+        return
     table.attrs.pop("border", None)
     table.attrs.pop("style", None)
     for head in table.select("th"):

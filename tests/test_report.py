@@ -91,6 +91,8 @@ def make_records() -> list[dict]:
                 "n_breeds": 2,
             }
             run |= {"trained_on": {"n_images": 24}, "parameters": {"trained": 1, "total": 2}, "device": "cpu"}
+            run |= {"training_seconds": 83.0, "seconds_per_picture": 0.0214, "peak_memory_mb": 1234.0}
+            run |= {"machine": "Linux", "commit": "c0ffee"}
             records.append(run | {"test_loss": 1.0, "scores": scores})
     return records
 
@@ -170,13 +172,13 @@ def test_pages_are_built_for_readers(project):
 def test_the_index_shows_the_numbers_of_the_records(project):
     records = [record for record in make_records() if record["protocol"] == "ignore_border"]
     table, *others = pages(project)["index"].select("table")
-    assert len(others) == len(PROTOCOLS) - 1
+    assert len(others) == 2 * len(PROTOCOLS) - 1  # and as many of the records of photos that come with the project
     columns = [head.get_text() for head in table.select("thead th")]
     rows = [dict(zip(columns, row.find_all(["th", "td"]), strict=True)) for row in table.select("tbody tr")]
-    assert [(row["model"].get_text(strip=True), row["seeds"].get_text(strip=True)) for row in rows] == [
-        ("unet", "0"),
-        ("other", "0, 1"),
-    ]
+    by_name = {row["model"].get_text(" ", strip=True): row for row in rows}
+    assert set(by_name) == {"unet 1 seed", "other an encoder 2 seeds"}
+    assert rows == sorted(rows, key=lambda row: -float(row["mIoU"]["data-value"]))
+    rows = [by_name["unet 1 seed"], by_name["other an encoder 2 seeds"]]
     names = {"mIoU": "miou", "mean Dice": "dice", "accuracy": "accuracy", "boundary IoU": "boundary_iou"}
     for column, key in names.items():
         one, two = (row[column] for row in rows)
@@ -188,6 +190,13 @@ def test_the_index_shows_the_numbers_of_the_records(project):
     for name, value in records[0]["scores"]["iou"].items():
         low, high = records[0]["scores"]["ci95"][f"iou.{name}"]
         assert rows[0][f"IoU {name}"].get_text(" ", strip=True) == f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    assert rows[0]["ms a picture"].get_text(" ", strip=True) == "21.4 trained 1:23 1,234 MB peak"
+    answer = pages(project)["index"].select_one("h2 + p").get_text()
+    assert answer.startswith("Of the models that nobody helps, ") and "on 6 drawn pictures of 2 breeds" in answer
+    assert (
+        max(by_name, key=lambda name: float(by_name[name]["mIoU"]["data-value"])).split()[0]
+        in answer.split(" does ")[0]
+    )
     facts = pages(project)["index"].dl.get_text(" ", strip=True)
     assert "f00d" in facts and "24 for training, 6 for the test" in facts
 
@@ -236,7 +245,8 @@ def test_without_notebooks_or_records(project, tmp_path, monkeypatch):
     assert failure.cell == 2 and "Python ended" in failure.error
     assert "Python ended" in soup(tmp_path / "out" / "01_end.html").select_one(".output_error").get_text()
     index = soup(tmp_path / "out" / "index.html")
-    assert not index.select("table") and "no results yet" in index.get_text()
+    assert "no results yet" in index.get_text()
+    assert all("oxford-cpu" in table.caption.get_text() for table in index.select("table"))
 
 
 def test_in_place_keeps_outputs_and_leaves_a_failing_notebook_untouched(project, tmp_path):
