@@ -1,0 +1,402 @@
+"""Tables, sentences, comparisons and the README: all made from records, and able to say so."""
+
+import json
+import re
+import runpy
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from bs4 import BeautifulSoup
+from sklearn.metrics import accuracy_score, jaccard_score
+
+from petseg_utils import cards, comparisons, evaluation, published, readme, repeat, result_html, result_words, results
+from petseg_utils.comparisons import CLICKED, Remade
+from petseg_utils.metrics import BORDER, PADDING, picture_confusions, protocol_matrix, scores
+from petseg_utils.pictures import load_splits
+from petseg_utils.study import ROOT, load_study
+
+SIZE = 24
+
+
+def some_labels(n: int = 30, seed: int = 0) -> np.ndarray:
+    """Squares of one species each on background, with a frame of border and a strip of padding."""
+    labels = np.zeros((n, SIZE, SIZE), np.uint8)
+    rng = np.random.default_rng(seed)
+    for number, label in enumerate(labels):
+        y, x = rng.integers(2, 8, 2)
+        label[y : y + 12, x : x + 10] = BORDER
+        label[y + 1 : y + 11, x + 1 : x + 9] = 1 + number % 2
+    labels[:, :2] = PADDING
+    return labels
+
+
+def spoiled(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """The true masks with a share of the pixels changed to another class."""
+    rng = np.random.default_rng(seed)
+    truth = published.perfect(labels)
+    return np.where(rng.random(truth.shape) < share, (truth + rng.integers(1, 3, truth.shape)) % 3, truth).astype(
+        np.uint8
+    )
+
+
+def remade(labels: np.ndarray, *predictions: np.ndarray) -> Remade:
+    counts = [picture_confusions(labels, one) for one in predictions]
+    return Remade(sum(counts), counts, predictions[0], None, 0.01, 1000)
+
+
+@pytest.fixture
+def sample_records() -> list[dict]:
+    return results.published("sample")
+
+
+# The table
+
+
+def test_the_table_holds_what_a_model_costs(sample_records):
+    table = results.results_table(sample_records)
+    for record in results.select(sample_records, protocol=results.PRIMARY):
+        row = table[(table["model"] == record["model"]) & (table["protocol"] == results.PRIMARY)].iloc[0]
+        assert row["training_seconds"] == record["training_seconds"]
+        assert row["ms_per_picture"] == pytest.approx(1000 * record["seconds_per_picture"])
+        assert row["peak_memory_mb"] == record["peak_memory_mb"] and row["stale"] == ""
+        assert (row["parameters"], row["trained parameters"]) == tuple(
+            record["parameters"][key] for key in ("total", "trained")
+        )
+
+
+def test_the_prompted_model_stands_last_and_is_marked_however_good_it_is(sample_records):
+    best = json.loads(json.dumps(sample_records))
+    for record in best:
+        if record["model"] == results.PROMPTED:
+            record["scores"]["miou"] = 0.999
+    table = results.results_table(best)
+    soup = BeautifulSoup(result_html.protocol_tabs(table, "A study"), "html.parser")
+    names = [row.th["data-value"] for row in soup.table.select("tbody tr")]
+    others = table[(table["protocol"] == results.PRIMARY) & (table["model"] != results.PROMPTED)]
+    assert names == [*others.sort_values("mIoU", ascending=False)["model"], "point †"]
+    assert "not ranked" in soup.select_one(".note").get_text()
+    first = result_words.answer(table, best, pd.DataFrame(), "pictures")[0]
+    assert "point" not in first and first.startswith(f"Of the models that nobody helps, {names[0]} on")
+
+
+def test_all_three_protocols_are_a_click_away_and_one_is_open(sample_records):
+    soup = BeautifulSoup(result_html.protocol_tabs(results.results_table(sample_records), "A study"), "html.parser")
+    tabs = soup.select("details")
+    assert [tab.code.get_text() for tab in tabs] == ["ignore_border", "border_as_background", "binary_border_as_pet"]
+    assert [tab.has_attr("open") for tab in tabs] == [True, False, False] and len({tab["name"] for tab in tabs}) == 1
+    heads = [[head.get_text() for head in tab.select("thead th")] for tab in tabs]
+    assert "IoU cat" in heads[0] and "IoU pet" not in heads[0] and "IoU pet" in heads[2] and "IoU cat" not in heads[2]
+    for row in soup.select("tbody tr"):
+        assert all(cell.has_attr("data-value") for cell in row.find_all(["th", "td"]))
+
+
+def test_what_was_published_stays_until_it_is_replaced(study):
+    splits = load_splits(study, progress=False)
+    model = torch.nn.Conv2d(3, 3, 1)
+    settings = json.loads(json.dumps(vars(study.unet)))
+    card = {"model": "unet", "encoder": None, "study": "smoke", "seed": 0, "data": splits["train"].fingerprint}
+    card |= {"training_seconds": 1.0, "settings": settings}
+    new = evaluation.make_records(study, card, "test", splits["test"], evaluation.predict(model, splits["test"]), model)
+    other = [one | {"model": "autoencoder_unet"} for one in new]
+    for one in other:
+        one["trained_on"] = one["trained_on"] | {"settings": json.loads(json.dumps(vars(study.autoencoder_unet)))}
+    another_encoder = [one | {"encoder": "lite:other", "data": "older pictures", "commit": "0ld"} for one in new]
+    replaced = [one | {"test_loss": 99.0, "data": "older pictures"} for one in new]
+    path = study.figures_dir / "records.jsonl"
+    evaluation.write_records(path, replaced + other + another_encoder)
+    evaluation.append_records(study.runs_dir / "records.jsonl", new)
+    table = results.publish(study, splits)
+    kept = evaluation.read_records(path)
+    assert [(one["model"], one["encoder"]) for one in kept] == (
+        [("unet", None)] * 3 + [("unet", "lite:other")] * 3 + [("autoencoder_unet", None)] * 3
+    )
+    assert all(one["test_loss"] < 99 for one in kept)
+    assert [one.get("stale") for one in kept] == [None] * 3 + [True] * 3 + [None] * 3
+    assert sorted(table["model"].unique()) == ["autoencoder_unet", "unet"] and (table["stale"] == "").all()
+    written = pd.read_csv(study.figures_dir / "results.csv", dtype={"stale": str})
+    assert written["stale"].dropna().tolist() == ["0ld"] * 3
+    assert "STALE, made at commit 0ld" in (study.figures_dir / "results.md").read_text()
+
+
+# The published table
+
+
+def test_no_published_row_is_possible_and_a_true_one_is():
+    assert not published.examined()["possible"].any()
+    mine = pd.DataFrame({"model": ["mine"], "mIoU": [0.7], "Dice": [0.8]})
+    assert published.examined(mine)["possible"].all()
+
+
+def test_the_bound_holds_for_any_matrix_and_is_reached():
+    rng = np.random.default_rng(0)
+    for matrix in rng.integers(0, 50, (200, 3, 3)):
+        found = scores(matrix)
+        assert found["miou"] <= found["dice"] + 1e-12 <= published.highest_dice(found["miou"]) + 1e-9
+    equal = scores(np.array([[8, 2, 2], [2, 8, 2], [2, 2, 8]]))
+    assert equal["dice"] == pytest.approx(published.highest_dice(equal["miou"]))
+
+
+def test_the_broken_rules_are_those_of_other_libraries():
+    labels = some_labels()
+    found = spoiled(labels, 0.2, 1)
+    truth = published.perfect(labels)
+    counts = picture_confusions(labels, found)
+    each = [
+        jaccard_score(a.ravel(), b.ravel(), labels=[0, 1, 2], average="macro", zero_division=0)
+        for a, b in zip(truth, found, strict=True)
+    ]
+    assert published.absent_as_zero(counts)["mIoU"] == pytest.approx(np.mean(each))
+    pixels = published.over_all_pixels(counts)
+    assert pixels["Dice"] == pytest.approx(accuracy_score(truth.ravel(), found.ravel()))
+    assert pixels["mIoU"] == pytest.approx(jaccard_score(truth.ravel(), found.ravel(), average="micro"))
+
+
+def test_mixed_rules_give_impossible_rows_of_a_perfect_prediction():
+    labels = some_labels()
+    table = published.mixed_rules({"perfect": picture_confusions(labels, published.perfect(labels))})
+    right, mixed, other = (table[table["rule"] == rule].iloc[0] for rule in table["rule"])
+    assert right["possible"] and (right["mIoU"], right["Dice"]) == (1, 1)
+    assert not mixed["possible"] and mixed["mIoU"] == pytest.approx(2 / 3) and mixed["Dice"] == 1
+    assert not other["possible"] and other["Dice"] < other["mIoU"]
+
+
+# Comparisons
+
+
+def test_a_clear_difference_is_real_and_chance_is_not(study):
+    labels = some_labels()
+    found = {
+        "good": remade(labels, spoiled(labels, 0.02, 1)),
+        "alike": remade(labels, spoiled(labels, 0.02, 2)),
+        "bad": remade(labels, spoiled(labels, 0.3, 3)),
+    }
+    pairs = comparisons.paired_table(found, study).set_index(["a", "b"])
+    assert len(pairs) == 3 and (pairs["difference"] >= 0).all()
+    assert pairs.loc[("good", "bad"), "real"] and pairs.loc[("alike", "bad"), "real"]
+    close = pairs.drop(index=[("good", "bad"), ("alike", "bad")]).iloc[0]
+    assert not close["real"] and close["low"] < 0 < close["high"]
+    whole = [
+        float(scores(protocol_matrix(found[name].counts.sum(0), "ignore_border"))["miou"]) for name in ("good", "bad")
+    ]
+    assert pairs.loc[("good", "bad"), "difference"] == pytest.approx(whole[0] - whole[1])
+    text = result_words.pair_sentences(pairs.reset_index())
+    assert text.count("**Real**") == 2 and text.count("**Not shown**") == 1
+
+
+def test_a_difference_that_another_seed_turns_round_is_not_real(study):
+    labels = some_labels()
+    steady = remade(labels, spoiled(labels, 0.2, 1), spoiled(labels, 0.2, 2))
+    moody = remade(labels, spoiled(labels, 0.02, 3), spoiled(labels, 0.21, 4))
+    pair = comparisons.paired_table({"steady": steady, "moody": moody}, study).iloc[0]
+    assert pair["a"] == "moody" and pair["low"] > 0 and not pair["real"] and pair["seeds"] == 2
+    assert "**Not sure**" in result_words.pair_sentences(pd.DataFrame([pair]))
+
+
+def test_pairs_of_the_prompted_model_are_marked(study):
+    labels = some_labels()
+    found = {name: remade(labels, spoiled(labels, 0.1, 1)) for name in ("clip", "point", CLICKED)}
+    assert comparisons.paired_table(found, study)["prompted"].all()
+    assert list(comparisons.timing_table(found, study)["model"]) == ["clip", "point"]
+
+
+def test_a_mistake_gets_the_right_word():
+    def word(background, cat):  # rows: true background and true cat; columns as predicted
+        return comparisons.what_went_wrong(np.array([background, cat, [0] * 3, [0] * 3, [9, 9, 9]]), 1)
+
+    assert word([100, 0, 0], [2, 98, 0]) == "the outline only"
+    assert word([100, 0, 0], [90, 10, 0]) == "not found"
+    assert word([100, 0, 0], [40, 60, 0]) == "part of it missed"
+    assert word([100, 0, 0], [10, 30, 60]) == "called a dog"
+    assert word([100, 70, 9], [10, 80, 10]) == "background taken for pet"
+
+
+def test_each_breed_is_scored_on_its_own_species(study):
+    test = load_splits(study, progress=False)["test"]
+    truth = published.perfect(np.array(test.labels))
+    swapped = np.array([0, 2, 1], np.uint8)[truth]
+    found = {"right": remade(test.labels, truth), "swapped": remade(test.labels, swapped)}
+    table = comparisons.breed_table(found, test)
+    assert table["pictures"].sum() == len(test) and (table["right"] == 1).all() and (table["swapped"] == 0).all()
+    counts = comparisons.mistake_counts(found, test)
+    assert counts.loc["the outline only", "right"] == counts.loc["the other species", "swapped"] == len(test)
+
+
+class Obedient(torch.nn.Module):
+    """Takes whatever lies in the clicked half of the picture, and calls it a dog; without a click, nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def encoder(self, images):
+        return []
+
+    def look(self, images, maps):
+        dog = torch.ones_like(images[:, :1])
+        return images, torch.cat([0 * dog, 0 * dog, dog], 1)
+
+    def head(self, images, classes, prompts):
+        chosen = (prompts[:, :1].amax((2, 3), keepdim=True) > 0.5).float()
+        half = torch.arange(images.shape[3]) < images.shape[3] // 2
+        return 2 * chosen * half.expand(images[:, :1].shape) - 1
+
+    def forward(self, images, maps, prompts):
+        images, classes = self.look(images, maps)
+        return torch.cat([classes, self.head(images, classes, prompts)], 1)
+
+
+def test_one_click_selects_and_the_selection_is_named(study):
+    test = load_splits(study, progress=False)["test"]
+    classes = comparisons.predict_clicked(Obedient(), test)
+    half = classes.shape[2] // 2
+    inside = np.asarray(test.labels) != PADDING
+    assert (classes[:, :, :half][inside[:, :, :half]] == 2).all()
+    assert (classes[:, :, half:] == 0).all() and (classes[~inside] == 0).all()
+
+
+# Sentences, cards, the README and the notebook
+
+
+def test_the_answer_is_made_of_the_records(sample_records):
+    table = results.results_table(sample_records)
+    pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
+    first, second, third = result_words.answer(table, sample_records, pairs, "drawn pictures")
+    for _, row in result_words.ranked(table).iterrows():
+        assert f"{row['mIoU']:.3f} [{row['mIoU low']:.3f}, {row['mIoU high']:.3f}]" in first
+    assert f"all {len(pairs)} pairs compared, {pairs['real'].sum()} are real" in second
+    clicks = next(record["clicks"] for record in sample_records if "clicks" in record)
+    assert f"{clicks['iou@1']:.3f}" in third and f"{clicks['proposed']:.3f}" in third
+    changed = json.loads(json.dumps(sample_records))
+    for record in changed:
+        record["scores"]["miou"] = 0.1234
+    assert "0.123" in result_words.answer(results.results_table(changed), changed, pairs, "pictures")[0]
+    assert result_words.answer(table, sample_records[:3], pd.DataFrame(), "pictures")[1].endswith("on this data.")
+
+
+def test_limits_name_the_encoder_and_say_that_it_is_not_clip(sample_records):
+    text = result_words.limits(sample_records, pd.Series(["a", "a", "b", "c", "d"]))
+    first = sample_records[0]
+    assert "lite:efficientnet_lite0" in text and "No number here is CLIP's" in text
+    assert f"{first['n_images']}, of {first['n_breeds']} breeds" in text and "make 80% of the pictures" in text
+
+
+def test_every_weight_that_ships_has_a_card_to_read():
+    photos = results.published("oxford-cpu")
+    for name, card in cards.shipped_cards().items():
+        text = cards.model_card(card, photos)
+        assert f"{card['n_images']} photos with masks" in text and "**Limits:**" in text and "CC BY-SA 4.0" in text
+        assert text.count("| ") > 20, f"no test scores in the card of {name}"
+        assert not card["encoder"] or "**not CLIP**" in text
+
+
+def test_robustness_is_summed_up_by_model():
+    rows = [("unet", "clean", 0, 0.9), ("unet", "blur", 1, 0.8), ("unet", "blur", 2, 0.5), ("unet", "noise", 3, 0.7)]
+    table = pd.DataFrame(rows, columns=["model", "corruption", "level", "value"])
+    text = result_words.robustness_sentence(table.assign(score="miou", encoder=None, n_images=5))
+    assert (
+        "0.900 on clean pictures, 0.600 on average at the strongest level of 2" in text
+        and "0.500 at worst (blur)" in text
+    )
+
+
+def test_the_readmes_numbers_are_made_of_the_committed_records():
+    text = (ROOT / "README.md").read_text()
+    names = [match[2] for match in readme.BLOCK.finditer(text)]
+    assert sorted(names) == sorted(readme.blocks())
+    assert readme.readme_with_results(text) == text, "make tables brings the README up to date"
+
+
+def test_the_readme_types_no_score_between_the_blocks():
+    rest = readme.BLOCK.sub("", (ROOT / "README.md").read_text())
+    assert not re.findall(r"(?<![\d.])[01]\.\d{2,4}\b", rest)
+
+
+@pytest.mark.parametrize("study", ["oxford-cpu", "sample", "shipped"])
+def test_without_its_records_the_readme_cannot_be_made(study, monkeypatch):
+    before = results.published
+    monkeypatch.setattr(readme, "published", lambda name: [] if name == study else before(name))
+    with pytest.raises((IndexError, KeyError)):
+        readme.blocks()
+
+
+def test_twenty_lines_add_a_model(study, tmp_path):
+    text = (ROOT / "README.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "training.fit" in block]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    script = tmp_path / "mine.py"
+    script.write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PETSEG_STUDY", "smoke")
+        runpy.run_path(str(script))
+    splits = load_splits(study, progress=False)
+    table = results.publish(study, splits)
+    assert list(table["model"].unique()) == ["mine"] and table["mIoU"].between(0, 1).all()
+    assert "mine" in result_html.protocol_tabs(table, "A study")
+
+
+def notebook() -> nbformat.NotebookNode:
+    return nbformat.read(ROOT / "notebooks" / "07_results.ipynb", as_version=4)
+
+
+def test_the_notebooks_tables_are_made_of_the_committed_records():
+    shown = [
+        output["data"]["text/html"]
+        for cell in notebook().cells
+        for output in cell.get("outputs", [])
+        if "results sortable" in output.get("data", {}).get("text/html", "")
+    ]
+    tables = [
+        results.results_table(results.published("sample")),
+        results.results_table(results.published("oxford-cpu")),
+    ]
+    tables.append(results.results_table(results.published("oxford-cpu"), subset="small breeds"))
+    for html, table in zip(shown, tables, strict=True):
+        about = BeautifulSoup(html, "html.parser").details["name"]
+        assert html == str(result_html.protocol_tabs(table, about)), about
+
+
+def test_the_notebooks_sentences_are_made_of_the_committed_records(sample_records):
+    said = "\n".join(
+        output["data"]["text/markdown"]
+        for cell in notebook().cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    )
+    pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
+    for sentence in result_words.answer(results.results_table(sample_records), sample_records, pairs, "drawn pictures"):
+        assert sentence in said
+    assert (
+        result_words.limits(results.published("oxford-cpu"), cards.committed_breeds(ROOT / "figures/oxford-cpu"))
+        in said
+    )
+
+
+def test_the_notebooks_prose_types_no_score():
+    for cell in notebook().cells:
+        if cell.cell_type == "markdown":
+            assert not re.findall(r"(?<![\d.])0\.\d{3,4}\b", cell.source), cell.source
+
+
+# Running again
+
+
+def test_running_again_is_compared_with_the_committed_table():
+    then = results.results_table(results.published("sample"))
+    assert repeat.differences(then, then, 0) == []
+    moved = then.assign(mIoU=then["mIoU"] + 0.9 * repeat.TOLERANCE)
+    assert repeat.differences(moved, then) == [] and len(repeat.differences(moved, then, 0)) == len(then)
+    far = then.assign(mIoU=then["mIoU"] + 1.1 * repeat.TOLERANCE)
+    assert len(repeat.differences(far, then)) == len(then) and "mIoU is" in repeat.differences(far, then)[0]
+    assert "n_images is" in repeat.differences(then.assign(n_images=1), then)[0]
+    assert "only in the committed table" in repeat.differences(then.iloc[1:], then)[0]
+    assert "not in the committed table" in repeat.differences(then, then.iloc[1:])[0]
+
+
+def test_the_committed_csv_is_the_table_of_the_committed_records():
+    for name in ("sample", "oxford-cpu"):
+        written = pd.read_csv(ROOT / "figures" / name / "results.csv")
+        assert repeat.differences(results.results_table(results.published(name)), written, 0) == []
+        assert load_study(name).name == name
