@@ -7,7 +7,7 @@ READY := .venv/ready
 export GOMP_SPINCOUNT ?= 3000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reports test test-notebooks notebooks tables demo lint lock clean
+.PHONY: help setup reports test test-reports notebooks tables demo lint lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,11 +31,15 @@ test: $(READY)  ## run all tests, the notebooks' among them
 	$(BIN)/python -m pytest
 	PETSEG_STUDY=smoke $(BIN)/python -m pytest --nbval notebooks
 
+test-reports: $(READY)  ## run the notebooks on the embedded pictures again, and compare the table with the committed one
+	PETSEG_STUDY=sample $(BIN)/python -m pytest --nbval notebooks
+	PETSEG_STUDY=sample $(BIN)/python -m petseg_utils.repeat
+
 notebooks: $(READY)  ## re-execute the committed notebooks in place
 	$(BIN)/petseg report --in-place
 
-tables: $(READY)  ## make the README's table anew from the committed records
-	$(BIN)/python -m petseg_utils.results
+tables: $(READY)  ## make the README's numbers anew from the committed records
+	$(BIN)/python -m petseg_utils.readme
 
 demo: $(READY)  ## open the page that segments your own photos, on this machine only
 	$(BIN)/petseg demo
