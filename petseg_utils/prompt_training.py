@@ -13,6 +13,8 @@ MOST_CORRECTIONS = 3
 SILENT = 0.15  # share of the dialogues in which nobody says anything, and the pet is wanted
 BACKGROUND = 0.25  # share of the others in which the background is wanted
 UNSTEADY = 12.0  # a correction falls up to so many model pixels off the centre of what is wrong
+BLOBS = 6  # errors are made about a sixth of the picture wide
+WRONG = 6.0  # logits: their standard deviation at most
 SMALLEST = 20  # regions of fewer pixels are not asked for
 
 
@@ -40,12 +42,24 @@ def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0)
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     alone = getattr(model, "module", model)  # without what several processes wrap around it
     with torch.no_grad():
-        seen = alone.look(images, batch["maps"])
+        cells, classes = alone.look(images, batch["maps"])
+        seen = cells, made_wrong(classes)
     wanted, prompts, previous = simulate(alone, images, seen, batch["label"].cpu().numpy(), rng)
     logits = model(images, prompts=prompt_maps(prompts, images, previous), seen=seen)[:, -1]
     targets = class_targets(batch["label"])
     asked = torch.from_numpy(wanted).to(targets.device).long().masked_fill(targets == IGNORED, IGNORED)
     return selection_loss(logits, asked, dice)
+
+
+def made_wrong(classes: Tensor) -> Tensor:
+    """Class logits ``(N, 3, H, W)`` with errors here and there: smooth noise for or against the background.
+
+    The decoder has learned from these pictures' masks and is hardly ever wrong about them.  About others it is, and that
+    is what clicks are for.
+    """
+    noise = torch.randn(len(classes), 1, BLOBS, BLOBS) * torch.rand(len(classes), 1, 1, 1) * WRONG
+    noise = F.interpolate(noise, classes.shape[-2:], mode="bicubic", align_corners=False).to(classes)
+    return torch.cat([classes[:, :1] + noise, classes[:, 1:]], 1)
 
 
 def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:

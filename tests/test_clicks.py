@@ -24,7 +24,7 @@ from petseg_utils.evaluation import IGNORED, predict
 from petseg_utils.features import load_features
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
-from petseg_utils.point_decoder import Clicks, PointSegmenter
+from petseg_utils.point_decoder import PointSegmenter, put_right
 from petseg_utils.prompt_training import prompted_loss, selection_loss, simulate
 from petseg_utils.segmenter import Segmenter
 
@@ -156,12 +156,10 @@ def clicked_cells(*places, size=12):
 
 
 def test_a_click_that_the_mask_agrees_with_changes_nothing_and_one_that_it_contradicts_turns_its_place():
-    torch.manual_seed(0)
-    clicks = Clicks(4).eval()
     cells, prompts = clicked_cells((3, 2, 1))
-    assert clicks(cells, torch.full((1, 1, 12, 12), 4.5), prompts).abs().max() == 0
+    assert put_right(cells, torch.full((1, 1, 12, 12), 4.5), prompts).abs().max() == 0
     mask = torch.full((1, 1, 12, 12), -3.0)
-    after = mask + clicks(cells, mask, prompts)
+    after = mask + put_right(cells, mask, prompts)
     assert after[0, 0, 3, 2] > 2
     alike, unlike = after[0, 0, 3, :6], after[0, 0, 3, 6:]
     assert alike.min() > unlike.max()  # what looks the same, on the same side, follows; the other half less
@@ -169,22 +167,18 @@ def test_a_click_that_the_mask_agrees_with_changes_nothing_and_one_that_it_contr
 
 
 def test_clicks_of_two_minds_are_each_heard_where_they_fall():
-    torch.manual_seed(0)
-    clicks = Clicks(4).eval()
     places = [(1, 1, 1), (10, 1, -1), (5, 9, 1)]
     cells, prompts = clicked_cells(*places)
     mask = torch.zeros(1, 1, 12, 12)
-    after = mask + clicks(cells, mask, prompts)
+    after = mask + put_right(cells, mask, prompts)
     assert all(sign * after[0, 0, row, column] > 1 for row, column, sign in places)
 
 
 def test_a_picture_is_answered_the_same_alone_and_beside_one_with_more_clicks():
-    torch.manual_seed(0)
-    clicks = Clicks(4).eval()
     (cells, one), (_, three) = clicked_cells((3, 2, 1)), clicked_cells((3, 3, -1), (8, 8, 1), (0, 5, 1))
     mask = torch.zeros(1, 1, 12, 12)
-    both = clicks(cells.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1, 1), torch.cat([one, three]))
-    assert torch.allclose(both[:1], clicks(cells, mask, one), atol=1e-5)
+    both = put_right(cells.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1, 1), torch.cat([one, three]))
+    assert torch.allclose(both[:1], put_right(cells, mask, one), atol=1e-5)
 
 
 def test_dialogues_in_training_depend_on_torchs_state_alone_and_leave_batch_norms_alone(study, splits):
