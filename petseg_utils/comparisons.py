@@ -1,5 +1,6 @@
 """Which differences between models are real?  Predictions are remade on the same pictures and compared pairwise."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -8,15 +9,16 @@ import pandas as pd
 import torch
 from torch import nn
 
+from petseg_utils.checkpoints import find_checkpoint, load
 from petseg_utils.clicks import first_clicks, open_pictures, proposals
 from petseg_utils.evaluation import BATCH, predict
 from petseg_utils.intervals import paired_difference
 from petseg_utils.metrics import CLASSES, PADDING, picture_confusions, protocol_matrix, scores
-from petseg_utils.pictures import PictureSet
+from petseg_utils.pictures import PictureSet, load_splits
 from petseg_utils.plotting import SPECIES
 from petseg_utils.prompts import prompt_maps
 from petseg_utils.results import PRIMARY, PROMPTED
-from petseg_utils.study import Study
+from petseg_utils.study import PetsegError, Study, load_study
 from petseg_utils.unlabelled import unlabelled_folder
 
 CLICKED = f"{PROMPTED}, one click"
@@ -70,7 +72,7 @@ def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[s
     pictures : PictureSet
         The test split.
     """
-    found = {}
+    found, seconds = {}, least_seconds({model: seeds[0] for model, seeds in networks.items()}, pictures)
     for model, seeds in networks.items():
         first = seeds[0]
         frozen = hasattr(first.encoder, "identity")
@@ -78,7 +80,7 @@ def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[s
         parameters += sum(p.numel() for p in first.encoder.parameters()) if frozen else 0
         encoder = first.encoder.identity if frozen else None
         classes = [predict(network, pictures).classes for network in seeds]
-        found[model] = _remade(classes, pictures, encoder, least_seconds(first, pictures), parameters)
+        found[model] = _remade(classes, pictures, encoder, seconds[model], parameters)
         if model == PROMPTED:
             clicked = [predict_clicked(network, pictures) for network in seeds]
             found[CLICKED] = _remade(clicked, pictures, encoder, np.nan, parameters)
@@ -90,12 +92,16 @@ def _remade(classes: list[np.ndarray], pictures: PictureSet, encoder: str | None
     return Remade(sum(counts), counts, classes[0], encoder, seconds, parameters)
 
 
-def least_seconds(model: nn.Module, pictures: PictureSet, repeats: int = 5) -> float:
-    """Seconds for a picture: the fastest of some passes over one batch, for other work can only make a pass slower."""
+def least_seconds(networks: dict[str, nn.Module], pictures: PictureSet, repeats: int = 6) -> dict[str, float]:
+    """Seconds for a picture: each model's fastest of some passes over one batch, the models taking turns.
+
+    Other work of the machine can only make a pass slower, and comes and goes.
+    """
     batch = replace(
         pictures, table=pictures.table.iloc[:BATCH], images=pictures.images[:BATCH], labels=pictures.labels[:BATCH]
     )
-    return min(predict(model, batch).seconds for _ in range(repeats))
+    taken = [{model: predict(network, batch).seconds for model, network in networks.items()} for _ in range(repeats)]
+    return pd.DataFrame(taken).min().to_dict()
 
 
 @torch.inference_mode()
@@ -224,3 +230,34 @@ def mistake_counts(found: dict[str, Remade], pictures: PictureSet) -> pd.DataFra
 
 def _miou(counts: np.ndarray) -> float:
     return float(scores(protocol_matrix(counts.sum(0), PRIMARY))["miou"])
+
+
+def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
+    """`paired_table` of the checkpoints that are there, first seeds, without training what is not.
+
+    Writes ``pairs.csv`` and ``timing.csv`` into the study's folder of figures.
+
+    Raises
+    ------
+    PetsegError
+        If fewer than two finished ones are there.
+    """
+    networks = {}
+    for model in ("unet", "autoencoder_unet", "clip", "clip_selftrained", PROMPTED):
+        with contextlib.suppress(PetsegError):
+            network, card = load(find_checkpoint(model, study))
+            if card.get("training_seconds"):
+                networks[model] = [network]
+    if len(networks) < 2:
+        raise PetsegError(f"Study {study.name!r} has fewer than two finished checkpoints to compare: train some.")
+    found = remake(networks, splits["test"])
+    pairs = paired_table(found, study)
+    study.figures_dir.mkdir(parents=True, exist_ok=True)
+    pairs.to_csv(study.figures_dir / "pairs.csv", index=False, float_format="%.4f")
+    timing_table(found, study).to_csv(study.figures_dir / "timing.csv", index=False, float_format="%.4f")
+    return pairs
+
+
+if __name__ == "__main__":
+    chosen = load_study()
+    print(compare_checkpoints(chosen, load_splits(chosen)).to_string())

@@ -109,24 +109,21 @@ def pair_sentences(pairs: pd.DataFrame) -> str:
 
 
 def robustness_sentence(table: pd.DataFrame) -> str:
-    """What the strongest level of each perturbation costs, from notebook 06's ``robustness.csv``; Markdown.
+    """What the worst level of each perturbation costs, from notebook 06's ``robustness.csv``; Markdown.
 
     Parameters
     ----------
     table : DataFrame
-        ``model``, ``encoder``, ``corruption``, ``level`` (higher is worse, ``clean`` has none), ``score`` (the name of
-        what was scored) and ``value``.
+        From `robustness_tables.curves`: the first level of a perturbation is the least, and mostly changes nothing.
     """
-    miou = table[table["score"].str.lower() == "miou"]
-    clean = miou[miou["corruption"] == "clean"].groupby("model", sort=False)["value"].mean()
-    bent = miou[miou["corruption"] != "clean"].sort_values("level")
-    worst = bent.groupby(["model", "corruption"], sort=False)["value"].last()
+    of = {name: group.groupby(["model", "corruption"], sort=False)["value"] for name, group in table.groupby("score")}
+    clean, worst, dice = of["mIoU"].first(), of["mIoU"].min(), of["dice"].min()
     lines = []
-    for model, before in clean.items():
-        of = worst[model]
+    for model in table["model"].unique():
         lines.append(
-            f"* {model}: mIoU {before:.3f} on clean pictures, {of.mean():.3f} on average at the strongest level of "
-            f"{len(of)} perturbations, {of.min():.3f} at worst ({of.idxmin()})."
+            f"* {model}: mIoU {clean[model].iloc[0]:.3f} on clean pictures, {worst[model].mean():.3f} on average at "
+            f"the worst level of {len(worst[model])} perturbations, {worst[model].min():.3f} at worst "
+            f"({worst[model].idxmin()}). Mean Dice stays above 0.9 under {(dice[model] > 0.9).sum()} of them."
         )
     encoders = ", ".join(table["encoder"].dropna().unique())
     return "\n".join(lines) + f"\n\nFrozen features: {encoders}; {table['n_images'].max()} pictures."

@@ -12,11 +12,22 @@ import torch
 from bs4 import BeautifulSoup
 from sklearn.metrics import accuracy_score, jaccard_score
 
-from petseg_utils import cards, comparisons, evaluation, published, readme, repeat, result_html, result_words, results
+from petseg_utils import (
+    cards,
+    comparisons,
+    evaluation,
+    models,
+    published,
+    readme,
+    repeat,
+    result_html,
+    result_words,
+    results,
+)
 from petseg_utils.comparisons import CLICKED, Remade
 from petseg_utils.metrics import BORDER, PADDING, picture_confusions, protocol_matrix, scores
 from petseg_utils.pictures import load_splits
-from petseg_utils.study import ROOT, load_study
+from petseg_utils.study import ROOT, PetsegError, load_study
 
 SIZE = 24
 
@@ -195,6 +206,18 @@ def test_a_difference_that_another_seed_turns_round_is_not_real(study):
     assert "**Not sure**" in result_words.pair_sentences(pd.DataFrame([pair]))
 
 
+def test_checkpoints_that_are_there_are_compared_without_training(study, data):
+    splits = load_splits(study, progress=False)
+    with pytest.raises(PetsegError, match="fewer than two finished checkpoints"):
+        comparisons.compare_checkpoints(study, splits)
+    for model in ("unet", "autoencoder_unet"):
+        models.train(model, study, study.seeds[0], splits, progress=False)
+    pairs = comparisons.compare_checkpoints(study, splits)
+    assert set(pairs[["a", "b"]].iloc[0]) == {"unet", "autoencoder_unet"} and len(pairs) == 1
+    assert pd.read_csv(study.figures_dir / "pairs.csv")["a"].tolist() == pairs["a"].tolist()
+    assert len(pd.read_csv(study.figures_dir / "timing.csv")) == 2
+
+
 def test_pairs_of_the_prompted_model_are_marked(study):
     labels = some_labels()
     found = {name: remade(labels, spoiled(labels, 0.1, 1)) for name in ("clip", "point", CLICKED)}
@@ -293,13 +316,15 @@ def test_every_weight_that_ships_has_a_card_to_read():
 
 
 def test_robustness_is_summed_up_by_model():
-    rows = [("unet", "clean", 0, 0.9), ("unet", "blur", 1, 0.8), ("unet", "blur", 2, 0.5), ("unet", "noise", 3, 0.7)]
-    table = pd.DataFrame(rows, columns=["model", "corruption", "level", "value"])
-    text = result_words.robustness_sentence(table.assign(score="miou", encoder=None, n_images=5))
+    rows = [("unet", "blur", 0, 0.9), ("unet", "blur", 1, 0.8), ("unet", "noise", 0, 0.9), ("unet", "noise", 3, 0.4)]
+    table = pd.DataFrame(rows, columns=["model", "corruption", "level", "value"]).assign(encoder="lite:x", n_images=5)
+    dice = table.assign(score="dice", value=table["value"] + 0.11)
+    text = result_words.robustness_sentence(pd.concat([table.assign(score="mIoU"), dice]))
     assert (
-        "0.900 on clean pictures, 0.600 on average at the strongest level of 2" in text
-        and "0.500 at worst (blur)" in text
+        "0.900 on clean pictures, 0.600 on average at the worst level of 2 perturbations, 0.400 at worst (noise)"
+        in text
     )
+    assert "above 0.9 under 1 of them" in text and "lite:x; 5 pictures" in text
 
 
 def test_the_readmes_numbers_are_made_of_the_committed_records():
