@@ -17,7 +17,7 @@ from petseg_utils.intervals import paired_difference
 from petseg_utils.metrics import picture_confusions, protocol_matrix, scores
 from petseg_utils.pictures import PictureSet
 from petseg_utils.plotting import new_figure
-from petseg_utils.robustness import perturbed, segment
+from petseg_utils.robustness import forget_precision, perturbed, segment
 from petseg_utils.study import Study
 from petseg_utils.training import fit
 
@@ -78,6 +78,7 @@ def train_on(
     network, card = load(start)
     settings = replace(study_settings(model, study), epochs=study.robustness.noise_epochs)
     folder = study.runs_dir / "noise" / f"{model}-{most:g}-seed{seed}"
+    forget_precision()
     history = fit(
         network,
         NoisyPictures(splits["train"], seed, most),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -13,6 +14,7 @@ from petseg_utils.checkpoints import ON_FROZEN_ENCODER, run_folder
 from petseg_utils.corruptions import LEVELS, corrupt_all, moved_point, photo_window, picture_rng, to_size
 from petseg_utils.evaluation import write_records
 from petseg_utils.metrics import PADDING, picture_confusions
+from petseg_utils.models import trained
 from petseg_utils.pictures import PictureSet
 from petseg_utils.prompts import Click, Prompt, prompt_maps, random_click
 from petseg_utils.provenance import code_fingerprint, git_commit, versions
@@ -23,6 +25,20 @@ BATCH = 16
 COMPARED = ("unet", "autoencoder_unet", "clip", "point")
 HELPED = "point+click"  # the prompted model after one click on the pet
 CLEAN = ("clean", 0.0)
+
+
+def trained_models(study: Study, seed: int, splits: dict[str, PictureSet]) -> dict[str, nn.Module]:
+    """The four models that are compared, loaded or trained."""
+    networks = {}
+    for name in COMPARED:
+        forget_precision()
+        networks[name] = trained(name, study, seed, splits)
+    return networks
+
+
+def forget_precision() -> None:
+    """Let the next training choose its own precision: Accelerate keeps the first one of a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def sweep_steps() -> list[tuple[str, float]]:

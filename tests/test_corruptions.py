@@ -62,10 +62,10 @@ def test_the_first_level_changes_nothing_and_jpegs_next_to_nothing(kind):
         assert np.abs(out.astype(float) - image).mean() <= (1 if kind == "jpeg" else 0)
 
 
-@each_kind
-def test_padding_stays_padding(kind):
+@pytest.mark.parametrize(("kind", "at"), [(kind, at) for kind, levels in LEVELS.items() for at in (2, len(levels) - 1)])
+def test_padding_stays_padding(kind, at):
     image, label = boxed(RAMP)
-    out, after = corrupt(image, label, kind, LEVELS[kind][-1], picture_rng("a"))
+    out, after = corrupt(image, label, kind, LEVELS[kind][at], picture_rng("a"))
     assert out.dtype == after.dtype == np.uint8
     assert (out[after == PADDING] == PADDING_COLOUR).all()
     if kind not in ("rotation", "scale"):

@@ -159,6 +159,24 @@ def test_the_click_stays_on_the_pet_at_every_level_but_not_where_its_offset_is_t
     assert clicks_on(test, whole, empty, "scale", 0.25) == [[]] * len(test)
 
 
+def test_a_click_on_what_a_turn_takes_out_of_view_goes_to_the_pet_that_is_left(splits):
+    labels = np.zeros_like(splits["test"].labels)
+    labels[:, :6, :6] = 1  # a corner, where the clicks fall
+    corner = replace(splits["test"], labels=labels)
+    seen = np.zeros_like(labels)
+    seen[:, 30:34, 30:34] = 1
+    for said in clicks_on(corner, slice(0, len(labels)), seen, "rotation", 45):
+        assert 30 <= said[0].x < 34 and 30 <= said[0].y < 34
+
+
+def test_each_model_is_trained_at_its_own_precision(study, splits):
+    settings = {"unet": replace(study.unet, epochs=1, mixed_precision="bf16"), "clip": replace(study.clip, epochs=1)}
+    mixed = replace(study, **settings)
+    for name in ("unet", "clip"):  # as `trained_models` does
+        robustness.forget_precision()
+        models.trained(name, mixed, 0, splits, progress=False)
+
+
 def test_pictures_of_the_sweep_are_spread_over_species(study, splits):
     few = some_test_pictures(replace(study, robustness=replace(study.robustness, pictures=4)), splits["test"])
     assert len(few) == 4 and set(few.table["species"]) == {1, 2}
