@@ -39,7 +39,8 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
     photos = published(PHOTOS) if study.name != PHOTOS else []
-    facts = {"study": study.name, "seeds": ", ".join(map(str, study.seeds)), "commit": git_commit()}
+    facts = {"study": study.name, "encoder": study.encoder, "seeds": ", ".join(map(str, study.seeds))}
+    facts["commit"] = git_commit()
     if newest:
         last = newest[-1]
         facts["pictures"] = f"{last['trained_on']['n_images']:,} for training, {last['n_images']:,} for the test"

@@ -202,7 +202,8 @@ def publish(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `results_table` of the test split, without what is stale.
+        `results_table` of the test split, without what is stale, and of each model on the encoder that was evaluated
+        last.
     """
     fresh = [record for record in read_records(study.runs_dir / "records.jsonl") if _fits(record, study, splits)]
     replaced = {_run(record) for record in fresh}
@@ -218,7 +219,10 @@ def publish(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
     if study.data == "oxford":
         names = pd.concat([part.table[["name", "breed"]].assign(split=split) for split, part in splits.items()])
         names.sort_values(["split", "name"]).to_csv(study.figures_dir / "pictures.csv", index=False)
-    return results_table([record for record in records if "stale" not in record])
+    newest = {record["model"]: record["encoder"] for record in fresh}  # of each model, the last that was evaluated
+    return results_table(
+        [one for one in records if "stale" not in one and one["encoder"] == newest.get(one["model"], one["encoder"])]
+    )
 
 
 def write_tables(folder: Path, records: list[dict]) -> None:
@@ -235,11 +239,12 @@ def _run(record: dict) -> tuple:
 def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
     """Whether a record is of a finished run with the study's present seeds, settings and pictures."""
     settings = getattr(study, record["model"], None)  # of somebody's own model the study knows nothing
+    then = record["trained_on"]["settings"]
     return (
         record["data"] == splits["test"].fingerprint
         and record["seed"] in study.seeds
         and record["training_seconds"] is not None
-        and (settings is None or recorded_settings(record["trained_on"]["settings"]) == settings)
+        and (settings is None or (set(then) <= set(vars(settings)) and recorded_settings(then) == settings))
         and record["trained_on"]["data"] == splits["train"].fingerprint
     )
 

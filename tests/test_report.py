@@ -271,3 +271,30 @@ def test_a_notebook_without_heading_is_named_after_its_file(tmp_path):
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "04_some_thing.ipynb")
     sheet = read_sheet(tmp_path / "04_some_thing.ipynb")
     assert (sheet.title, sheet.question, sheet.number) == ("04 some thing", "", "04")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tables_sort_and_protocols_open_one_at_a_time(project, browser, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    problems = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+    page.goto((project["out"] / "index.html").as_uri())
+    shown = page.locator("table.results:visible tbody tr th:first-child").first
+    values = "rows => rows.map(row => Number(row.cells[1].dataset.value))"
+    page.locator("table.results >> nth=0 >> thead >> text=mIoU").click()
+    down = page.locator("table.results >> nth=0 >> tbody tr").evaluate_all(values)
+    page.locator("table.results >> nth=0 >> thead >> text=mIoU").click()
+    up = page.locator("table.results >> nth=0 >> tbody tr").evaluate_all(values)
+    assert down == sorted(down, reverse=True) and up == sorted(up) and len(set(up)) > 1
+    first, second = page.locator("details.more").nth(0), page.locator("details.more").nth(1)
+    assert first.evaluate("one => one.open") and not second.evaluate("one => one.open")
+    second.locator("summary").click()
+    assert not first.evaluate("one => one.open") and second.evaluate("one => one.open")
+    assert shown.is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper)[:3])) > 380) == (scheme == "light")
+    assert not problems
+    page.close()

@@ -1,5 +1,6 @@
 """Tables, sentences, comparisons and the README: all made from records, and able to say so."""
 
+import dataclasses
 import json
 import re
 import runpy
@@ -129,6 +130,12 @@ def test_what_was_published_stays_until_it_is_replaced(study):
     assert sorted(table["model"].unique()) == ["autoencoder_unet", "unet"] and (table["stale"] == "").all()
     written = pd.read_csv(study.figures_dir / "results.csv", dtype={"stale": str})
     assert written["stale"].dropna().tolist() == ["0ld"] * 3
+    # A second encoder of the same data stays published, but the notebooks get the one that was evaluated last.
+    second = [one | {"encoder": "lite:second"} for one in new]
+    evaluation.append_records(study.runs_dir / "records.jsonl", second)
+    table = results.publish(study, splits)
+    assert table.loc[table["model"] == "unet", "encoder"].tolist() == ["lite:second"] * 3
+    assert {one["encoder"] for one in evaluation.read_records(path)} == {None, "lite:other", "lite:second"}
     assert "STALE, made at commit 0ld" in (study.figures_dir / "results.md").read_text()
 
 
@@ -204,6 +211,15 @@ def test_a_difference_that_another_seed_turns_round_is_not_real(study):
     pair = comparisons.paired_table({"steady": steady, "moody": moody}, study).iloc[0]
     assert pair["a"] == "moody" and pair["low"] > 0 and not pair["real"] and pair["seeds"] == 2
     assert "**Not sure**" in result_words.pair_sentences(pd.DataFrame([pair]))
+
+
+def test_among_many_pairs_a_difference_has_to_be_clearer(study):
+    study, labels = dataclasses.replace(study, bootstrap_resamples=1000), some_labels()
+    two = {"a": remade(labels, spoiled(labels, 0.1, 6)), "b": remade(labels, spoiled(labels, 0.108, 106))}
+    alone = comparisons.paired_table(two, study).iloc[0]
+    more = two | {f"more {seed}": remade(labels, spoiled(labels, 0.3, seed)) for seed in range(4)}
+    among = comparisons.paired_table(more, study).set_index(["a", "b"]).loc[("a", "b")]
+    assert alone["real"] and not among["real"] and among["low"] == alone["low"] > 0
 
 
 def test_checkpoints_that_are_there_are_compared_without_training(study, data):

@@ -109,7 +109,18 @@ def test_nothing_tracked_is_large_or_names_a_machines_path():
             assert not leak.search(path.read_text(encoding="utf-8")), name
 
 
+def test_the_workflow_publishes_what_make_reports_writes():
+    (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "report.yml").read_text())["jobs"].values()
+    steps = [step.get("run") or step["uses"].partition("@")[0] for step in job["steps"]]
+    assert (
+        steps.index("make reports") < steps.index("actions/upload-pages-artifact") < steps.index("actions/deploy-pages")
+    )
+    path = next(step["with"]["path"] for step in job["steps"] if "upload-pages-artifact" in step.get("uses", ""))
+    recipe = subprocess.run(["make", "--dry-run", "reports"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert path == f"reports/{load_study('sample').name}" and "petseg report" in recipe
+
+
 def test_make_help_lists_the_commands():
     run = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
-    for command in ("setup", "reports", "test", "notebooks", "demo"):
+    for command in ("setup", "reports", "test", "test-reports", "notebooks", "demo"):
         assert f"make {command} " in run.stdout
