@@ -74,9 +74,7 @@ def train(
     elif model == "autoencoder_unet":
         start = start or trained_checkpoint("autoencoder", study, seed, splits, progress=progress)
     elif model == "point":
-        before = before_point(study)
-        more = proposed_masks(study, seed, splits, progress) if before == "clip_selftrained" else None
-        start = start or trained_checkpoint(before, study, seed, splits, progress=progress)
+        start = start or trained_checkpoint(before_point(study), study, seed, splits, progress=progress)
     parts = [part for part in (labelled, extra, more) if part]
     data = functools.reduce(join, parts)
     torch.manual_seed(seed)

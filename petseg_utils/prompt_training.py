@@ -54,8 +54,8 @@ def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0)
 def made_wrong(classes: Tensor) -> Tensor:
     """Class logits ``(N, 3, H, W)`` with errors here and there: smooth noise for or against the background.
 
-    The decoder has learned from these pictures' masks and is hardly ever wrong about them.  About others it is, and that
-    is what clicks are for.
+    The decoder has learned from these pictures' masks and is hardly ever wrong about them.  About others it is, and
+    that is what clicks are for.
     """
     noise = torch.randn(len(classes), 1, BLOBS, BLOBS) * torch.rand(len(classes), 1, 1, 1) * WRONG
     noise = F.interpolate(noise, classes.shape[-2:], mode="bicubic", align_corners=False).to(classes)
