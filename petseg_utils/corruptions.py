@@ -155,7 +155,7 @@ def corrupt(
     if kind == "gaussian_noise":
         photo = gaussian_noise(photo, level, rng)
     elif kind == "blur":
-        photo = blur(photo, level)
+        photo = blur(photo, int(level))
     elif kind in ("contrast_up", "contrast_down"):
         photo = photo * np.float32(level)
     elif kind == "brightness_up":
@@ -168,7 +168,7 @@ def corrupt(
     elif kind == "salt_and_pepper":
         photo = salt_and_pepper(photo, level, rng)
     elif kind == "jpeg":
-        photo = jpeg(whole, level)
+        photo = jpeg(whole, int(level))
     out = image.copy()
     out[window] = np.clip(np.rint(photo), 0, 255).astype(np.uint8)
     return out, label.copy()
