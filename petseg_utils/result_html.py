@@ -74,6 +74,18 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
     return html_table(columns, rows, caption)
 
 
+def breeds_table(table: pd.DataFrame) -> Markup:
+    """All breeds of a `comparisons.breed_table` as a sortable table that opens on a click."""
+    models = table.columns.drop(["species", "pictures"])
+    rows = [
+        [cell(breed, breed, row["species"], number=False), cell(str(row["pictures"]), row["pictures"])]
+        + [_plain(row[model], ".3f") for model in models]
+        for breed, row in table.iterrows()
+    ]
+    inner = html_table(["breed", "pictures", *models], rows, "IoU of each breed's own species, border left out.")
+    return Markup(f'<details class="more"><summary>All {len(table)} breeds</summary>\n{inner}</details>\n')
+
+
 def _score(row: pd.Series, name: str) -> dict:
     if pd.isna(row[name]):
         return cell("–", "")

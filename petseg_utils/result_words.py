@@ -62,17 +62,15 @@ def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
     """Whether the first of the `ranked` rows really leads the second."""
     if len(rows) < 2:
         return "There is nothing to compare it with."
-    first, second = rows["model"].iloc[0], rows["model"].iloc[1]
-    if len(pairs):
-        found = pairs[pairs["a"].isin([first, second]) & pairs["b"].isin([first, second])]
-        if len(found):
-            pair = found.iloc[0]
+    names = [named(row["model"], row["encoder"]) for _, row in rows.iloc[:2].iterrows()]
+    for _, pair in pairs.iterrows():
+        if {named(pair["a"], pair["encoder a"]), named(pair["b"], pair["encoder b"])} == set(names):
             gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
             return (
                 f"Picture by picture, the lead of {pair['a']} over {pair['b']} is {gap}, {_verdict(pair, len(pairs))}. "
                 f"Of all {len(pairs)} pairs compared, {int(pairs['real'].sum())} are real."
             )
-    return f"Whether the lead over {second} is real was not tested picture by picture on this data."
+    return f"Whether the lead over {names[1]} is real was not tested picture by picture on this data."
 
 
 def _verdict(pair: pd.Series, n_pairs: int) -> str:

@@ -259,6 +259,9 @@ def test_each_breed_is_scored_on_its_own_species(study):
     found = {"right": remade(test.labels, truth), "swapped": remade(test.labels, swapped)}
     table = comparisons.breed_table(found, test)
     assert table["pictures"].sum() == len(test) and (table["right"] == 1).all() and (table["swapped"] == 0).all()
+    soup = BeautifulSoup(result_html.breeds_table(table), "html.parser")
+    cells = [[one["data-value"] for one in row.find_all(["th", "td"])] for row in soup.select("tbody tr")]
+    assert cells == [[breed, str(row["pictures"]), "1.0", "0.0"] for breed, row in table.iterrows()]
     counts = comparisons.mistake_counts(found, test)
     assert counts.loc["the outline only", "right"] == counts.loc["the other species", "swapped"] == len(test)
 
@@ -313,6 +316,15 @@ def test_the_answer_is_made_of_the_records(sample_records):
         record["scores"]["miou"] = 0.1234
     assert "0.123" in result_words.answer(results.results_table(changed), changed, pairs, "pictures")[0]
     assert result_words.answer(table, sample_records[:3], pd.DataFrame(), "pictures")[1].endswith("on this data.")
+
+
+def test_the_lead_is_that_of_the_same_encoders(sample_records):
+    other = [one | {"encoder": "lite:other"} for one in sample_records if one["model"] == "clip"]
+    for one in other:
+        one["scores"] = one["scores"] | {"miou": one["scores"]["miou"] + 0.01}
+    pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
+    said = result_words.answer(results.results_table(sample_records + other), sample_records, pairs, "pictures")
+    assert "clip on lite:other does best" in said[0] and "was not tested" in said[1]
 
 
 def test_limits_name_the_encoder_and_say_that_it_is_not_clip(sample_records):
