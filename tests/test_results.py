@@ -399,7 +399,7 @@ def test_the_notebooks_tables_are_made_of_the_committed_records():
         output["data"]["text/html"]
         for cell in notebook().cells
         for output in cell.get("outputs", [])
-        if "results sortable" in output.get("data", {}).get("text/html", "")
+        if 'name="Study ' in output.get("data", {}).get("text/html", "")
     ]
     tables = [
         results.results_table(results.published("sample")),
