@@ -232,7 +232,8 @@ def _study_name(study: Study, scratch: Path) -> str:
     """Name of the study if it ships; else the path of a file from which `load_study` reads the same."""
     if (STUDIES / f"{study.name}.toml").is_file() and load_study(study.name) == study:
         return study.name
-    values = {key: value for key, value in dataclasses.asdict(study).items() if key != "name" and value is not None}
+    given = {field.name for field in dataclasses.fields(study) if getattr(study, field.name) != field.default}
+    values = {key: value for key, value in dataclasses.asdict(study).items() if key in given - {"name"}}
     # Numbers, strings and lists of them look the same in JSON and in TOML.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
     for key, table in values.items():

@@ -19,7 +19,7 @@ from PIL import Image
 from petseg_utils.evaluation import append_records
 from petseg_utils.intervals import summarise
 from petseg_utils.metrics import PROTOCOLS, boundary_counts, picture_confusions
-from petseg_utils.report import Failure, _without_places, build_report, execute_in_place
+from petseg_utils.report import Failure, _study_name, _without_places, build_report, execute_in_place
 from petseg_utils.report_pages import read_sheet
 from petseg_utils.study import ROOT, STUDIES, PetsegError, load_study
 
@@ -207,6 +207,15 @@ def test_the_kernel_is_this_interpreter_with_this_study(project):
     assert Path(seen["python"]) == Path(sys.executable)
     assert Path(seen["folder"]) == project["books"].resolve()
     assert (seen["title"], seen["rate"]) == (study.title, study.unet.learning_rate)
+
+
+@pytest.mark.parametrize("name", ["smoke", "sample", "oxford", "oxford-cpu", "shipped"])
+def test_a_study_that_does_not_ship_reaches_the_kernel_as_it_is(name, tmp_path):
+    text = (STUDIES / f"{name}.toml").read_text().replace('title = "', 'title = "My own: ')
+    (tmp_path / "mine.toml").write_text(text)
+    study = load_study(str(tmp_path / "mine.toml"))
+    (tmp_path / "scratch").mkdir()
+    assert load_study(_study_name(study, tmp_path / "scratch")) == study
 
 
 def test_no_places_of_this_machine(project):
