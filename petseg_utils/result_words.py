@@ -78,7 +78,9 @@ def _verdict(pair: pd.Series, n_pairs: int) -> str:
     if pair["real"]:
         return "real: on other pictures of this kind it would be there again"
     if pair["low"] > 0:
-        return f"not sure: alone it would count, but one of {n_pairs} pairs may look like this by chance"
+        return f"not sure: alone it would count, but not among {n_pairs} pairs, or not with every seed"
+    if pair["low"] == pair["high"] == 0:
+        return "none: on these pictures the two give the same masks, or equally good ones"
     return "not shown: these pictures do not tell the two apart"
 
 

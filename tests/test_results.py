@@ -213,6 +213,14 @@ def test_a_difference_that_another_seed_turns_round_is_not_real(study):
     assert "**Not sure**" in result_words.pair_sentences(pd.DataFrame([pair]))
 
 
+def test_equal_masks_differ_in_nothing(study):
+    labels = some_labels()
+    found = {name: remade(labels, spoiled(labels, 0.1, 1)) for name in ("clip", "point")}
+    pair = comparisons.paired_table(found, study)
+    assert (pair["low"][0], pair["difference"][0], pair["high"][0]) == (0, 0, 0) and not pair["real"][0]
+    assert "**None**" in result_words.pair_sentences(pair)
+
+
 def test_among_many_pairs_a_difference_has_to_be_clearer(study):
     study, labels = dataclasses.replace(study, bootstrap_resamples=1000), some_labels()
     two = {"a": remade(labels, spoiled(labels, 0.1, 6)), "b": remade(labels, spoiled(labels, 0.108, 106))}
