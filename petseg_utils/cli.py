@@ -111,7 +111,8 @@ def train(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="Frozen encoder for clip: clip:MODEL/TAG, clip:MODEL//path/to/file, lite:efficientnet_lite0."
+            help="Frozen encoder for clip: clip:MODEL/TAG, clip:MODEL//path/to/file, lite:efficientnet_lite0, "
+            "lite:efficientnet_lite0+2x."
         ),
     ] = None,
     data: DataOption = None,

@@ -19,7 +19,7 @@ def test_weights_are_small_and_their_card_says_what_they_are(model):
     path = SHIPPED / f"{model}.safetensors"
     assert path.stat().st_size < 3e6
     card = json.loads(path.with_suffix(".json").read_text())
-    assert card["model"] == model and card["encoder"] == "lite:efficientnet_lite0"
+    assert card["model"] == model and card["encoder"] == "lite:efficientnet_lite0+2x"
     for key in ("data", "n_images", "n_breeds", "source", "licence", "limits", "commit", "versions", "validation"):
         assert card[key], key
     assert card["test"][f"all, {PRIMARY}"]["miou"] > 0.9
