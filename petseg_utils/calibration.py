@@ -165,7 +165,9 @@ def reliability_chart(found: dict[str, Outputs], table: pd.DataFrame) -> Figure:
         colour = MODEL_COLOURS[name]
         for axis, temperature in zip(axes[:2], (1.0, table.loc[name, "temperature"]), strict=True):
             bins = reliability(outputs, temperature)
-            axis.plot(bins["confidence"], bins["accuracy"], color=colour, label=name)
+            # Wide under narrow: the two decoders on one encoder may give the same curve.
+            width = 4 if name == "clip" else 1.4
+            axis.plot(bins["confidence"], bins["accuracy"], color=colour, label=name, linewidth=width)
             axis.scatter(bins["confidence"], bins["accuracy"], 4 + 120 * bins["share"], color=colour, alpha=0.8)
         axes[2].scatter(outputs.confidence, outputs.miou, s=12, color=colour, alpha=0.6, edgecolor="none")
     for axis, title in zip(axes[:2], ("As trained", "After temperature scaling"), strict=True):

@@ -100,11 +100,11 @@ def show_levels(pictures: PictureSet, row: int, kinds: tuple[str, ...]) -> Figur
     """One picture at the `SHOWN` levels of some perturbations, a row each."""
     one = pictures.subset([pictures.table["name"].iloc[row]])
     lines = [[perturbed(one, kind, LEVELS[kind][at])[0][0] for at in SHOWN] for kind in kinds]
-    return picture_grid(lines, [f"level {at}" for at in SHOWN], [TITLES[kind][0] for kind in kinds], size=1.7)
+    return picture_grid(lines, [f"level {at}" for at in SHOWN], [TITLES[kind][0] for kind in kinds], size=1.35)
 
 
 def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: str) -> Figure:
-    """One picture as a perturbation grows, and what each model finds in it; padding is white.
+    """One picture as a perturbation grows, and what each model finds in it, the prompted one after a click.
 
     Parameters
     ----------
@@ -119,14 +119,15 @@ def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: 
     """
     one = pictures.subset([pictures.table["name"].iloc[row]])
     levels = [LEVELS[kind][at] for at in SHOWN]
-    lines = [[] for _ in range(1 + len(networks))]
+    names = [HELPED if name == "point" else name for name in networks]
+    lines = [[] for _ in range(1 + len(names))]
     for level in levels:
         images, labels = perturbed(one, kind, level)
-        classes = segment(networks, list(networks), one, images, labels, kind, level)
+        classes = segment(networks, names, one, images, labels, kind, level)
         lines[0].append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, 0)))
         for line, found in zip(lines[1:], classes.values(), strict=True):
             line.append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, found[0])))
     title = TITLES[kind][0]
-    figure = picture_grid(lines, [f"{title}, {level:g}" for level in levels], ["picture", *networks], size=1.7)
+    figure = picture_grid(lines, [f"{title}, {level:g}" for level in levels], ["picture", *names], size=1.25)
     class_legend(figure, ("cat", "dog"))
     return figure
