@@ -187,7 +187,7 @@ def ranking_sentence(table: pd.DataFrame) -> str:
 def helped_by(table: pd.DataFrame) -> pd.DataFrame:
     """What one click adds to the prompted model's mIoU at the hardest level of each perturbation."""
     last = table[table["score"] == "mIoU"].groupby(["corruption", "model"], sort=False)["value"].last().unstack()
-    both = last.reindex(columns=["point", HELPED]).dropna().reindex([kind for kind in LEVELS if kind in last.index])
+    both = last.reindex(index=list(LEVELS), columns=["point", HELPED]).dropna()
     return both.assign(gain=both[HELPED] - both["point"])
 
 
