@@ -73,7 +73,7 @@ def as_file(image: np.ndarray, kind: str) -> bytes:
 
 def test_what_the_canvas_tells_reaches_the_model_as_training_draws_it(demo, loaded):
     seen, model = [], loaded["point"].model
-    hook = model.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[2].clone()))
+    hook = model.head.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[2].clone()))
     try:
         tell(demo, CLICK, AWAY, STROKE, BOX)
     finally:
