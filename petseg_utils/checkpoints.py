@@ -149,9 +149,10 @@ def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | N
 
 def code(model: str) -> str:
     """Fingerprint of the modules that decide what a trained model becomes."""
-    data = ("datasets", "audit", "transforms", "pictures", "unlabelled", "examples")
-    data += ("metrics", "evaluation", "training")
+    data = ("datasets", "audit", "transforms", "pictures", "examples", "metrics", "evaluation", "training")
+    if model == "unet":
+        return code_fingerprint(*data, "unet")
     if model not in ON_FROZEN_ENCODER:
-        return code_fingerprint(*data, "unet", *(() if model == "unet" else ("autoencoder",)))
+        return code_fingerprint(*data, "unlabelled", "unet", "autoencoder")
     prompted = ("point_decoder", "prompts", "prompt_training", "clicks") if model == "point" else ()
-    return code_fingerprint(*data, "encoders", "features", "decoder", *prompted)
+    return code_fingerprint(*data, "unlabelled", "encoders", "features", "decoder", *prompted)

@@ -27,8 +27,6 @@ class Opened:
     ----------
     images : Tensor
         ``float (N, 3, H, W)``, pixel values 0..255.
-    maps : list of Tensor
-        The encoder's.
     seen : tuple of Tensor
         From the model's `point_decoder.PointSegmenter.look`.
     labels : ndarray
@@ -38,7 +36,6 @@ class Opened:
     """
 
     images: Tensor
-    maps: list[Tensor]
     seen: tuple[Tensor, Tensor]
     labels: np.ndarray
     rows: range
@@ -64,7 +61,7 @@ def open_pictures(model: nn.Module, pictures: PictureSet, features: Features | N
         part = slice(rows.start, rows.stop)
         images = torch.from_numpy(np.array(pictures.images[part])).permute(0, 3, 1, 2).to(device).float()
         maps = [one.to(device) for one in features.read(part)] if features else model.encoder(images)
-        yield Opened(images, maps, model.look(images, maps), np.array(pictures.labels[part]), rows)
+        yield Opened(images, model.look(images, maps), np.array(pictures.labels[part]), rows)
 
 
 @torch.inference_mode()
@@ -74,6 +71,18 @@ def answers(
     """Probabilities ``float32 (N, H, W)`` of being what the prompts ask for, after the mask `previous`."""
     maps = prompt_maps(prompts, opened.images, previous, sigma)
     return model.head(*opened.seen, maps)[:, 0].float().sigmoid().cpu().numpy()
+
+
+def clicked_classes(model: nn.Module, opened: Opened, prompts: list[list[Prompt]]) -> np.ndarray:
+    """Classes ``uint8 (N, H, W)`` after the first answer to some prompts.
+
+    What is selected gets one species, the likelier of the two over the selected pixels, as in the demos; the rest, and
+    padding, is background.
+    """
+    selected = answers(model, opened, prompts, proposals(model, opened)) > 0.5
+    chance = opened.seen[1][:, 1:].float().softmax(1).cpu().numpy()
+    species = 1 + (chance * selected[:, None]).sum((2, 3)).argmax(1)
+    return np.where(selected & (opened.labels != PADDING), species[:, None, None], 0).astype(np.uint8)
 
 
 def proposals(model: nn.Module, opened: Opened) -> np.ndarray:

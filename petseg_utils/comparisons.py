@@ -6,17 +6,15 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from petseg_utils.checkpoints import find_checkpoint, load
-from petseg_utils.clicks import first_clicks, open_pictures, proposals
+from petseg_utils.clicks import clicked_classes, first_clicks, open_pictures
 from petseg_utils.evaluation import BATCH, predict
 from petseg_utils.intervals import paired_difference
-from petseg_utils.metrics import CLASSES, PADDING, picture_confusions, protocol_matrix, scores
+from petseg_utils.metrics import picture_confusions, pooled_miou, protocol_matrix, scores
 from petseg_utils.pictures import PictureSet, load_splits
 from petseg_utils.plotting import SPECIES
-from petseg_utils.prompts import prompt_maps
 from petseg_utils.results import PRIMARY, PROMPTED
 from petseg_utils.study import PetsegError, Study, load_study
 from petseg_utils.unlabelled import unlabelled_folder
@@ -104,22 +102,14 @@ def least_seconds(networks: dict[str, nn.Module], pictures: PictureSet, repeats:
     return pd.DataFrame(taken).min().to_dict()
 
 
-@torch.inference_mode()
 def predict_clicked(model: nn.Module, pictures: PictureSet) -> np.ndarray:
     """Classes ``uint8 (n, size, size)`` after one click at random on each pet.
 
-    What the click selects gets one species, the likelier of the two over the selected pixels; the rest is background.
-    The clicks are the first ones of `clicks.click_values`.
+    See `clicks.clicked_classes`.  The clicks are the first ones of `clicks.click_values`.
     """
     classes = np.zeros(pictures.labels.shape, np.uint8)
     for opened in open_pictures(model, pictures):
-        maps = prompt_maps(first_clicks(opened, 0), opened.images, proposals(model, opened))
-        logits = model(opened.images, opened.maps, maps).float()
-        chosen = logits[:, -1] > 0
-        chance = (logits[:, 1 : len(CLASSES)].softmax(1) * chosen[:, None]).sum((2, 3))
-        named = chosen * (1 + chance.argmax(1))[:, None, None]
-        classes[opened.rows.start : opened.rows.stop] = named.cpu().numpy()
-    classes[pictures.labels == PADDING] = 0
+        classes[opened.rows.start : opened.rows.stop] = clicked_classes(model, opened, first_clicks(opened, 0))
     return classes
 
 
@@ -141,12 +131,12 @@ def paired_table(found: dict[str, Remade], study: Study) -> pd.DataFrame:
     strict = 1 - (1 - LEVEL) / max(1, len(pairs))
     rows = []
     for one, other in pairs:
-        a, b = sorted((one, other), key=lambda name: -_miou(found[name].counts))
+        a, b = sorted((one, other), key=lambda name: -pooled_miou(found[name].counts, PRIMARY))
         options = {"n_resamples": study.bootstrap_resamples}
         pair = (found[a].counts, found[b].counts, PRIMARY)
         shown, sure = paired_difference(*pair, **options), paired_difference(*pair, **options, level=strict)
         each = zip(found[a].by_seed, found[b].by_seed, strict=True)
-        agree = all(_miou(first) > _miou(second) for first, second in each)
+        agree = all(pooled_miou(first, PRIMARY) > pooled_miou(second, PRIMARY) for first, second in each)
         row = {"study": study.name, "a": a, "b": b, "encoder a": found[a].encoder, "encoder b": found[b].encoder}
         row |= {name: shown[name] for name in ("difference", "low", "high")}
         row |= {
@@ -167,7 +157,7 @@ def timing_table(found: dict[str, Remade], study: Study) -> pd.DataFrame:
         ``parameters``, ``pictures``.
     """
     rows = [
-        {"study": study.name, "model": name, "encoder": one.encoder, "mIoU": _miou(one.counts)}
+        {"study": study.name, "model": name, "encoder": one.encoder, "mIoU": pooled_miou(one.counts, PRIMARY)}
         | {"ms": 1000 * one.seconds, "parameters": one.parameters, "pictures": len(one.counts)}
         for name, one in found.items()
         if name != CLICKED
@@ -226,10 +216,6 @@ def mistake_counts(found: dict[str, Remade], pictures: PictureSet) -> pd.DataFra
             {f"called a {name}": "the other species" for name in SPECIES.values()}
         ).value_counts()
     return pd.DataFrame(columns).fillna(0).astype(int)
-
-
-def _miou(counts: np.ndarray) -> float:
-    return float(scores(protocol_matrix(counts.sum(0), PRIMARY))["miou"])
 
 
 def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:

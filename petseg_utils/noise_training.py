@@ -14,14 +14,15 @@ from petseg_utils.checkpoints import load, run_folder, study_settings
 from petseg_utils.corruptions import LEVELS, ORIGINAL, TITLES, corrupt
 from petseg_utils.evaluation import segmentation_loss, validation_scores
 from petseg_utils.intervals import paired_difference
-from petseg_utils.metrics import picture_confusions, protocol_matrix, scores
+from petseg_utils.metrics import picture_confusions, pooled_miou
 from petseg_utils.pictures import PictureSet
 from petseg_utils.plotting import new_figure
-from petseg_utils.robustness import forget_precision, perturbed, segment
+from petseg_utils.robustness import perturbed, segment
 from petseg_utils.study import Study
 from petseg_utils.training import fit
 
 KIND = "gaussian_noise"
+PROTOCOL = "ignore_border"
 BEFORE, WITHOUT, WITH = "as it was", "more training", "more training, with noise"
 COLOURS = {BEFORE: "#555555", WITHOUT: "#E69F00", WITH: "#0072B2"}
 
@@ -78,7 +79,6 @@ def train_on(
     network, card = load(start)
     settings = replace(study_settings(model, study), epochs=study.robustness.noise_epochs)
     folder = study.runs_dir / "noise" / f"{model}-{most:g}-seed{seed}"
-    forget_precision()
     history = fit(
         network,
         NoisyPictures(splits["train"], seed, most),
@@ -120,11 +120,6 @@ def compare(
     return found, seconds
 
 
-def miou(counts: np.ndarray) -> float:
-    """The mIoU of pictures' summed counts ``(n, 5, 3)``, border ignored."""
-    return float(scores(protocol_matrix(counts.sum(0), "ignore_border"))["miou"])
-
-
 def gains(found: dict[str, dict], n_resamples: int) -> pd.DataFrame:
     """What noise in training changed, against as much training without it, with 95 % intervals, paired by picture.
 
@@ -136,7 +131,7 @@ def gains(found: dict[str, dict], n_resamples: int) -> pd.DataFrame:
     """
     rows = []
     for step in [(KIND, LEVELS[KIND][0]), *((kind, LEVELS[kind][-1]) for kind in ORIGINAL)]:
-        change = paired_difference(found[WITH][step], found[WITHOUT][step], "ignore_border", n_resamples=n_resamples)
+        change = paired_difference(found[WITH][step], found[WITHOUT][step], PROTOCOL, n_resamples=n_resamples)
         what = "unperturbed" if step[1] == 0 else TITLES[step[0]][0]
         rows.append({"what": what} | {key: change[key] for key in ("difference", "low", "high")})
     return pd.DataFrame(rows)
@@ -144,12 +139,12 @@ def gains(found: dict[str, dict], n_resamples: int) -> pd.DataFrame:
 
 def sentence(found: dict[str, dict], table: pd.DataFrame, seconds: dict[str, float]) -> str:
     """What `compare` and `gains` come to, in words."""
-    gap = miou(found[WITHOUT][KIND, LEVELS[KIND][0]]) - miou(found[WITHOUT][KIND, LEVELS[KIND][-1]])
+    clean, worst = (pooled_miou(found[WITHOUT][KIND, LEVELS[KIND][at]], PROTOCOL) for at in (0, -1))
     rows = table.set_index("what")
     said = {what: f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" for what, row in rows.iterrows()}
     return (
-        f"Without noise in training, the strongest noise costs **{gap:.3f}** mIoU. Noise in training changes that "
-        f"score by **{said[TITLES[KIND][0]]}**, and the score on clean pictures by {said['unperturbed']}. It took "
+        f"Without noise in training, the strongest noise costs **{clean - worst:.3f}** mIoU. Noise in training changes "
+        f"that score by **{said[TITLES[KIND][0]]}**, and the score on clean pictures by {said['unperturbed']}. It took "
         f"{seconds[WITH]:.0f} s, against {seconds[WITHOUT]:.0f} s without noise."
     )
 
@@ -158,7 +153,7 @@ def noise_chart(found: dict[str, dict], table: pd.DataFrame) -> Figure:
     """Left: mIoU by noise of the three.  Right: what noise in training changed at the hardest levels, from `gains`."""
     figure, (left, right) = new_figure(1, 2, width=10, height=3.6)
     for name, counts in found.items():
-        values = [miou(counts[KIND, level]) for level in LEVELS[KIND]]
+        values = [pooled_miou(counts[KIND, level], PROTOCOL) for level in LEVELS[KIND]]
         left.plot(LEVELS[KIND], values, "o-", markersize=4, color=COLOURS[name], label=name)
     left.set(title="By strength of the noise", xlabel="sigma, grey levels", ylabel="mIoU")
     left.legend()

@@ -74,7 +74,7 @@ class PromptHead(nn.Module):
     """The logit of being what the prompts ask for.
 
     That is the pet or the rest, by what lies under them; within the box, if there is one; and put right by the clicks.
-    Learned are the doubts about the first, and how much a box is worth: some 150 numbers.
+    Learned are the doubts about the first, and how much a box is worth: some 160 numbers.
     """
 
     def __init__(self):

@@ -207,7 +207,8 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
     # A column's head stands where its cells stand.
     rows = table.select("tbody > tr")
     if rows and (heads := table.select("thead > tr")):
-        for head, cell in zip(heads[0].find_all(["th", "td"]), rows[0].find_all(["th", "td"]), strict=False):
+        heads, cells = (row.find_all(["th", "td"]) for row in (heads[0], rows[0]))
+        for head, cell in zip(heads, cells, strict=True) if len(heads) == len(cells) else ():  # no head spans columns
             if "number" in cell.get("class", []):
                 head["class"] = [*head.get("class", []), "number"]
     table.wrap(_new(soup, "div", "", **{"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "table"}))

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from petseg_utils.checkpoints import ON_FROZEN_ENCODER, run_folder
+from petseg_utils.clicks import Opened, clicked_classes
 from petseg_utils.corruptions import LEVELS, corrupt_all, moved_point, photo_window, picture_rng, to_size
 from petseg_utils.evaluation import write_records
 from petseg_utils.metrics import PADDING, picture_confusions
 from petseg_utils.models import trained
 from petseg_utils.pictures import PictureSet
-from petseg_utils.prompts import Click, Prompt, prompt_maps, random_click
+from petseg_utils.prompts import Click, Prompt, random_click
 from petseg_utils.provenance import code_fingerprint, git_commit, versions
 from petseg_utils.study import Study
 from petseg_utils.training import computes_bf16, read_card
@@ -29,16 +29,7 @@ CLEAN = ("clean", 0.0)
 
 def trained_models(study: Study, seed: int, splits: dict[str, PictureSet]) -> dict[str, nn.Module]:
     """The four models that are compared, loaded or trained."""
-    networks = {}
-    for name in COMPARED:
-        forget_precision()
-        networks[name] = trained(name, study, seed, splits)
-    return networks
-
-
-def forget_precision() -> None:
-    """Let the next training choose its own precision: Accelerate keeps the first one of a process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+    return {name: trained(name, study, seed, splits) for name in COMPARED}
 
 
 def sweep_steps() -> list[tuple[str, float]]:
@@ -120,7 +111,7 @@ def about(name: str, study: Study, seed: int, pictures: PictureSet) -> dict:
         "n_images": len(pictures),
         "trained_by": card["code"],
         "weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
-        "measured_by": code_fingerprint("corruptions", "robustness"),
+        "measured_by": code_fingerprint("corruptions", "robustness", "clicks"),
         "precision": "bf16" if computes_bf16() else "no",
     }
 
@@ -186,20 +177,14 @@ def segment(
                     which = network.encoder.identity
                     maps[which] = maps[which] if which in maps else network.encoder(pixels)
                     if name == HELPED:
+                        opened = Opened(pixels, network.look(pixels, maps[which]), labels[part], range(len(pixels)))
                         said = clicks_on(pictures, part, labels[part], kind, level)
-                        found = classes_after(network, pixels, maps[which], said)
+                        classes[name][part] = clicked_classes(network, opened, said)
+                        continue
                     else:
                         found = network(pixels, maps[which]).argmax(1)
                 classes[name][part] = np.where(labels[part] == PADDING, 0, found.cpu().numpy())
     return classes
-
-
-def classes_after(network: nn.Module, pixels: Tensor, maps: list[Tensor], said: list[list[Prompt]]) -> Tensor:
-    """Classes ``(N, H, W)`` after one answer: where the model selects, its likelier species, else background."""
-    seen = network.look(pixels, maps)
-    proposed = network.head(*seen, prompt_maps([[] for _ in said], pixels))[:, 0].float().sigmoid().cpu().numpy()
-    selected = network.head(*seen, prompt_maps(said, pixels, proposed))[:, 0] > 0
-    return torch.where(selected, seen[1][:, 1:3].argmax(1) + 1, 0)
 
 
 def clicks_on(pictures: PictureSet, part: slice, labels: np.ndarray, kind: str, level: float) -> list[list[Prompt]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -86,6 +87,7 @@ def fit(
     precision = settings.mixed_precision
     if precision == "auto":
         precision = "bf16" if computes_bf16() else "no"
+    AcceleratorState._reset_state()  # it would keep the precision of a process's first training
     accelerator = Accelerator(
         mixed_precision=precision,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed),

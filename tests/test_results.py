@@ -293,10 +293,6 @@ class Obedient(torch.nn.Module):
         half = torch.arange(images.shape[3]) < images.shape[3] // 2
         return 2 * chosen * half.expand(images[:, :1].shape) - 1
 
-    def forward(self, images, maps, prompts):
-        images, classes = self.look(images, maps)
-        return torch.cat([classes, self.head(images, classes, prompts)], 1)
-
 
 def test_one_click_selects_and_the_selection_is_named(study):
     test = load_splits(study, progress=False)["test"]

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from petseg_utils import models, robustness
+from petseg_utils import checkpoints, models, robustness
 from petseg_utils.calibration import (
     Outputs,
     expected_calibration_error,
@@ -172,9 +172,9 @@ def test_a_click_on_what_a_turn_takes_out_of_view_goes_to_the_pet_that_is_left(s
 def test_each_model_is_trained_at_its_own_precision(study, splits):
     settings = {"unet": replace(study.unet, epochs=1, mixed_precision="bf16"), "clip": replace(study.clip, epochs=1)}
     mixed = replace(study, **settings)
-    for name in ("unet", "clip"):  # as `trained_models` does
-        robustness.forget_precision()
+    for name, wanted in (("unet", "bf16"), ("clip", "no")):
         models.trained(name, mixed, 0, splits, progress=False)
+        assert checkpoints.read_card(checkpoints.run_folder(name, mixed, 0) / "best.safetensors")["precision"] == wanted
 
 
 def test_pictures_of_the_sweep_are_spread_over_species(study, splits):
