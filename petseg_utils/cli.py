@@ -50,8 +50,8 @@ app.add_typer(data_app, name="data")
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="unet; autoencoder; autoencoder_unet, on its encoder; clip, a decoder on a frozen encoder; or "
-        "clip_selftrained, see PETSEG_UNLABELLED."
+        help="unet; autoencoder; autoencoder_unet, on its encoder; clip, a decoder on a frozen encoder; point, which "
+        "takes clicks; or clip_selftrained, see PETSEG_UNLABELLED."
     ),
 ]
 
