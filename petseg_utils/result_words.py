@@ -117,13 +117,15 @@ def robustness_sentence(table: pd.DataFrame) -> str:
         From `robustness_tables.curves`: the first level of a perturbation is the least, and mostly changes nothing.
     """
     of = {name: group.groupby(["model", "corruption"], sort=False)["value"] for name, group in table.groupby("score")}
-    clean, worst, dice = of["mIoU"].first(), of["mIoU"].min(), of["dice"].min()
+    clean, worst = of["mIoU"].first(), of["mIoU"].min()
+    dice = table[table["score"] == "dice"].groupby(["model", "corruption"], sort=False)[["value", "low"]].min()
     lines = []
     for model in table["model"].unique():
         lines.append(
             f"* {model}: mIoU {clean[model].iloc[0]:.3f} on clean pictures, {worst[model].mean():.3f} on average at "
             f"the worst level of {len(worst[model])} perturbations, {worst[model].min():.3f} at worst "
-            f"({worst[model].idxmin()}). Mean Dice stays above 0.9 under {(dice[model] > 0.9).sum()} of them."
+            f"({worst[model].idxmin()}). Mean Dice stays above 0.9 under {(dice.loc[model, 'value'] > 0.9).sum()} of "
+            f"them, and its 95 % interval under {(dice.loc[model, 'low'] > 0.9).sum()}."
         )
     encoders = ", ".join(table["encoder"].dropna().unique())
     return "\n".join(lines) + f"\n\nFrozen features: {encoders}; {table['n_images'].max()} pictures."
