@@ -24,8 +24,9 @@ from petseg_utils.evaluation import IGNORED, predict
 from petseg_utils.features import load_features
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
-from petseg_utils.point_decoder import PointSegmenter, put_right
-from petseg_utils.prompt_training import prompted_loss, selection_loss, simulate
+from petseg_utils.point_decoder import PointSegmenter, PromptHead, put_right
+from petseg_utils.prompt_training import made_wrong, prompted_loss, selection_loss, simulate
+from petseg_utils.prompts import Box, Click, prompt_maps
 from petseg_utils.segmenter import Segmenter
 
 
@@ -89,6 +90,7 @@ def test_values_and_their_summary_agree_with_a_plain_computation(splits):
     values = click_values(Painter(8), test)
     found = summarise_clicks(values, 50)
     assert values["proposed"].max() == 0
+    assert len({tuple(one) for one in values["iou"][:, 0].round(6)}) == 5  # each with a first click of its own
     assert found["iou@3"] == pytest.approx(values["iou"][:, 2].mean())
     assert found["iou@1"] <= found["iou@3"] <= found["iou@5"]
     assert 1 <= found["noc@85"] <= found["noc@90"] <= 20
@@ -164,6 +166,53 @@ def test_a_click_that_the_mask_agrees_with_changes_nothing_and_one_that_it_contr
     alike, unlike = after[0, 0, 3, :6], after[0, 0, 3, 6:]
     assert alike.min() > unlike.max()  # what looks the same, on the same side, follows; the other half less
     assert after[0, 0, 3, 2] > after[0, 0, 3, 5]  # and the nearer the more
+
+
+def test_of_two_places_equally_near_the_one_that_looks_like_the_click_follows():
+    cells, prompts = clicked_cells((6, 5, 1))  # the last column of the left half
+    change = put_right(cells, torch.full((1, 1, 12, 12), -3.0), prompts)
+    assert change[0, 0, 6, 4] > 2 * change[0, 0, 6, 6] > 0
+
+
+def half_a_pet():
+    """Class logits of one picture: a cat on the left half, nothing on the right."""
+    classes = torch.zeros(1, 3, 64, 64)
+    classes[:, 1, :, :32], classes[:, 0, :, 32:] = 9.0, 9.0
+    return classes
+
+
+@pytest.mark.parametrize(
+    ("said", "side"),
+    [
+        ([], 1),
+        ([Click(10, 30)], 1),
+        ([Click(50, 30)], -1),
+        ([Click(50, 30, positive=False)], 1),
+        ([Click(50, 30), Click(60, 50, positive=False)], 1),  # what is not wanted is background: so the pet is
+        ([Click(50, 30), Click(10, 50, positive=False)], -1),
+    ],
+)
+def test_clicks_say_which_side_is_asked_for(said, side):
+    classes = half_a_pet()
+    pet = classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]
+    found = PromptHead().asked_side(pet, prompt_maps([said], classes))
+    assert found.item() * side > 0.5
+
+
+def test_a_box_keeps_the_pet_within_it():
+    classes, cells = half_a_pet(), torch.zeros(1, 4, 16, 16)
+    logits = PromptHead()(cells, classes, prompt_maps([[Box(4, 4, 28, 28)]], classes))[0, 0]
+    assert (logits[8:24, 8:24] > 0).all()
+    assert (logits[45:, :32] < 0).all() and (logits[:, 45:] < 0).all()
+
+
+def test_masks_are_made_wrong_in_places_when_the_head_learns():
+    torch.manual_seed(0)
+    classes = half_a_pet().repeat(40, 1, 1, 1)
+    wrong = made_wrong(classes)
+    turned = (wrong[:, 1] > wrong[:, 0]) != (classes[:, 1] > classes[:, 0])
+    share = turned.float().mean((1, 2))
+    assert 0.005 < share.mean() < 0.2 and share.max() > 0.03
 
 
 def test_clicks_of_two_minds_are_each_heard_where_they_fall():

@@ -29,6 +29,7 @@ from petseg_utils.metrics import (
     boundary_iou,
     picture_confusions,
     picture_miou,
+    pooled_miou,
     protocol_classes,
     protocol_matrix,
     scores,
@@ -594,3 +595,10 @@ def test_what_is_predicted_in_the_padding_cannot_move_boundary_iou(protocol):
     elsewhere = np.where(labels == PADDING, rng.integers(0, 3, labels.shape), predictions).astype(np.uint8)
     expected = boundary_counts(labels, predictions, protocol)
     np.testing.assert_array_equal(boundary_counts(labels, elsewhere, protocol), expected)
+
+
+def test_the_pooled_miou_is_that_of_all_pixels_together():
+    rng = np.random.default_rng(0)
+    labels, guesses = (rng.integers(0, 3, (5, 16, 16)).astype(np.uint8) for _ in range(2))
+    value = pooled_miou(picture_confusions(labels, guesses), "ignore_border")
+    assert value == pytest.approx(jaccard_score(labels.ravel(), guesses.ravel(), average="macro"))

@@ -219,6 +219,20 @@ def test_a_finished_run_is_loaded_unless_something_changed(study, splits, capsys
     assert "Loaded" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("model", checkpoints.MODELS)
+def test_a_models_fingerprint_covers_the_modules_that_it_is_made_of(study, model, monkeypatch):
+    named = []
+    monkeypatch.setattr(checkpoints, "code_fingerprint", lambda *names: named.extend(names))
+    checkpoints.code(model)
+    settings = checkpoints.study_settings("clip" if model == "clip_selftrained" else model, study)
+    network = checkpoints.build(model, settings, study.encoder, study.image_size)
+    parts = {
+        type(part).__module__.rpartition(".")[2] for part in network.modules() if "petseg" in type(part).__module__
+    }
+    assert parts and parts <= set(named)
+    assert {"training", "evaluation", "examples", "pictures"} <= set(named)
+
+
 def test_border_and_padding_carry_no_loss():
     model = torch.nn.Conv2d(3, 3, 1)
     image = torch.rand(1, 3, 8, 8)
