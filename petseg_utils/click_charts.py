@@ -128,10 +128,14 @@ def first_prompt_charts(by_reach: pd.DataFrame, by_sigma: pd.DataFrame, by_kind:
     two.set(title="Width of the drawn click", xlabel="sigma, model pixels", ylim=(low, 1))
     two.set(xscale="log", xticks=by_sigma["sigma"], xticklabels=[f"{value:g}" for value in by_sigma["sigma"]])
     two.minorticks_off()
+    rows = np.arange(len(by_kind))
     spans = [by_kind["iou"] - by_kind["low"], by_kind["high"] - by_kind["iou"]]
-    bars = three.barh(by_kind["kind"], by_kind["iou"], color=COLOUR, xerr=spans, ecolor="#333333", capsize=3)
-    three.bar_label(bars, fmt=" %.3f", label_type="center")
-    three.set(title="What is said", xlabel="IoU", xlim=(max(0, low - 0.1), 1))
+    three.errorbar(by_kind["iou"], rows, xerr=spans, fmt="o", color=COLOUR, ecolor="#333333", capsize=3)
+    for row, value in zip(rows, by_kind["iou"], strict=True):
+        three.annotate(f"{value:.3f}", (value, row), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    three.set(
+        title="What is said", xlabel="IoU", yticks=rows, yticklabels=by_kind["kind"], ylim=(-0.7, len(rows) - 0.5)
+    )
     three.grid(False, axis="y")
     three.invert_yaxis()
     return figure

@@ -174,14 +174,21 @@ def verdict_sentences(table: pd.DataFrame, found: pd.DataFrame) -> str:
 
 
 def ranking_sentence(table: pd.DataFrame) -> str:
-    """What `ranking` comes to, in words."""
+    """What `ranking` comes to, in words; models that the shown digits do not tell apart are named together."""
     unhelped = table[table["model"] != HELPED]
-    most, best = unhelped.iloc[0], unhelped.loc[unhelped["mean"].idxmax()]
+    most = unhelped[unhelped["kept"].round(3) == unhelped["kept"].round(3).max()]
+    best = unhelped[unhelped["mean"].round(3) == unhelped["mean"].round(3).max()]
+    first, left = most.iloc[0], best.iloc[0]
     return (
-        f"Without help **{most['model']}** keeps most of its score: {most['kept']:.1%} [{most['low']:.1%}, "
-        f"{most['high']:.1%}]. **{best['model']}** has the best score that is left: {best['mean']:.3f} of "
-        f"{best['clean']:.3f}."
+        f"Without help {_together(most, 'keeps', 'keep')} most of the unperturbed score: {first['kept']:.1%} "
+        f"[{first['low']:.1%}, {first['high']:.1%}]. {_together(best, 'has', 'have')} the best score that is left: "
+        f"{left['mean']:.3f} of {left['clean']:.3f}."
     )
+
+
+def _together(rows: pd.DataFrame, one: str, several: str) -> str:
+    """Names of some models and a verb that fits their number."""
+    return " and ".join(f"**{name}**" for name in rows["model"]) + f" {one if len(rows) == 1 else several}"
 
 
 def helped_by(table: pd.DataFrame) -> pd.DataFrame:

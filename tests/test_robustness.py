@@ -35,6 +35,7 @@ from petseg_utils.robustness_tables import (
     curves,
     publish,
     ranking,
+    ranking_sentence,
     relative_loss,
     verdict_sentences,
     verdicts,
@@ -224,6 +225,15 @@ def test_ranking_is_by_the_share_kept_not_by_the_score():
     assert table["mean"].iloc[1] > table["mean"].iloc[0]
     loss = relative_loss(curves(falling, 10))
     assert loss.loc["clip", "blur"] == pytest.approx(1 - table["kept"].iloc[1])
+
+
+def test_models_that_keep_as_much_are_named_together():
+    rows = [("clip", 0.85936, 0.8, 0.9), ("point", 0.85941, 0.8, 0.9), ("unet", 0.7, 0.5, 0.99)]
+    table = pd.DataFrame(rows, columns=["model", "kept", "mean", "clean"]).assign(low=0.6, high=0.9)
+    said = ranking_sentence(table)
+    assert "**clip** and **point** keep most of the unperturbed score: 85.9% [60.0%, 90.0%]" in said
+    assert "score that is left: 0.800 of 0.900" in said
+    assert "Without help **unet** keeps most" in ranking_sentence(table[table["model"] == "unet"])
 
 
 def test_the_claim_is_judged_by_the_whole_interval():
