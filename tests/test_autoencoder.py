@@ -150,3 +150,19 @@ def test_shares_of_labels_make_equal_steps_and_their_rows_are_kept(study, splits
 def test_an_autoencoder_is_not_evaluated_and_the_message_says_what_is(data):
     result = CliRunner().invoke(app, ["evaluate", "autoencoder"])
     assert "makes no masks: evaluate autoencoder_unet" in str(result.exception)
+
+
+def test_pretraining_counts_as_better_only_where_every_run_is():
+    rows = [("random", 12.0, 0.50, 0.48, 0.52), ("plain", 20.0, 0.53, 0.51, 0.55), ("with skips", 32.5, 0.49, 0.4, 0.5)]
+    table = pd.DataFrame(
+        [*rows, ("masked", 19.0, 0.56, 0.53, 0.6)], columns=["pretraining", "psnr", "miou", "low", "high"]
+    )
+    said = few_labels.variant_sentence(table)
+    assert "gains +12.5 dB over plain, and the mask's mIoU -0.040. Masking changes mIoU by +0.030" in said
+    assert said.endswith("in every run: **masked**.")
+    runs = [("from scratch", 10, 0.4), ("from scratch", 10, 0.5), ("frozen", 10, 0.51), ("frozen", 10, 0.6)]
+    runs += [("fine-tuned", 10, 0.3), ("fine-tuned", 10, 0.39), ("from scratch", 99, 0.7), ("frozen", 99, 0.7)]
+    lines = few_labels.label_sentences(pd.DataFrame(runs, columns=["start", "pictures", "miou"])).splitlines()
+    assert "**10** labels *frozen* is best at 0.555; from scratch gives 0.450" in lines[0]
+    assert "better than from scratch: frozen; worse: fine-tuned." in lines[0]
+    assert "better than from scratch: none; worse: none." in lines[1]
