@@ -3,6 +3,7 @@
 import pandas as pd
 
 from petseg_utils.checkpoints import MODELS
+from petseg_utils.corruptions import TITLES
 from petseg_utils.results import PRIMARY, PROMPTED, flat_clicks, select
 
 
@@ -121,10 +122,11 @@ def robustness_sentence(table: pd.DataFrame) -> str:
     dice = table[table["score"] == "dice"].groupby(["model", "corruption"], sort=False)[["value", "low"]].min()
     lines = []
     for model in table["model"].unique():
+        hardest = TITLES[worst[model].idxmin()][0]
         lines.append(
             f"* {model}: mIoU {clean[model].iloc[0]:.3f} on clean pictures, {worst[model].mean():.3f} on average at "
             f"the worst level of {len(worst[model])} perturbations, {worst[model].min():.3f} at worst "
-            f"({worst[model].idxmin()}). Mean Dice stays above 0.9 under {(dice.loc[model, 'value'] > 0.9).sum()} of "
+            f"({hardest}). Mean Dice stays above 0.9 under {(dice.loc[model, 'value'] > 0.9).sum()} of "
             f"them, and its 95 % interval under {(dice.loc[model, 'low'] > 0.9).sum()}."
         )
     encoders = ", ".join(table["encoder"].dropna().unique())

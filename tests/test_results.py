@@ -348,13 +348,12 @@ def test_every_weight_that_ships_has_a_card_to_read():
 
 
 def test_robustness_is_summed_up_by_model():
-    rows = [("unet", "blur", 0, 0.9), ("unet", "blur", 1, 0.8), ("unet", "noise", 0, 0.9), ("unet", "noise", 3, 0.4)]
+    rows = [("unet", "blur", 0, 0.9), ("unet", "blur", 1, 0.8), ("unet", "jpeg", 100, 0.9), ("unet", "jpeg", 5, 0.4)]
     table = pd.DataFrame(rows, columns=["model", "corruption", "level", "value"]).assign(encoder="lite:x", n_images=5)
     dice = table.assign(score="dice", value=table["value"] + 0.11, low=table["value"] + 0.09)
     text = result_words.robustness_sentence(pd.concat([table.assign(score="mIoU"), dice]))
     assert (
-        "0.900 on clean pictures, 0.600 on average at the worst level of 2 perturbations, 0.400 at worst (noise)"
-        in text
+        "0.900 on clean pictures, 0.600 on average at the worst level of 2 perturbations, 0.400 at worst (JPEG)" in text
     )
     assert "above 0.9 under 1 of them, and its 95 % interval under 0." in text and "lite:x; 5 pictures" in text
 
