@@ -25,6 +25,7 @@ from petseg_utils.study import Study
 
 HEAVY = 150_000  # bytes from which a figure is compressed again
 WIDEST = 1800  # pixels; the page shows figures 1080 wide, phones and good screens have up to twice as many
+WIDE = 800  # pixels of a figure that a phone does not shrink to its screen
 _CELLS = """
 {%- extends 'basic/index.html.j2' -%}
 {% block input %}{% if cell.source.strip() %}
@@ -174,6 +175,8 @@ def _tidy_image(image: Tag) -> None:
     if len(raw) > HEAVY and len(smaller := data_uri(picture, WIDEST)) < len(image["src"]):
         image["src"] = smaller
     image["width"], image["height"] = (str(edge) for edge in picture.size)
+    if picture.width > WIDE:
+        image["class"] = "figure wide"
 
 
 def _tidy_link(link: Tag, pages: dict[str, str]) -> None:
