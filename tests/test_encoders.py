@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from petseg_utils import encoders
 from petseg_utils.encoders import LITE, TWICE_LITE, load_clip, load_encoder, resolve
-from petseg_utils.study import PetsegError
+from petseg_utils.study import STUDIES, PetsegError, load_study
 
 TINY = {
     "embed_dim": 16,
@@ -136,6 +136,15 @@ def test_a_checkpoint_that_would_run_code_is_not_opened(tiny, tmp_path):
     torch.save({"state_dict": Bad()}, tmp_path / "bad.pt")
     with pytest.raises(PetsegError, match=r"bad.pt does not hold the weights of tiny-vit, or is damaged"):
         load_encoder(f"clip:tiny-vit/{tmp_path}/bad.pt", 32)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_the_pictures_of_every_study_fit_the_encoders_that_auto_may_take(path):
+    study = load_study(path.stem)
+    for size in (study.image_size, study.labels.image_size):
+        if not study.encoder.startswith("clip:"):
+            assert load_encoder(TWICE_LITE if study.encoder == "auto" else study.encoder, size)
+        assert size % 16 == 0, "ViT-B/16 has patches of 16 pixels"
 
 
 @pytest.mark.parametrize(
