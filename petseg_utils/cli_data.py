@@ -125,3 +125,19 @@ def tell_skipped(splits: dict) -> None:
     told = {finding: split for split, pictures in splits.items() for finding in pictures.skipped}
     for finding, split in told.items():
         typer.echo(f"left out of {split}: {finding.name}: {finding.message}", err=True)
+
+
+@contextlib.contextmanager
+def ctrl_c(sentence: str):
+    """Say what goes on after an interruption; exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nStopped. {sentence}", err=True)
+        raise typer.Exit(130) from None
+
+
+def tell_weights(path: Path, card: dict) -> None:
+    """Say which weights are used, and where they come from."""
+    encoder = f", encoder {card['encoder']}" if card["encoder"] else ""
+    typer.echo(f"Weights: {shown(path)} (study {card['study']}, seed {card['seed']}, epoch {card['epoch']}{encoder})")

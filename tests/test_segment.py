@@ -1,6 +1,7 @@
 """`petseg segment`: what it writes, what it keeps, what it refuses, and that a kill at any moment loses nothing."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from petseg_utils import cli, segment_files
+from petseg_utils import bench, cli, segment_files
 from petseg_utils.datasets import Picture, read_label, species_of
 from petseg_utils.draw_breeds import BREEDS
 from petseg_utils.draw_pictures import draw_pet
@@ -139,7 +140,7 @@ def test_a_photo_without_a_pet_has_no_box(tmp_path):
 KILLED = """
 import os, signal
 from pathlib import Path
-from petseg_utils import cli, segment_files
+from petseg_utils import bench, cli, segment_files
 
 calls, whole = [], {place}
 write_bytes = Path.write_bytes
@@ -390,3 +391,16 @@ def test_help_teaches_by_examples(petseg):
     code, said, _ = petseg("segment", "--help")
     assert code == 0 and "petseg segment holiday -o masks" in said and "--click 310,200 --not 40,420" in said
     assert "petseg segment PHOTOS -o MASKS" in petseg("--help")[1]
+
+
+def test_bench_writes_what_it_says(petseg, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "ROUNDS", 2)
+    code, said, error = petseg("bench", "--json", str(tmp_path / "times.json"))
+    assert code == 0, error
+    found = json.loads((tmp_path / "times.json").read_text())
+    assert list(found["tasks"]) == ["unet: a photo", "clip: a photo", "point: open a photo", "point: a click"]
+    whole = found["tasks"]["unet: a photo"]["median"]
+    for name, one in found["tasks"].items():
+        assert 0 < one["median"] <= one["p95"] and one["ratio"] == pytest.approx(one["median"] / whole)
+        assert f"{name:22}{one['median']:7.1f} ms" in said
+    assert found["rounds"] == 2 and found["encoder"] in said and f"{found['threads']} threads" in said
