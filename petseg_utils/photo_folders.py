@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import io
 import itertools
@@ -231,6 +232,27 @@ def append_row(path: Path, row: Iterable) -> None:
     csv.writer(line, lineterminator="\n").writerow(row)
     with path.open("a", **_TEXT) as file:
         file.write(line.getvalue())
+
+
+@contextlib.contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Hold a folder of results; the system lets go of it when the process dies.
+
+    Raises
+    ------
+    PetsegError
+        If another process holds it.
+    """
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise PetsegError(
+            f"Another petseg segment writes to {shown(out)} just now: wait for it, or name another folder with -o."
+        ) from None
+    finally:
+        os.close(folder)
 
 
 @contextlib.contextmanager

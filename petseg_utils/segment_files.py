@@ -25,6 +25,7 @@ from petseg_utils.photo_folders import (
     FAILED,
     RESULTS,
     Photo,
+    alone_in,
     append_row,
     check_folder,
     plan,
@@ -83,12 +84,12 @@ def segment_files(
     Raises
     ------
     PetsegError
-        If the folder holds other results or cannot be written, or a prompt lies outside its photo.
+        If the folder holds other results, is in use or cannot be written, or a prompt lies outside its photo.
     """
     check_folder(out, made_by)
     said = "; ".join(words(prompt) for prompt in prompts)
     rows, todo = plan(photos, out, said)
-    failed, pool = [], ThreadPoolExecutor(THREADS)
+    failed, pool, held = [], ThreadPoolExecutor(THREADS), contextlib.ExitStack()
     bar = tqdm(total=len(todo), desc="segmenting", unit="photo", disable=not progress or len(todo) < 2)
 
     def sound(pairs: Iterable[tuple[Photo, Future]]) -> Iterator[tuple]:
@@ -106,6 +107,7 @@ def segment_files(
         first = list(itertools.islice(found, 1))  # a click outside the photo ends it here, before anything is changed
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(out))
             write_json(out / ABOUT, made_by)
             write_table(out / RESULTS, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
         for photo, row in sound(_ahead(pool, partial(_save, out), itertools.chain(first, found))):
@@ -120,6 +122,7 @@ def segment_files(
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()
+        held.close()
     return len(todo) - len(failed), failed
 
 

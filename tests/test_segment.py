@@ -19,7 +19,7 @@ from petseg_utils.datasets import Picture, read_label, species_of
 from petseg_utils.draw_breeds import BREEDS
 from petseg_utils.draw_pictures import draw_pet
 from petseg_utils.metrics import CLASSES
-from petseg_utils.photo_folders import BOX, COLUMNS, ENDINGS, Photo, read_table
+from petseg_utils.photo_folders import BOX, COLUMNS, ENDINGS, Photo, alone_in, read_table
 from petseg_utils.prompts import Box, Click
 from petseg_utils.segmenter import Segmenter
 
@@ -372,6 +372,17 @@ cli.main()
     assert "Traceback" not in run.stderr and not list(out.rglob("*.part"))
     assert read_table(out / "results.csv") == []
     assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0  # with room again, it goes on
+
+
+def test_two_runs_do_not_write_into_one_folder_at_once(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with alone_in(out):
+        code, _, errors = petseg("segment", folder / "a.jpg", "-o", out)
+        assert code == 1 and "Another petseg segment writes to out just now" in errors
+        assert not list(out.iterdir())
+    assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0
+    assert (out / "results.csv").is_file()
 
 
 def test_few_photos_are_held_at_a_time():
