@@ -167,6 +167,7 @@ def segment(
         part = slice(start, start + BATCH)
         pixels = torch.from_numpy(images[part]).permute(0, 3, 1, 2).to(device).float()
         maps: dict[str, list[Tensor]] = {}
+        seen = None  # the prompted model's look at them, which its clicks need too
         with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16()):
             for name in names:
                 model = name.removesuffix("+click")
@@ -176,13 +177,16 @@ def segment(
                 else:
                     which = network.encoder.identity
                     maps[which] = maps[which] if which in maps else network.encoder(pixels)
-                    if name == HELPED:
-                        opened = Opened(pixels, network.look(pixels, maps[which]), labels[part], range(len(pixels)))
-                        said = clicks_on(pictures, part, labels[part], kind, level)
-                        classes[name][part] = clicked_classes(network, opened, said)
-                        continue
-                    else:
+                    if model != "point":
                         found = network(pixels, maps[which]).argmax(1)
+                    else:
+                        seen = seen or network.look(pixels, maps[which])
+                        if name == HELPED:
+                            said = clicks_on(pictures, part, labels[part], kind, level)
+                            opened = Opened(pixels, seen, labels[part], range(len(pixels)))
+                            classes[name][part] = clicked_classes(network, opened, said)
+                            continue
+                        found = network(pixels, seen=seen).argmax(1)
                 classes[name][part] = np.where(labels[part] == PADDING, 0, found.cpu().numpy())
     return classes
 
