@@ -17,7 +17,7 @@ from petseg_utils.corruptions import corrupt_all
 from petseg_utils.encoders import resolve
 from petseg_utils.models import draw_study_data
 from petseg_utils.pictures import load_pictures
-from petseg_utils.robustness import COMPARED, HELPED, segment, sweep_steps
+from petseg_utils.robustness import CLEAN, COMPARED, HELPED, MISSED, segment, sweep_steps
 from petseg_utils.study import load_study
 
 
@@ -44,10 +44,11 @@ def main() -> None:
     images, labels = np.array(some.images), np.array(some.labels)
     spec = resolve(study.encoder)
     networks = {name: build(name, study_settings(name, study), spec, study.image_size).eval() for name in COMPARED}
-    steps = sweep_steps()
-    asked = {"all together": [*COMPARED, HELPED]} | {name: [name] for name in (*COMPARED, HELPED)}
+    steps = [step for step in sweep_steps() if step[0] != MISSED]
+    every = [(name, *CLEAN) for name in (*COMPARED, HELPED)]
+    asked = {"all together": every} | {ask[0]: [ask] for ask in every}
     took = {name: seconds(lambda m=m: segment(networks, m, some, images, labels)) for name, m in asked.items()}
-    perturbing = sum(seconds(lambda s=s: corrupt_all(some, *s)) for s in steps if s[0] not in ("clean", "click_offset"))
+    perturbing = sum(seconds(lambda s=s: corrupt_all(some, *s)) for s in steps if s != CLEAN)
     found = {f"{name}, ms a picture": 1e3 * value / len(some) for name, value in took.items()}
     found["perturbing, ms a picture"] = 1e3 * perturbing / len(steps) / len(some)
     alone = sum(value for name, value in took.items() if name != "all together")

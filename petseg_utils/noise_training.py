@@ -115,7 +115,7 @@ def compare(
     for step in steps:
         images, labels = perturbed(pictures, *step)
         for name, network in networks.items():
-            classes = segment({model: network}, [model], pictures, images, labels)[model]
+            classes = segment({model: network}, [(model, *step)], pictures, images, labels)[model, *step]
             found[name][step] = picture_confusions(labels, classes)
     return found, seconds
 

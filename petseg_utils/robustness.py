@@ -25,6 +25,8 @@ BATCH = 8  # faster on a CPU than 16: what a layer gives fits its caches better
 COMPARED = ("unet", "autoencoder_unet", "clip", "point")
 HELPED = "point+click"  # the prompted model after one click on the pet
 CLEAN = ("clean", 0.0)
+MISSED = "click_offset"  # the one perturbation that leaves the picture as it is
+UNCHANGED = (CLEAN[0], MISSED)
 
 
 def trained_models(study: Study, seed: int, splits: dict[str, PictureSet]) -> dict[str, nn.Module]:
@@ -36,6 +38,13 @@ def sweep_steps() -> list[tuple[str, float]]:
     """Every perturbation and level that changes pictures, the unchanged pictures first."""
     changed = [(kind, float(level)) for kind, levels in LEVELS.items() for level in levels[kind != "jpeg" :]]
     return [CLEAN, *changed]
+
+
+def sweep_passes() -> list[list[tuple[str, float]]]:
+    """The steps, those of the same pictures together: a click may miss its place on the unchanged ones only."""
+    steps = sweep_steps()
+    unchanged = [step for step in steps if step[0] in UNCHANGED]
+    return [unchanged, *([step] for step in steps if step[0] not in UNCHANGED)]
 
 
 def some_test_pictures(study: Study, pictures: PictureSet) -> PictureSet:
@@ -81,18 +90,19 @@ def sweep(
     found = {(one["model"], one["corruption"], one["level"]): one for one in kept if one["model"] in known}
     provenance = {"versions": versions(), "commit": git_commit()}
     with path.open("a", encoding="utf-8") as file:
-        for kind, level in tqdm(sweep_steps(), desc="perturbing", disable=not progress):
-            asked = names if kind != "click_offset" else [name for name in names if name == HELPED]
-            missing = [name for name in asked if (name, kind, level) not in found]
+        for steps in tqdm(sweep_passes(), desc="perturbing", disable=not progress):
+            asks = [(name, *step) for step in steps for name in names if name == HELPED or step[0] != MISSED]
+            missing = [ask for ask in asks if ask not in found]
             if not missing:
                 continue
-            images, labels = perturbed(pictures, kind, level)
-            classes = segment(networks, missing, pictures, images, labels, kind, level)
-            for name in missing:
-                counts = picture_confusions(labels, classes[name]).reshape(len(pictures), -1).tolist()
+            images, labels = perturbed(pictures, *steps[0])
+            classes = segment(networks, missing, pictures, images, labels)
+            for ask in missing:
+                name, kind, level = ask
+                counts = picture_confusions(labels, classes[ask]).reshape(len(pictures), -1).tolist()
                 record = {"model": name, "corruption": kind, "level": level, "about": known[name], "counts": counts}
-                found[name, kind, level] = record | provenance
-                file.write(json.dumps(found[name, kind, level]) + "\n")
+                found[ask] = record | provenance
+                file.write(json.dumps(found[ask]) + "\n")
             file.flush()
     return [found[name, *step] for name in names for step in sweep_steps() if (name, *step) in found]
 
@@ -129,7 +139,7 @@ def read_whole_lines(path: Path) -> list[dict]:
 
 def perturbed(pictures: PictureSet, kind: str, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of one step of the sweep."""
-    if kind in (CLEAN[0], "click_offset"):
+    if kind in UNCHANGED:
         return np.array(pictures.images), np.array(pictures.labels)
     return corrupt_all(pictures, kind, level)
 
@@ -137,13 +147,11 @@ def perturbed(pictures: PictureSet, kind: str, level: float) -> tuple[np.ndarray
 @torch.inference_mode()
 def segment(
     networks: dict[str, nn.Module],
-    names: list[str],
+    asks: list[tuple[str, str, float]],
     pictures: PictureSet,
     images: np.ndarray,
     labels: np.ndarray,
-    kind: str = CLEAN[0],
-    level: float = 0.0,
-) -> dict[str, np.ndarray]:
+) -> dict[tuple[str, str, float], np.ndarray]:
     """Classes ``uint8 (n, size, size)`` that each model finds; padding is background.
 
     In bfloat16 where the machine has instructions for it, which is twice as fast.
@@ -152,42 +160,45 @@ def segment(
     ----------
     networks : dict
         Model's name to network.
-    names : list of str
-        Which of them are asked; `HELPED` too.
+    asks : list of tuple
+        Which of them are asked, `HELPED` too, and how the pictures were perturbed, kind and level: clicks move along.
     pictures : PictureSet
         Unperturbed, for the places of clicks.
     images, labels : ndarray
-        Perturbed, from `corrupt_all`.
-    kind, level : str, float
-        How they were perturbed: clicks move along.
+        Perturbed, from `perturbed`.
+
+    Returns
+    -------
+    dict
+        The classes by ask.
     """
-    classes = {name: np.empty(labels.shape, np.uint8) for name in names}
+    classes = {ask: np.empty(labels.shape, np.uint8) for ask in asks}
     device = next(next(iter(networks.values())).parameters()).device
     for start in range(0, len(images), BATCH):
         part = slice(start, start + BATCH)
         pixels = torch.from_numpy(images[part]).permute(0, 3, 1, 2).to(device).float()
         maps: dict[str, list[Tensor]] = {}
-        seen = None  # the prompted model's look at them, which its clicks need too
+        seen = None  # the prompted model's look at them, which all its clicks share
         with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16()):
-            for name in names:
-                model = name.removesuffix("+click")
-                network = networks[model]
-                if model not in ON_FROZEN_ENCODER:
+            for ask in asks:
+                name, kind, level = ask
+                network = networks[name.removesuffix("+click")]
+                if name not in (*ON_FROZEN_ENCODER, HELPED):
                     found = network(pixels).argmax(1)
                 else:
                     which = network.encoder.identity
                     maps[which] = maps[which] if which in maps else network.encoder(pixels)
-                    if model != "point":
+                    if name not in ("point", HELPED):
                         found = network(pixels, maps[which]).argmax(1)
                     else:
                         seen = seen or network.look(pixels, maps[which])
                         if name == HELPED:
                             said = clicks_on(pictures, part, labels[part], kind, level)
                             opened = Opened(pixels, seen, labels[part], range(len(pixels)))
-                            classes[name][part] = clicked_classes(network, opened, said)
+                            classes[ask][part] = clicked_classes(network, opened, said)
                             continue
                         found = network(pixels, seen=seen).argmax(1)
-                classes[name][part] = np.where(labels[part] == PADDING, 0, found.cpu().numpy())
+                classes[ask][part] = np.where(labels[part] == PADDING, 0, found.cpu().numpy())
     return classes
 
 

@@ -123,7 +123,7 @@ def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: 
     lines = [[] for _ in range(1 + len(names))]
     for level in levels:
         images, labels = perturbed(one, kind, level)
-        classes = segment(networks, names, one, images, labels, kind, level)
+        classes = segment(networks, [(name, kind, level) for name in names], one, images, labels)
         lines[0].append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, 0)))
         for line, found in zip(lines[1:], classes.values(), strict=True):
             line.append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, found[0])))

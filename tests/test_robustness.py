@@ -29,7 +29,7 @@ from petseg_utils.intervals import bootstrap_intervals
 from petseg_utils.metrics import PADDING, picture_confusions
 from petseg_utils.noise_training import NoisyPictures, compare, gains
 from petseg_utils.other_data import compare_sets, other_pictures, outline_and_name
-from petseg_utils.robustness import HELPED, clicks_on, segment, some_test_pictures, sweep, sweep_steps
+from petseg_utils.robustness import CLEAN, HELPED, clicks_on, segment, some_test_pictures, sweep, sweep_steps
 from petseg_utils.robustness_tables import (
     breaking_points,
     curves,
@@ -115,15 +115,15 @@ def test_the_sweep_goes_on_after_a_cut_and_starts_anew_with_other_weights(study,
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-2]) + "\n" + lines[-1][:40])  # killed in the middle of a line
     asked = []
-    monkeypatch.setattr(robustness, "segment", lambda *args: asked.append((args[1], args[5])) or segment(*args))
+    monkeypatch.setattr(robustness, "segment", lambda *args: asked.append(args[1]) or segment(*args))
     assert sweep(study, 0, trained, pictures, progress=False) == first
-    assert asked == [([HELPED], "rotation"), ([HELPED], "click_offset")]
+    assert asked == [[("point", "rotation", 90.0), (HELPED, "rotation", 90.0)]]
     asked.clear()
     assert sweep(study, 0, trained, pictures, progress=False) == first and not asked
     card = study.runs_dir / "clip-seed0" / "best.safetensors"
     card.write_bytes(card.read_bytes() + b" ")
     sweep(study, 0, trained, pictures, progress=False)
-    assert [names for names, _ in asked] == [["clip"]] * 3
+    assert asked == [[("clip", *step)] for step in steps[:3]]
     assert len(path.read_text().splitlines()) == len(first)  # what is out of date is gone
 
 
@@ -132,13 +132,15 @@ def test_the_encoder_runs_once_for_decoders_that_share_it(splits, untrained, mon
     forward = Encoder.forward
     monkeypatch.setattr(Encoder, "forward", lambda self, images: calls.append(len(images)) or forward(self, images))
     test = splits["test"]
-    segment(untrained, ["clip", "point", HELPED], test, np.array(test.images), np.array(test.labels))
+    asks = [("clip", *CLEAN), ("point", *CLEAN), (HELPED, *CLEAN), (HELPED, "click_offset", 20.0)]
+    segment(untrained, asks, test, np.array(test.images), np.array(test.labels))
     assert sum(calls) == len(test)
 
 
 def test_unperturbed_pictures_get_the_classes_of_the_evaluation(splits, untrained):
     test = splits["test"]
-    found = segment(untrained, ["clip"], test, np.array(test.images), np.array(test.labels))["clip"]
+    ask = ("clip", *CLEAN)
+    found = segment(untrained, [ask], test, np.array(test.images), np.array(test.labels))[ask]
     assert (found == predict(untrained["clip"], test).classes).mean() > 0.97  # but for bfloat16
     assert (found[test.labels == PADDING] == 0).all()
 
