@@ -94,13 +94,18 @@ def centre_of_pet(label: np.ndarray) -> tuple[int, int]:
     return tuple(int(place) for place in np.unravel_index(distance.argmax(), distance.shape))
 
 
-def ablation_bars(table: pd.DataFrame) -> Figure:
-    """Validation mIoU of decoders (``decoder``, ``miou``) as bars; the first row is the one with every part."""
+def ablation_chart(table: pd.DataFrame) -> Figure:
+    """Validation mIoU of decoders (``decoder``, ``miou``) as dots; the first row is the one with every part."""
     figure, axis = new_figure(width=7, height=0.9 + 0.4 * len(table))
-    bars = axis.barh(table["decoder"], table["miou"], color=["#333333", *[MODEL_COLOURS["clip"]] * (len(table) - 1)])
-    axis.bar_label(bars, fmt=" %.3f")
-    axis.axvline(table["miou"].iloc[0], color="#333333", linewidth=1, linestyle=":")
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 1.12), xlabel="validation mIoU")
+    rows, whole = range(len(table)), table["miou"].iloc[0]
+    axis.axvline(whole, color="#333333", linewidth=1, linestyle=":")
+    axis.hlines(rows, whole, table["miou"], color="#999999")
+    axis.scatter(table["miou"], rows, color=["#333333", *[MODEL_COLOURS["clip"]] * (len(table) - 1)], zorder=3)
+    for row, value in zip(rows, table["miou"], strict=True):
+        axis.annotate(f"{value:.3f}", (value, row), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axis.set(xlabel="validation mIoU; dotted: with every part", yticks=rows, yticklabels=table["decoder"])
+    axis.set(ylim=(-0.7, len(table) - 0.5))
+    axis.margins(x=0.15)
     axis.grid(False, axis="y")
+    axis.invert_yaxis()
     return figure
