@@ -86,13 +86,19 @@ def _verdict(pair: pd.Series, n_pairs: int) -> str:
 
 
 def clicks_sentence(records: list[dict]) -> str:
-    """What clicks buy, of the prompted model that helped most records have."""
+    """What clicks buy, of the first study and encoder that were scored with clicks; means over its seeds."""
     scored = [record for record in select(records, protocol=PRIMARY) if record.get("clicks") and "stale" not in record]
     if not scored:
         return "The prompted model was not scored with clicks on this data."
-    clicks, encoder = flat_clicks(scored[0]), scored[0]["encoder"]
+    first, keys = scored[0], ("model", "encoder", "study")
+    seeds = [flat_clicks(one) for one in scored if all(one[key] == first[key] for key in keys)]
+    clicks = {
+        name: [sum(values) / len(seeds) for values in zip(*(one[name] for one in seeds), strict=True)]
+        for name in ("proposed", "iou@1", "iou@3")
+    }
+    mean = f", mean of {len(seeds)} seeds" if len(seeds) > 1 else ""
     return (
-        f"The prompted model ({named(scored[0]['model'], encoder)}) finds the pet with an IoU of "
+        f"The prompted model ({named(first['model'], first['encoder'])}{mean}) finds the pet with an IoU of "
         f"{clicks['proposed'][0]:.3f} before anybody clicks, {interval(*clicks['iou@1'])} after one click at random on "
         f"it and {interval(*clicks['iou@3'])} after two corrections."
     )

@@ -347,6 +347,17 @@ def test_every_weight_that_ships_has_a_card_to_read():
         assert not card["encoder"] or "**not CLIP**" in text
 
 
+def test_what_clicks_buy_is_the_mean_over_the_seeds(sample_records):
+    said = result_words.clicks_sentence(sample_records)
+    records = json.loads(json.dumps(results.select(sample_records, protocol=results.PRIMARY)))
+    record = next(one for one in records if "clicks" in one)
+    other = json.loads(json.dumps(record)) | {"seed": 1}
+    other["clicks"]["iou@1"] -= 0.2
+    both = result_words.clicks_sentence([record, other, json.loads(json.dumps(other)) | {"study": "another"}])
+    assert "mean of 2 seeds" in both and "mean of" not in said
+    assert f"{record['clicks']['iou@1'] - 0.1:.3f} [" in both and f"{record['clicks']['iou@1']:.3f} [" in said
+
+
 def test_robustness_is_summed_up_by_model():
     rows = [("unet", "blur", 0, 0.9), ("unet", "blur", 1, 0.8), ("unet", "jpeg", 100, 0.9), ("unet", "jpeg", 5, 0.4)]
     table = pd.DataFrame(rows, columns=["model", "corruption", "level", "value"]).assign(encoder="lite:x", n_images=5)
