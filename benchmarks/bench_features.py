@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from petseg_utils.datasets import list_pictures
 from petseg_utils.decoder import Decoder, FrozenSegmenter
-from petseg_utils.encoders import LITE, load_encoder
+from petseg_utils.encoders import LITE, TWICE_LITE, load_encoder
 from petseg_utils.evaluation import segmentation_loss
 from petseg_utils.examples import CachedPictures
 from petseg_utils.features import load_features
@@ -27,7 +27,7 @@ from petseg_utils.pictures import decode
 from petseg_utils.study import load_study
 
 SIZE, BATCH = 224, 8
-SPECS = (LITE, "clip:ViT-B-16-quickgelu/random")
+SPECS = (LITE, TWICE_LITE, "clip:ViT-B-16-quickgelu/random")
 
 
 def seconds(action) -> float:
