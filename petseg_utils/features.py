@@ -144,7 +144,7 @@ def _about(encoder: Encoder, pictures: PictureSet) -> dict:
         for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
     ]
     order = hashlib.sha256("\n".join(pictures.table["content"]).encode()).hexdigest()
-    code = code_fingerprint("encoders", "features", "transforms")
+    code = code_fingerprint("encoders", "lite", "features", "transforms")
     about = {"encoder": encoder.identity, "pictures": len(pictures), "shapes": shapes, "content": order, "code": code}
     return about | {"key": hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 
 import numpy as np
 import open_clip
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from petseg_utils import encoders
 from petseg_utils.encoders import LITE, TWICE_LITE, load_clip, load_encoder, resolve
+from petseg_utils.lite import fuse_batch_norms
 from petseg_utils.study import STUDIES, PetsegError, load_study
 
 TINY = {
@@ -200,6 +202,33 @@ def test_the_stand_in_knows_a_cat_from_the_background():
     maps = encoder(image)
     assert [tuple(one.shape[1:]) for one in maps] == [(24, 56, 56), (40, 28, 28), (112, 14, 14), (320, 7, 7)]
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_the_stand_in_answers_as_before_its_batch_norms_went_into_its_convolutions():
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 2)
+            torch.nn.init.uniform_(module.bias, -0.1, 0.1)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        before = network.forward_features(images)
+        fused = fuse_batch_norms(network)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
+        assert torch.allclose(fused.forward_features(images), before, atol=1e-4 * before.abs().max())
+
+
+def test_other_sizes_of_the_stand_in_are_taken_where_their_package_is_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite3_pytorch_model", None)  # as where it is not
+    with pytest.raises(PetsegError, match="pip install efficientnet-lite3-pytorch-model"):
+        load_encoder("lite:efficientnet_lite3+2x")
+    with pytest.raises(PetsegError, match="Unknown encoder 'lite:resnet50'"):
+        load_encoder("lite:resnet50")
 
 
 def test_pictures_of_twice_the_size_too_give_maps_twice_as_fine():

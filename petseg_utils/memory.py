@@ -1,0 +1,23 @@
+"""What the C library does with memory that is free again."""
+
+import ctypes
+import sys
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+KEPT = 1 << 30  # bytes: blocks up to this size, and as much free memory, stay with the process
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep the memory that a layer gives back, for the next one.
+
+    glibc returns every large block to the system, which hands it out again page by page, each filled with zeros.  A
+    network on a CPU spends up to half of its time on that.  Other systems are left as they are.
+
+    References
+    ----------
+    mallopt(3), Linux manual pages.
+    """
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if hasattr(libc, "mallopt"):  # musl has none
+        libc.mallopt(MMAP_THRESHOLD, KEPT)
+        libc.mallopt(TRIM_THRESHOLD, KEPT)
