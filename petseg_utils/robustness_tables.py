@@ -112,6 +112,20 @@ def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
     return loss.unstack().reindex(index=table["model"].unique(), columns=[k for k in LEVELS if k != "click_offset"])
 
 
+def loss_sentences(loss: pd.DataFrame) -> str:
+    """What `relative_loss` comes to, in words: what costs each model a tenth or more, and what hardly anything."""
+    lines = []
+    for model, row in loss.iterrows():
+        ordered = row.dropna().sort_values(ascending=False)
+        much = [f"{TITLES[kind][0]} {value:.0%}" for kind, value in ordered[ordered >= 0.1].items()]
+        little = [TITLES[kind][0] for kind in ordered.index[ordered < MUCH]]
+        lines.append(
+            f"* **{model}** loses most to: {', '.join(much) or 'nothing'}. Less than {MUCH:.0%} each to: "
+            f"{', '.join(little) or 'nothing'}."
+        )
+    return "\n".join(lines)
+
+
 def breaking_points(table: pd.DataFrame) -> pd.DataFrame:
     """The level at which each model has lost 5 points of mIoU; NaN where it never does.
 

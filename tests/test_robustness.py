@@ -33,6 +33,7 @@ from petseg_utils.robustness import CLEAN, HELPED, clicks_on, segment, some_test
 from petseg_utils.robustness_tables import (
     breaking_points,
     curves,
+    loss_sentences,
     publish,
     ranking,
     ranking_sentence,
@@ -227,6 +228,12 @@ def test_ranking_is_by_the_share_kept_not_by_the_score():
     assert table["mean"].iloc[1] > table["mean"].iloc[0]
     loss = relative_loss(curves(falling, 10))
     assert loss.loc["clip", "blur"] == pytest.approx(1 - table["kept"].iloc[1])
+
+
+def test_what_costs_a_model_much_and_what_little_is_said_in_order():
+    loss = pd.DataFrame({"blur": [0.12], "jpeg": [0.36], "rotation": [0.07], "occlusion": [0.01]}, index=["clip"])
+    said = loss_sentences(loss)
+    assert said == ("* **clip** loses most to: JPEG 36%, Blur 12%. Less than 5% each to: Black square.")
 
 
 def test_models_that_keep_as_much_are_named_together():
