@@ -68,7 +68,7 @@ def train(
     labelled, validation = splits["train"], splits["validation"]
     more, spec, held, pretraining = None, None, None, None
     if model == "clip_selftrained":
-        more = proposed_masks(study, seed, splits, progress)
+        more = proposed_masks(study, splits, progress)
     elif model == "autoencoder" and unlabelled_folder():
         more = unlabelled_pictures(splits, labelled.images.shape[1], progress)
     elif model == "autoencoder_unet":
@@ -188,12 +188,12 @@ def unlabelled_pictures(splits: dict[str, PictureSet], size: int, progress: bool
     return read_unlabelled(folder, size, leave_out=known, progress=progress)
 
 
-def proposed_masks(study: Study, seed: int, splits: dict[str, PictureSet], progress: bool) -> PictureSet:
-    """Pictures without masks, with masks by the study's decoder of the same seed."""
+def proposed_masks(study: Study, splits: dict[str, PictureSet], progress: bool) -> PictureSet:
+    """Pictures without masks, with masks that the study's decoders of all seeds propose together."""
     more = unlabelled_pictures(splits, study.image_size, progress)
-    model = trained("clip", study, seed, splits, progress=progress)
-    features = load_features(model.encoder, more, progress=progress) if study.feature_cache else None
-    return propose_masks(model, more, features, progress=progress)
+    teachers = [trained("clip", study, seed, splits, progress=progress) for seed in study.seeds]
+    features = load_features(teachers[0].encoder, more, progress=progress) if study.feature_cache else None
+    return propose_masks(teachers, more, features, progress=progress)
 
 
 def study_splits(study: Study, **options) -> dict[str, PictureSet]:

@@ -88,21 +88,21 @@ def read_unlabelled(folder: Path, size: int, *, leave_out: set[str] = frozenset(
 
 @torch.inference_mode()
 def propose_masks(
-    model: nn.Module, pictures: PictureSet, features: Features | None = None, *, progress: bool = True
+    teachers: list[nn.Module], pictures: PictureSet, features: Features | None = None, *, progress: bool = True
 ) -> PictureSet:
-    """Masks by a trained model, for pictures whose species is known.
+    """Masks by trained models, for pictures whose species is known.
 
-    The model says where the pet is, averaged over the picture and its mirror image, and the name says what it is.
-    Pixels that the model is not sure of stay without a label.
+    They say where the pet is, averaged over the models, the picture and its mirror image; the name says what it is.
+    Pixels that they are not sure of stay without a label.
 
     Parameters
     ----------
-    model : nn.Module
-        Gives logits ``(N, 3, H, W)`` for pixel values ``(N, 3, H, W)`` in 0..255.
+    teachers : list of nn.Module
+        Each gives logits ``(N, 3, H, W)`` for pixel values ``(N, 3, H, W)`` in 0..255.
     pictures : PictureSet
         From `read_unlabelled`.
     features : Features, optional
-        Of the same pictures, for a model on a frozen encoder.
+        Of the same pictures, for models on a frozen encoder.
     progress : bool
         Show a progress bar.
 
@@ -116,15 +116,15 @@ def propose_masks(
     Lee: "Pseudo-Label", ICML workshop 2013.  Xie et al.: "Self-training with Noisy Student", CVPR 2020,
     arXiv:1911.04252.
     """
-    device = next(model.parameters()).device
+    device = next(teachers[0].parameters()).device
     labels = np.array(pictures.labels)
     for start in tqdm(range(0, len(pictures), BATCH), desc="proposing masks", disable=not progress):
         part = slice(start, start + BATCH)
         images = torch.from_numpy(np.array(pictures.images[part])).permute(0, 3, 1, 2).to(device).float()
         own, other = ([[one.to(device) for one in features.read(part, side)]] if features else [] for side in (0, 1))
-        mirrored = model(images.flip(-1), *other).softmax(1)[:, 0].flip(-1)
-        chance = 1 - (model(images, *own).softmax(1)[:, 0] + mirrored) / 2
-        chance = chance.cpu().numpy()
+        pairs = [(one(images, *own), one(images.flip(-1), *other).flip(-1)) for one in teachers]
+        background = torch.stack([logits.softmax(1)[:, 0] for pair in pairs for logits in pair]).mean(0)
+        chance = 1 - background.cpu().numpy()
         species = pictures.table["species"].to_numpy()[part, None, None]
         proposed = np.where(chance > SURE, species, np.where(chance < 1 - SURE, 0, BORDER))
         labels[part] = np.where(labels[part] == PADDING, PADDING, proposed)

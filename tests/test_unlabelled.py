@@ -31,6 +31,15 @@ class Bright(nn.Module):
         return torch.cat([-pet, torch.full_like(pet, -30), pet], 1)
 
 
+class Nothing(Bright):
+    """Sure that there is no pet anywhere."""
+
+    def forward(self, images):
+        logits = torch.full_like(images, -20.0)
+        logits[:, 0] = 20
+        return logits
+
+
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
@@ -54,7 +63,7 @@ def test_species_comes_from_the_name_and_names_can_be_left_out(folder):
 
 def test_masks_say_where_from_the_model_and_what_from_the_name(folder):
     pictures = read_unlabelled(folder, 60, progress=False)
-    proposed = propose_masks(Bright(), pictures, progress=False)
+    proposed = propose_masks([Bright()], pictures, progress=False)
     by_name = dict(zip(proposed.table["name"], proposed.labels, strict=True))
     assert len(by_name) == len(pictures) == 4
     assert set(np.unique(by_name["corgi_2"])) == {BORDER, PADDING}  # no pet was found: nothing is learned from it
@@ -66,6 +75,15 @@ def test_masks_say_where_from_the_model_and_what_from_the_name(folder):
     assert proposed.fingerprint != pictures.fingerprint
 
 
+def test_teachers_that_disagree_leave_a_pixel_without_a_label(folder):
+    pictures = read_unlabelled(folder, 60, progress=False)
+    alone, together = (
+        propose_masks(teachers, pictures, progress=False).labels[0] for teachers in ([Bright()], [Bright(), Nothing()])
+    )
+    assert (alone[25:35, 15:35] == 1).all()
+    assert set(np.unique(together)) == {BORDER, PADDING}  # one of two says pet, and no picture without one teaches
+
+
 def test_cached_features_propose_the_same_masks(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("PETSEG_RUNS", str(tmp_path / "runs"))
     encoder = load_encoder(LITE, 64)
@@ -73,7 +91,7 @@ def test_cached_features_propose_the_same_masks(folder, monkeypatch, tmp_path):
     model = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=16)).eval()
     pictures = read_unlabelled(folder, 64, progress=False)
     features = load_features(encoder, pictures, progress=False)
-    fresh, cached = (propose_masks(model, pictures, given, progress=False) for given in (None, features))
+    fresh, cached = (propose_masks([model], pictures, given, progress=False) for given in (None, features))
     assert (fresh.labels != cached.labels).mean() < 0.001  # float16
     joined = JoinedFeatures((features, features))
     for one, two in zip(joined.read(len(features) + 1, 1), features.read(1, 1), strict=True):
@@ -84,7 +102,7 @@ def test_cached_features_propose_the_same_masks(folder, monkeypatch, tmp_path):
 
 def test_sets_are_joined_in_order_and_a_picture_cannot_be_in_both(folder, study):
     train = load_splits(study, progress=False)["train"]
-    more = propose_masks(Bright(), read_unlabelled(folder, 64, progress=False), progress=False)
+    more = propose_masks([Bright()], read_unlabelled(folder, 64, progress=False), progress=False)
     both = join(train, more)
     assert len(both) == len(train) + len(more)
     assert np.array_equal(both.images[len(train)], more.images[0])
@@ -112,7 +130,7 @@ def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, 
     shared = splits["validation"].table["name"].iloc[0]  # a validation picture among them must stay out
     Image.fromarray(np.array(splits["validation"].images[0])).save(folder / f"{shared}.png")
     monkeypatch.setattr(
-        models, "propose_masks", lambda _, more, features, **options: propose_masks(Bright(), more, **options)
+        models, "propose_masks", lambda _, more, features, **options: propose_masks([Bright()], more, **options)
     )
     seen = []
     monkeypatch.setattr(models, "join", lambda *sets: seen.append(join(*sets)) or seen[-1])
