@@ -14,7 +14,7 @@ EXAMPLES = """\b
     Examples:
       petseg segment cat.jpg -o masks
       petseg segment holiday -o masks                   the photos in a folder and its sub-folders
-      petseg segment cat.jpg -o masks --click 310,200 --not 40,420       say in one photo what you mean
+      petseg segment cat.jpg -o clicked --click 310,200 --not 40,420     say in one photo what you mean
     """
 
 

@@ -13,6 +13,7 @@ from petseg_utils.study import Study
 PROTOCOL = "ignore_border"
 SCORES = {"miou": "mIoU", "dice": "dice"}
 MUCH = 0.05  # a loss of so much mIoU is called five points
+LARGE_SHARE, SMALL_SHARE = 0.1, 0.05  # of a model's own mIoU, that a loss is called large from, and small below
 CLAIMED = 0.9  # Dice that the original work claims "even under severe degradation"
 
 
@@ -117,10 +118,10 @@ def loss_sentences(loss: pd.DataFrame) -> str:
     lines = []
     for model, row in loss.iterrows():
         ordered = row.dropna().sort_values(ascending=False)
-        much = [f"{TITLES[kind][0]} {value:.0%}" for kind, value in ordered[ordered >= 0.1].items()]
-        little = [TITLES[kind][0] for kind in ordered.index[ordered < MUCH]]
+        much = [f"{TITLES[kind][0]} {value:.0%}" for kind, value in ordered[ordered >= LARGE_SHARE].items()]
+        little = [TITLES[kind][0] for kind in ordered.index[ordered < SMALL_SHARE]]
         lines.append(
-            f"* **{model}** loses most to: {', '.join(much) or 'nothing'}. Less than {MUCH:.0%} each to: "
+            f"* **{model}** loses most to: {', '.join(much) or 'nothing'}. Less than {SMALL_SHARE:.0%} each to: "
             f"{', '.join(little) or 'nothing'}."
         )
     return "\n".join(lines)

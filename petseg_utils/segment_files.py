@@ -36,7 +36,7 @@ from petseg_utils.photo_folders import (
 from petseg_utils.plotting import CLASS_COLOURS, overlay
 from petseg_utils.prompts import Box, Prompt
 from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, read_photo
-from petseg_utils.study import write_json
+from petseg_utils.study import PetsegError, write_json
 from petseg_utils.transforms import Letterbox
 
 BATCH = 8  # photos that go through the model together
@@ -108,6 +108,9 @@ def segment_files(
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             held.enter_context(alone_in(out))
+            check_folder(out, made_by)
+            if plan(photos, out, said)[0] != rows:
+                raise PetsegError(f"Another run has just written to {out.name}. Start again: what it made is kept.")
             write_json(out / ABOUT, made_by)
             write_table(out / RESULTS, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
         for photo, row in sound(_ahead(pool, partial(_save, out), itertools.chain(first, found))):

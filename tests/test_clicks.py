@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from petseg_utils import checkpoints, models
@@ -195,8 +196,25 @@ def half_a_pet():
 def test_clicks_say_which_side_is_asked_for(said, side):
     classes = half_a_pet()
     pet = classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]
-    found = PromptHead().asked_side(pet, prompt_maps([said], classes))
+    found = PromptHead().asked_side(looks_of(classes), pet, prompt_maps([said], classes))
     assert found.item() * side > 0.5
+
+
+def looks_of(classes):
+    """Cells that look one way where the pet is, and another where it is not."""
+    return 3 * F.avg_pool2d(classes[:, :1].sign(), 4).repeat(1, 4, 1, 1)
+
+
+@pytest.mark.parametrize(("there", "x"), [(9.0, 10), (0.0, 50)])
+def test_a_click_on_a_small_mistake_asks_for_what_is_all_around_it(there, x):
+    """A few pixels of the pet that are taken for background, and the other way round."""
+    classes = half_a_pet()
+    looks = looks_of(classes)
+    classes[:, 0, 28:32, x - 2 : x + 2], classes[:, 1, 28:32, x - 2 : x + 2] = there, 9.0 - there
+    pet = classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]
+    assert (pet[0, 0, 30, x] < 0) == (there > 0)
+    found = PromptHead().asked_side(looks, pet, prompt_maps([[Click(x, 30)]], classes))
+    assert found.item() * (1 if there else -1) > 0.5
 
 
 def test_a_box_keeps_the_pet_within_it():

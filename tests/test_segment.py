@@ -140,7 +140,7 @@ def test_a_photo_without_a_pet_has_no_box(tmp_path):
 KILLED = """
 import os, signal
 from pathlib import Path
-from petseg_utils import bench, cli, segment_files
+from petseg_utils import cli, segment_files
 
 calls, whole = [], {place}
 write_bytes = Path.write_bytes
@@ -383,6 +383,22 @@ def test_two_runs_do_not_write_into_one_folder_at_once(petseg, folder, tmp_path)
         assert not list(out.iterdir())
     assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0
     assert (out / "results.csv").is_file()
+
+
+def test_what_another_run_wrote_in_the_meantime_is_not_lost(petseg, folder, tmp_path, monkeypatch):
+    out, whole = tmp_path / "out", segment_files.alone_in
+
+    def overtaken(place):
+        monkeypatch.setattr(segment_files, "alone_in", whole)
+        assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0
+        return whole(place)
+
+    monkeypatch.setattr(segment_files, "alone_in", overtaken)
+    code, _, errors = petseg("segment", folder / "a.png", "-o", out)
+    assert code == 1 and "Another run has just written to out. Start again" in errors
+    assert [row["photo"] for row in read_table(out / "results.csv")] == ["../photos/a.jpg"]
+    assert petseg("segment", folder / "a.png", "-o", out)[0] == 0
+    assert len(read_table(out / "results.csv")) == 2
 
 
 def test_few_photos_are_held_at_a_time():
