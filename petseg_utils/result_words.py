@@ -69,7 +69,7 @@ def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
             gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
             return (
                 f"Picture by picture, the lead of {pair['a']} over {pair['b']} is {gap}, {_verdict(pair, len(pairs))}. "
-                f"Of all {len(pairs)} pairs compared, {int(pairs['real'].sum())} are real."
+                f"Of all {len(pairs)} pairs compared, {int(pairs['real'].sum())} are real ({_seeds(pairs)})."
             )
     return f"Whether the lead over {names[1]} is real was not tested picture by picture on this data."
 
@@ -83,6 +83,12 @@ def _verdict(pair: pd.Series, n_pairs: int) -> str:
     if pair["low"] == pair["high"] == 0:
         return "none: on these pictures the two give the same masks, or equally good ones"
     return "not shown: these pictures do not tell the two apart"
+
+
+def _seeds(pairs: pd.DataFrame) -> str:
+    """How many training runs of each model the pairs compare, in words."""
+    seeds = int(pairs["seeds"].min())
+    return f"{seeds} seeds of each model" if seeds > 1 else "one seed of each model"
 
 
 def clicks_sentence(records: list[dict]) -> str:
@@ -112,7 +118,7 @@ def pair_sentences(pairs: pd.DataFrame) -> str:
         helped = " †" if pair["prompted"] else ""
         word, _, why = _verdict(pair, len(pairs)).partition(":")
         lines.append(f"* {pair['a']} over {pair['b']}{helped}: {gap}. **{word.capitalize()}**:{why}.")
-    return "\n".join(lines)
+    return "\n".join(lines) + (f"\n\nCompared: {_seeds(pairs)}." if lines else "")
 
 
 def robustness_sentence(table: pd.DataFrame) -> str:

@@ -131,11 +131,15 @@ def heading(table: pd.DataFrame) -> str:
 
 
 def cost_line(table: pd.DataFrame) -> str:
-    """What the model of a `protocol_table` took: parameters, loss, time, memory."""
+    """What the model of a `protocol_table` took: parameters, loss, time of training, memory.
+
+    Not the time of a picture, which is comparable in `comparisons.timing_table` only: records of models on a frozen
+    encoder may come from cached features.
+    """
     row = table.iloc[0]
     return (
         f"{row['trained parameters']:,} trained of {row['parameters']:,} parameters; test loss {row['test_loss']:.3f}; "
-        f"trained in {row['training_seconds']:.0f} s; {row['ms_per_picture']:.1f} ms a picture; "
+        f"trained in {row['training_seconds']:.0f} s; "
         f"peak memory {row['peak_memory_mb']:,.0f} MB."
     )
 
