@@ -159,10 +159,17 @@ def test_pretraining_counts_as_better_only_where_every_run_is():
     )
     said = few_labels.variant_sentence(table)
     assert "gains +12.5 dB over plain, and the mask's mIoU -0.040. Masking changes mIoU by +0.030" in said
-    assert said.endswith("in every run: **masked**.")
+    assert said.endswith("the *random* encoder (0.500) in every run: **masked**.")
     runs = [("from scratch", 10, 0.4), ("from scratch", 10, 0.5), ("frozen", 10, 0.51), ("frozen", 10, 0.6)]
     runs += [("fine-tuned", 10, 0.3), ("fine-tuned", 10, 0.39), ("from scratch", 99, 0.7), ("frozen", 99, 0.7)]
     lines = few_labels.label_sentences(pd.DataFrame(runs, columns=["start", "pictures", "miou"])).splitlines()
     assert "**10** labels *frozen* is best at 0.555; from scratch gives 0.450" in lines[0]
     assert "better than from scratch: frozen; worse: fine-tuned." in lines[0]
     assert "better than from scratch: none; worse: none." in lines[1]
+
+
+def test_the_start_that_is_best_on_average_is_called_best():
+    runs = [("from scratch", 10, 0.5), ("from scratch", 10, 0.5), ("frozen", 10, 0.4), ("frozen", 10, 0.7)]
+    runs += [("fine-tuned", 10, 0.1), ("fine-tuned", 10, 0.8)]
+    said = few_labels.label_sentences(pd.DataFrame(runs, columns=["start", "pictures", "miou"]))
+    assert "*frozen* is best at 0.550" in said

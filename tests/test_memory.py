@@ -20,12 +20,14 @@ layers()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+LOAD_ENCODER = "from petseg_utils.encoders import LITE, load_encoder; load_encoder(LITE)"
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is told; other systems have another")
 def test_a_layers_memory_is_used_again_without_asking_the_system():
     plain = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
     faults = []
-    for call in ("", "keep_freed_memory()"):
+    for call in ("", "keep_freed_memory()", LOAD_ENCODER):
         command = [sys.executable, "-c", COUNT_FAULTS.format(call=call)]
         faults.append(int(subprocess.run(command, capture_output=True, check=True, env=plain).stdout))
-    assert faults[1] < 0.05 * faults[0]
+    assert max(faults[1:]) < 0.05 * faults[0]

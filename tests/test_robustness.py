@@ -22,17 +22,28 @@ from petseg_utils.calibration import (
     reliability,
 )
 from petseg_utils.checkpoints import build
-from petseg_utils.corruptions import LEVELS, ORIGINAL, corrupt_all, moved_point
+from petseg_utils.corruptions import LEVELS, ORIGINAL, corrupt_all, moved_point, photo_window
 from petseg_utils.encoders import Encoder
 from petseg_utils.evaluation import predict
 from petseg_utils.intervals import bootstrap_intervals
 from petseg_utils.metrics import PADDING, picture_confusions
 from petseg_utils.noise_training import NoisyPictures, compare, gains
 from petseg_utils.other_data import compare_sets, other_pictures, outline_and_name
-from petseg_utils.robustness import CLEAN, HELPED, clicks_on, segment, some_test_pictures, sweep, sweep_steps
+from petseg_utils.robustness import (
+    CLEAN,
+    HELPED,
+    MISSED,
+    clicks_on,
+    perturbed,
+    segment,
+    some_test_pictures,
+    sweep,
+    sweep_steps,
+)
 from petseg_utils.robustness_tables import (
     breaking_points,
     curves,
+    helped_by,
     loss_sentences,
     publish,
     ranking,
@@ -92,6 +103,25 @@ class Stub(nn.Module):
         return torch.stack([-bright, bright, torch.full_like(bright, -1e6)], 1)
 
 
+class Clicked(nn.Module):
+    """Calls a dog whatever lies where clicks are drawn higher than this: 1 is their centre, 0 far away."""
+
+    def __init__(self, height: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.encoder = nn.Identity()
+        self.encoder.identity = "none"
+        self.height = height
+
+    def look(self, images, maps):
+        classes = torch.zeros_like(images)
+        classes[:, 2] = 1
+        return images, classes
+
+    def head(self, images, classes, prompts):
+        return prompts[:, :1] - self.height
+
+
 # The sweep
 
 
@@ -138,6 +168,51 @@ def test_the_encoder_runs_once_for_decoders_that_share_it(splits, untrained, mon
     assert sum(calls) == len(test)
 
 
+def test_every_step_is_scored_on_its_own_pictures(study, splits, trained, monkeypatch):
+    steps = [CLEAN, ("rotation", 90.0), ("gaussian_noise", 18.0), (MISSED, 45.0)]
+    monkeypatch.setattr(robustness, "sweep_steps", lambda: steps)
+    pictures = some_test_pictures(study, splits["test"])
+    records = sweep(study, 0, trained, pictures, progress=False)
+    assert {(one["corruption"], one["level"]) for one in records} == set(steps)
+    for one in records:
+        ask = (one["model"], one["corruption"], one["level"])
+        images, labels = np.array(pictures.images), np.array(pictures.labels)
+        if ask[1] not in (CLEAN[0], MISSED):
+            images, labels = corrupt_all(pictures, *ask[1:])
+        found = segment(trained, [ask], pictures, images, labels)[ask]
+        assert one["counts"] == picture_confusions(labels, found).reshape(len(pictures), -1).tolist()
+
+
+def test_every_batch_is_answered_for_its_own_pictures(splits, untrained, monkeypatch):
+    monkeypatch.setattr(robustness, "BATCH", 3)
+    test = splits["test"]
+    asks = [(name, *CLEAN) for name in ("clip", "point", HELPED)]
+    together = segment(untrained, asks, test, np.array(test.images), np.array(test.labels))
+    for start in range(0, len(test), 3):
+        few = test.subset(test.table["name"].iloc[start : start + 3].tolist())
+        alone = segment(untrained, asks, few, np.array(few.images), np.array(few.labels))
+        for ask in asks:
+            np.testing.assert_array_equal(together[ask][start : start + 3], alone[ask])
+
+
+@pytest.mark.parametrize(("kind", "level"), [CLEAN, ("rotation", 45.0), ("scale", 0.4), (MISSED, 45.0)])
+def test_the_model_hears_the_click_where_the_animal_is_now(splits, monkeypatch, kind, level):
+    monkeypatch.setattr(robustness, "BATCH", 4)
+    test, ask = splits["test"], (HELPED, kind, level)
+    images, labels = perturbed(test, kind, level)
+    found = segment({"point": Clicked(0.85)}, [ask], test, images, labels)[ask]
+    for mask, said in zip(found, clicks_on(test, slice(0, len(test)), labels, kind, level), strict=True):
+        ys, xs = np.nonzero(mask)
+        assert np.hypot(xs.mean() - said[0].x, ys.mean() - said[0].y) < 1.5
+
+
+def test_padding_that_a_turn_moves_is_background_whatever_was_clicked(splits):
+    test, ask = splits["test"], (HELPED, "rotation", 90.0)
+    images, labels = perturbed(test, *ask[1:])
+    found = segment({"point": Clicked(-1)}, [ask], test, images, labels)[ask]  # takes the whole picture
+    np.testing.assert_array_equal(found, np.where(labels == PADDING, 0, 2))
+
+
 def test_unperturbed_pictures_get_the_classes_of_the_evaluation(splits, untrained):
     test = splits["test"]
     ask = ("clip", *CLEAN)
@@ -161,6 +236,13 @@ def test_the_click_stays_on_the_pet_at_every_level_but_not_where_its_offset_is_t
     assert max(distances) == pytest.approx(45 * test.labels.shape[1] / 224, abs=0.6)
     empty = np.zeros_like(test.labels)
     assert clicks_on(test, whole, empty, "scale", 0.25) == [[]] * len(test)
+
+
+def test_a_click_that_misses_its_place_stays_on_the_photo(splits):
+    test = splits["test"]
+    for label, said in zip(test.labels, clicks_on(test, slice(0, len(test)), test.labels, MISSED, 1000), strict=True):
+        down, across = photo_window(np.array(label))
+        assert across.start <= said[0].x <= across.stop - 1 and down.start <= said[0].y <= down.stop - 1
 
 
 def test_a_click_on_what_a_turn_takes_out_of_view_goes_to_the_pet_that_is_left(splits):
@@ -234,6 +316,34 @@ def test_what_costs_a_model_much_and_what_little_is_said_in_order():
     loss = pd.DataFrame({"blur": [0.12], "jpeg": [0.36], "rotation": [0.07], "occlusion": [0.01]}, index=["clip"])
     said = loss_sentences(loss)
     assert said == ("* **clip** loses most to: JPEG 36%, Blur 12%. Less than 5% each to: Black square.")
+
+
+def test_a_tenth_is_much_and_five_points_are_not_little():
+    said = loss_sentences(pd.DataFrame({"blur": [0.1], "jpeg": [0.05]}, index=["clip"]))
+    assert said == "* **clip** loses most to: Blur 10%. Less than 5% each to: nothing."
+
+
+def test_the_worst_level_counts_even_where_it_is_not_the_last():
+    worst = [0.9 if level != 45 else 0.6 for level in LEVELS["rotation"]]
+    loss = relative_loss(curves(invented_records({"rotation": worst}), 10)).loc["unet", "rotation"]
+    assert loss == pytest.approx(1 - 0.6 / 1.4 / (0.9 / 1.1), abs=0.002)
+
+
+def test_the_model_that_is_helped_is_neither_ranked_nor_judged_with_the_others():
+    rows = [("point", 0.8, 0.7, 0.8), (HELPED, 0.9, 0.8, 0.9)]
+    table = pd.DataFrame(rows, columns=["model", "kept", "mean", "clean"]).assign(low=0.6, high=0.95)
+    said = ranking_sentence(table)
+    assert "Without help **point** keeps most" in said and "**point** has the best score" in said
+    found = pd.DataFrame({"point": ["no", "unsure"], HELPED: ["yes", "yes"]}, index=["blur", "jpeg"])
+    said = verdict_sentences(curves(invented_records({kind: [0.9] * 10 for kind in ORIGINAL}), 10), found)
+    assert "Every model without help is below under: Blur. At least one is above under: none." in said
+
+
+def test_what_a_click_adds_is_read_off_the_hardest_level():
+    alone = invented_records({"blur": [0.9] * 9 + [0.4]}, "point")
+    helped = invented_records({"blur": [0.9] * 9 + [0.6]}, HELPED)
+    gain = helped_by(curves(alone + helped, 10)).loc["blur", "gain"]
+    assert gain == pytest.approx(0.6 / 1.4 - 0.4 / 1.6, abs=0.002)
 
 
 def test_models_that_keep_as_much_are_named_together():

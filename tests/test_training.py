@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from petseg_utils import checkpoints, examples, models, training
+from petseg_utils.encoders import TWICE_LITE
 from petseg_utils.evaluation import predict, segmentation_loss, validation_scores
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
@@ -217,6 +218,13 @@ def test_a_finished_run_is_loaded_unless_something_changed(study, splits, capsys
     monkeypatch.setattr(models, "code", lambda model: "other code")
     models.trained("unet", study, 0, fewer, progress=False)
     assert "Loaded" not in capsys.readouterr().out
+
+
+def test_a_decoder_of_another_encoder_or_cache_is_not_taken_for_the_studys(study, splits, capsys):
+    uncached = replace(study, feature_cache=False)
+    for changed in (study, uncached, replace(uncached, encoder=TWICE_LITE)):  # each differs in one thing from the last
+        model = models.trained("clip", changed, 0, splits, progress=False)
+        assert "Loaded" not in capsys.readouterr().out and model.encoder.identity == changed.encoder
 
 
 @pytest.mark.parametrize("model", checkpoints.MODELS)

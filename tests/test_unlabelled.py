@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from petseg_utils import checkpoints, models
+from petseg_utils import checkpoints, models, unlabelled
 from petseg_utils.datasets import DataError
 from petseg_utils.decoder import Decoder, FrozenSegmenter
 from petseg_utils.encoders import LITE, load_encoder
@@ -38,6 +38,15 @@ class Nothing(Bright):
         logits = torch.full_like(images, -20.0)
         logits[:, 0] = 20
         return logits
+
+
+class Left(Bright):
+    """Sure of a pet in the left half of whatever it is shown, and of none in the right."""
+
+    def forward(self, images):
+        pet = torch.full_like(images[:, :1], 20.0)
+        pet[..., images.shape[-1] // 2 :] = -20
+        return torch.cat([-pet, torch.full_like(pet, -30), pet], 1)
 
 
 @pytest.fixture
@@ -84,14 +93,32 @@ def test_teachers_that_disagree_leave_a_pixel_without_a_label(folder):
     assert set(np.unique(together)) == {BORDER, PADDING}  # one of two says pet, and no picture without one teaches
 
 
+def test_a_pixel_of_which_the_mirror_image_says_otherwise_gets_no_label(folder):
+    pictures = read_unlabelled(folder, 60, progress=False)
+    assert set(np.unique(propose_masks([Left()], pictures, progress=False).labels)) == {BORDER, PADDING}
+
+
+def test_decoders_of_all_seeds_propose_together(folder, study, monkeypatch):
+    monkeypatch.setenv("PETSEG_UNLABELLED", str(folder))
+    splits, by_seed = load_splits(study, progress=False), {0: Bright(), 1: Nothing()}
+    monkeypatch.setattr(models, "trained", lambda model, study, seed, splits, **options: by_seed[seed])
+    pets = []
+    for seeds in ((0,), (0, 1), (1, 0)):
+        proposed = models.proposed_masks(replace(study, seeds=seeds, feature_cache=False), splits, False)
+        pets.append(int(np.isin(proposed.labels, (1, 2)).sum()))
+    assert pets[0] > 0 and pets[1:] == [0, 0]  # one of two says that there is no pet
+
+
 def test_cached_features_propose_the_same_masks(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("PETSEG_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(unlabelled, "SURE", 0.5)  # what is not trained is never surer
     encoder = load_encoder(LITE, 64)
     torch.manual_seed(0)
     model = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=16)).eval()
     pictures = read_unlabelled(folder, 64, progress=False)
     features = load_features(encoder, pictures, progress=False)
     fresh, cached = (propose_masks([model], pictures, given, progress=False) for given in (None, features))
+    assert len(np.unique(fresh.labels)) > 2
     assert (fresh.labels != cached.labels).mean() < 0.001  # float16
     joined = JoinedFeatures((features, features))
     for one, two in zip(joined.read(len(features) + 1, 1), features.read(1, 1), strict=True):
