@@ -61,7 +61,6 @@ def main() -> None:
                     "seed": seed,
                     "miou": best["miou"],
                     "epoch": int(best["epoch"]),
-                    "training_seconds": history["seconds"].sum(),
                     "encoding_ms": cost[spec],
                     "pictures": len(splits["validation"]),
                 }
