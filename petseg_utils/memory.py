@@ -20,5 +20,6 @@ def keep_freed_memory() -> None:
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(libc, "mallopt"):  # musl has none
-        _ = libc.mallopt(MMAP_THRESHOLD, KEPT) or libc.mallopt(MMAP_THRESHOLD, OLD_KEPT)
+        if not libc.mallopt(MMAP_THRESHOLD, KEPT):
+            libc.mallopt(MMAP_THRESHOLD, OLD_KEPT)
         libc.mallopt(TRIM_THRESHOLD, KEPT)

@@ -4,6 +4,7 @@ import pandas as pd
 
 from petseg_utils.checkpoints import MODELS
 from petseg_utils.corruptions import TITLES
+from petseg_utils.encoders import LITE, TWICE
 from petseg_utils.results import PRIMARY, PROMPTED, flat_clicks, select
 
 
@@ -143,6 +144,27 @@ def robustness_sentence(table: pd.DataFrame) -> str:
         )
     encoders = ", ".join(table["encoder"].dropna().unique())
     return "\n".join(lines) + f"\n\nFrozen features: {encoders}; {table['n_images'].max()} pictures."
+
+
+def encoder_sentence(table: pd.DataFrame) -> str:
+    """What a second look at twice the size, a larger encoder and varied pictures are worth; Markdown.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``benchmarks/bench_encoders.py``: ``encoder``, ``cache``, ``miou``, ``encoding_ms``; a row for each run.
+    """
+    cached = table["cache"] == "mirrored pictures"
+    score, cost = (table[cached].groupby("encoder")[column].mean() for column in ("miou", "encoding_ms"))
+    small, large = LITE, LITE.replace("lite0", "lite2")
+    gain, times = score - score[small], cost / cost[small]
+    varied = table.loc[~cached, "miou"].mean() - score[small + TWICE]
+    return (
+        f"The look at twice the size is worth **{gain[small + TWICE]:+.3f}**, for {times[small + TWICE]:.1f} times the "
+        f"encoder's cost. The larger encoder is worth {gain[large]:+.3f} by itself, for {times[large]:.1f} times, and "
+        f"**{gain[large + TWICE]:+.3f}** with that look, for {times[large + TWICE]:.1f} times. Pictures that vary are "
+        f"worth {varied:+.3f}, against cached ones."
+    )
 
 
 def limits(records: list[dict], breeds: pd.Series | None = None) -> str:

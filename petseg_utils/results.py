@@ -139,8 +139,7 @@ def cost_line(table: pd.DataFrame) -> str:
     row = table.iloc[0]
     return (
         f"{row['trained parameters']:,} trained of {row['parameters']:,} parameters; test loss {row['test_loss']:.3f}; "
-        f"trained in {row['training_seconds']:.0f} s; "
-        f"peak memory {row['peak_memory_mb']:,.0f} MB."
+        f"trained in {row['training_seconds']:.0f} s; peak memory {row['peak_memory_mb']:,.0f} MB."
     )
 
 

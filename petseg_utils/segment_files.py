@@ -108,7 +108,7 @@ def segment_files(
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             held.enter_context(alone_in(out))
-            check_folder(out, made_by)
+            check_folder(out, made_by)  # once more: until it was locked, another run could write there
             if plan(photos, out, said)[0] != rows:
                 raise PetsegError(f"Another run has just written to {out.name}. Start again: what it made is kept.")
             write_json(out / ABOUT, made_by)

@@ -475,3 +475,18 @@ def test_the_committed_csv_is_the_table_of_the_committed_records():
         written = pd.read_csv(ROOT / "figures" / name / "results.csv")
         assert repeat.differences(results.results_table(results.published(name)), written, 0) == []
         assert load_study(name).name == name
+
+
+def test_notebook_04_says_of_each_encoder_what_its_own_row_says():
+    """Whatever the order of the rows, and with the numbers that are committed."""
+    table = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "encoders.csv")
+    said = result_words.encoder_sentence(table)
+    assert result_words.encoder_sentence(table[::-1]) == said
+    source = (ROOT / "notebooks" / "04_clip_decoder.ipynb").read_text(encoding="utf-8")
+    assert json.dumps(said)[1:-1] in source
+    lite, rows = "lite:efficientnet_lite0", [("lite0", 0.8, 10), ("lite0+2x", 0.85, 40), ("lite2", 0.7, 20)]
+    rows = [(f"lite:efficientnet_{name}", "mirrored pictures", miou, ms) for name, miou, ms in rows]
+    rows += [("lite:efficientnet_lite2+2x", "mirrored pictures", 0.9, 60), (f"{lite}+2x", "none", 0.83, 40)]
+    said = result_words.encoder_sentence(pd.DataFrame(rows, columns=["encoder", "cache", "miou", "encoding_ms"]))
+    assert "size is worth **+0.050**, for 4.0 times" in said and "encoder is worth -0.100 by itself, for 2.0" in said
+    assert "**+0.100** with that look, for 6.0 times" in said and said.endswith("worth -0.020, against cached ones.")
