@@ -18,12 +18,14 @@ from petseg_utils import (
     comparisons,
     evaluation,
     models,
+    other_data,
     published,
     readme,
     repeat,
     result_html,
     result_words,
     results,
+    robustness_tables,
 )
 from petseg_utils.comparisons import CLICKED, Remade
 from petseg_utils.metrics import BORDER, PADDING, picture_confusions, protocol_matrix, scores
@@ -490,3 +492,30 @@ def test_notebook_04_says_of_each_encoder_what_its_own_row_says():
     said = result_words.encoder_sentence(pd.DataFrame(rows, columns=["encoder", "cache", "miou", "encoding_ms"]))
     assert "size is worth **+0.050**, for 4.0 times" in said and "encoder is worth -0.100 by itself, for 2.0" in said
     assert "**+0.100** with that look, for 6.0 times" in said and said.endswith("worth -0.020, against cached ones.")
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "read"),
+    [
+        ("04_clip_decoder", "looks", lambda path: pd.read_csv(path, index_col="seed").round(3)),
+        ("06_robustness", "noise", lambda path: pd.read_csv(path).set_index("what").round(3)),
+        ("06_robustness", "calibration", lambda path: pd.read_csv(path, index_col=0).round(3)),
+        ("06_robustness", "elsewhere", lambda path: other_data.by_set(pd.read_csv(path))),
+    ],
+)
+def test_tables_of_photos_show_the_committed_files(number, name, read):
+    book = nbformat.read(ROOT / "notebooks" / f"{number}.ipynb", 4)
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    shown = [output["data"].get("text/html") for output in outputs if "data" in output]
+    with pd.option_context("display.max_columns", 20):  # as in a notebook, whatever the width of this terminal
+        assert read(ROOT / "figures" / "oxford-cpu" / f"{name}.csv")._repr_html_() in shown
+
+
+def test_what_06_says_of_photos_is_what_the_sweep_found():
+    photos = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "robustness.csv")
+    loss, found = robustness_tables.relative_loss(photos), robustness_tables.verdicts(photos)
+    said = [robustness_tables.loss_sentences(loss), robustness_tables.verdict_sentences(photos, found)]
+    book = nbformat.read(ROOT / "notebooks" / "06_robustness.ipynb", 4)
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    shown = [output["data"].get("text/markdown") for output in outputs if "data" in output]
+    assert all(sentence in shown for sentence in said)
