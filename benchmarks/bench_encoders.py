@@ -49,7 +49,7 @@ def main() -> None:
     rows, cost = [], encoding_ms(few)
     for seed in map(int, options.seeds.split(",")):
         for spec, cached in TRIED:
-            changed = replace(study, encoder=spec, feature_cache=cached)
+            changed = replace(study, encoder=spec, clip=replace(study.clip, cache=cached))
             folder = study.runs_dir / "encoders" / f"{spec.removeprefix('lite:')}-{cached}-seed{seed}"
             train("clip", changed, seed, splits, folder=folder, progress=False)
             history = pd.read_csv(folder / "history.csv")

@@ -67,6 +67,7 @@ def main() -> None:
             features = load_features(encoder, pictures, progress=False)
             reading = seconds(lambda features=features: [features.read(slice(at, at + BATCH)) for at in batches])
             model = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=64))
+            model.to(memory_format=torch.channels_last)  # as in training
             loader = DataLoader(CachedPictures(pictures, features, 0), BATCH)
             epoch(model, loader, True)
             times = [seconds(lambda m=model, c=cached, b=loader: epoch(m, b, c)) for cached in (True, False)]

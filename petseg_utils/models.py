@@ -84,7 +84,7 @@ def train(
     network = build(model, settings, spec, labelled.images.shape[1])
     if spec:
         held = load_features(network.encoder, validation, progress=progress)
-        if study.feature_cache:
+        if settings.cache:
             cached = tuple(load_features(network.encoder, part, progress=progress) for part in parts)
             examples = CachedPictures(data, JoinedFeatures(cached), seed)
     if start:
@@ -112,7 +112,6 @@ def train(
         "model": model,
         "encoder": network.encoder.identity if spec else None,
         "encoder_spec": spec,
-        "feature_cache": study.feature_cache if spec else None,
         "study": study.name,
         "image_size": labelled.images.shape[1],
         "data": labelled.fingerprint,
@@ -156,7 +155,7 @@ def trained_checkpoint(
         card = read_card(path)
         wanted = {"data": splits["train"].fingerprint, "code": code(model), "image_size": study.image_size}
         if model in ON_FROZEN_ENCODER:
-            wanted |= {"encoder_spec": resolve(study.encoder), "feature_cache": study.feature_cache}
+            wanted["encoder_spec"] = resolve(study.encoder)
         same = all(card.get(key) == value for key, value in wanted.items())
         same = same and recorded_settings(card["settings"]) == study_settings(model, study)
         if model == "autoencoder":
@@ -192,7 +191,7 @@ def proposed_masks(study: Study, splits: dict[str, PictureSet], progress: bool) 
     """Pictures without masks, with masks that the study's decoders of all seeds propose together."""
     more = unlabelled_pictures(splits, study.image_size, progress)
     teachers = [trained("clip", study, seed, splits, progress=progress) for seed in study.seeds]
-    features = load_features(teachers[0].encoder, more, progress=progress) if study.feature_cache else None
+    features = load_features(teachers[0].encoder, more, progress=progress)
     return propose_masks(teachers, more, features, progress=progress)
 
 

@@ -30,7 +30,7 @@ def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0)
     model : nn.Module
         A `point_decoder.PointSegmenter`.
     batch : dict
-        ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)`` and the encoder's ``maps``.
+        ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)`` and perhaps the encoder's ``maps``.
     dice : float
         Weight of the Dice loss beside the cross-entropy's 1.
 
@@ -42,7 +42,7 @@ def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0)
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     alone = getattr(model, "module", model)  # without what several processes wrap around it
     with torch.no_grad():
-        cells, classes = alone.look(images, batch["maps"])
+        cells, classes = alone.look(images, batch.get("maps"))
         seen = cells, made_wrong(classes)
     wanted, prompts, previous = simulate(alone, images, seen, batch["label"].cpu().numpy(), rng)
     logits = model(images, prompts=prompt_maps(prompts, images, previous), seen=seen)[:, -1]

@@ -49,6 +49,9 @@ class TrainingSettings:
         Autoencoder only: whether its decoder gets the encoder's fine maps, past the bottleneck.
     frozen : bool
         Pre-trained U-Net only: whether the encoder stays as the autoencoder made it.
+    cache : bool
+        Decoders on a frozen encoder only: learn from cached features of the pictures and their mirror images, which is
+        fast.  Without it pictures are varied as for the U-Net, and the encoder runs at every step.
     """
 
     width: int
@@ -66,6 +69,7 @@ class TrainingSettings:
     hidden: float = 0.0
     skips: bool = False
     frozen: bool = True
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,6 @@ class Study:
         Resamples of pictures behind each interval.
     encoder : str
         The frozen encoder, as `encoders.load_encoder` takes it.
-    feature_cache : bool
-        Train decoders on cached features of the pictures and their mirror images: fast.  Without it pictures are
-        augmented as for the U-Net, and the encoder runs at every step.
     unet, autoencoder, autoencoder_unet, clip : TrainingSettings
         Model 1; the autoencoder, and model 2, the U-Net on its encoder; model 3, the decoder on the frozen encoder.
     point : TrainingSettings
@@ -176,7 +177,6 @@ class Study:
     ablation_epochs: int
     robustness: RobustnessSettings = RobustnessSettings()
     clip_selftrained: TrainingSettings | None = None
-    feature_cache: bool = True
     sample_trainval: int = 0
     sample_test: int = 0
 

@@ -264,6 +264,10 @@ def test_dialogues_in_training_depend_on_torchs_state_alone_and_leave_batch_norm
         torch.manual_seed(seed)
         losses.append(prompted_loss(model, batch).item())
     assert losses[0] == losses[1] != losses[2]
+    model.load_state_dict(before)
+    torch.manual_seed(3)
+    del batch["maps"]  # as where pictures are varied: then the encoder looks at them
+    assert prompted_loss(model, batch).item() == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_what_is_wanted_shares_a_class_and_ignored_pixels_carry_no_loss():

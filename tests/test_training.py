@@ -221,7 +221,7 @@ def test_a_finished_run_is_loaded_unless_something_changed(study, splits, capsys
 
 
 def test_a_decoder_of_another_encoder_or_cache_is_not_taken_for_the_studys(study, splits, capsys):
-    uncached = replace(study, feature_cache=False)
+    uncached = replace(study, clip=replace(study.clip, cache=False))
     for changed in (study, uncached, replace(uncached, encoder=TWICE_LITE)):  # each differs in one thing from the last
         model = models.trained("clip", changed, 0, splits, progress=False)
         assert "Loaded" not in capsys.readouterr().out and model.encoder.identity == changed.encoder
