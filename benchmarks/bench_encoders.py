@@ -17,6 +17,7 @@ import torch
 
 from petseg_utils.encoders import LITE, TWICE, load_encoder
 from petseg_utils.models import study_splits, train
+from petseg_utils.provenance import git_commit, versions
 from petseg_utils.study import load_study
 
 LITE2 = LITE.replace("lite0", "lite2")
@@ -63,6 +64,9 @@ def main() -> None:
                     "epoch": int(best["epoch"]),
                     "encoding_ms": cost[spec],
                     "pictures": len(splits["validation"]),
+                    "data": splits["train"].fingerprint,
+                    "torch": versions()["torch"],
+                    "commit": git_commit(),
                 }
             )
             print(rows[-1], flush=True)
