@@ -5,6 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from petseg_utils.checkpoints import build
+from petseg_utils.study import load_study
 
 COUNT_FAULTS = """
 import resource
@@ -31,3 +35,9 @@ def test_a_layers_memory_is_used_again_without_asking_the_system():
         command = [sys.executable, "-c", COUNT_FAULTS.format(call=call)]
         faults.append(int(subprocess.run(command, capture_output=True, check=True, env=plain).stdout))
     assert max(faults[1:]) < 0.05 * faults[0]
+
+
+def test_new_tensors_are_not_filled_where_a_model_was_built(monkeypatch):
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    build("unet", load_study("smoke").unet)
+    assert torch.utils.deterministic.fill_uninitialized_memory is False
