@@ -181,6 +181,9 @@ def test_mixed_rules_give_impossible_rows_of_a_perfect_prediction():
     assert right["possible"] and (right["mIoU"], right["Dice"]) == (1, 1)
     assert not mixed["possible"] and mixed["mIoU"] == pytest.approx(2 / 3) and mixed["Dice"] == 1
     assert not other["possible"] and other["Dice"] < other["mIoU"]
+    poor = pd.DataFrame({"rule": ["mixed", "mixed the other way"], "mIoU": [0.2, 0.1], "Dice": [0.25, 0.11]})
+    said = published.mixture_sentence(pd.concat([table, published.examined(poor)]))
+    assert "mIoU allows, for **1 of 2** models" in said and said.endswith("below the mIoU, for **1 of 2**.")
 
 
 # Comparisons
