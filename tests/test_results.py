@@ -501,6 +501,8 @@ def test_notebook_04_says_of_each_encoder_what_its_own_row_says():
     ("number", "name", "read"),
     [
         ("04_clip_decoder", "looks", lambda path: pd.read_csv(path, index_col="seed").round(3)),
+        ("05_point_prompt", "shipped", lambda path: results.clicks_table(results.published(path.stem))),
+        ("07_results", "shipped", lambda path: results.clicks_table(results.published(path.stem))),
         ("06_robustness", "noise", lambda path: pd.read_csv(path).set_index("what").round(3)),
         ("06_robustness", "calibration", lambda path: pd.read_csv(path, index_col=0).round(3)),
         ("06_robustness", "elsewhere", lambda path: other_data.by_set(pd.read_csv(path))),

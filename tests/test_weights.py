@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from petseg_utils.checkpoints import SHIPPED
 from petseg_utils.cli import app
-from petseg_utils.results import PRIMARY
+from petseg_utils.results import PRIMARY, published
 from petseg_utils.segmenter import Segmenter
 
 
@@ -25,6 +25,19 @@ def test_weights_are_small_and_their_card_says_what_they_are(model):
     assert card["test"][f"all, {PRIMARY}"]["miou"] > 0.9
     with safe_open(path, framework="pt") as file:
         assert not any("network" in name for name in file.keys())  # noqa: SIM118 (the encoder comes with its package)
+
+
+@pytest.mark.parametrize("model", ["clip", "point", "unet"])
+def test_a_card_repeats_the_scores_of_its_runs_records(model):
+    card = json.loads((SHIPPED / f"{model}.json").read_text())
+    run = (card["trained_as"], card["seed"])
+    records = [one for one in published(card["study"]) if (one["model"], one["seed"]) == run and not one.get("stale")]
+    assert len(records) == len(card["test"]) == 6
+    for one in records:
+        said = card["test"][f"{one['subset']}, {one['protocol']}"]
+        assert said["n_images"] == one["n_images"]
+        assert all(said[key] == one["scores"][key] for key in ("miou", "dice", "accuracy"))
+    assert card.get("clicks") == next((one.get("clicks") for one in records if one["subset"] == "all"), None)
 
 
 @pytest.mark.parametrize("model", ["clip", "point"])
