@@ -152,9 +152,15 @@ class OpenPhoto:
 
     @property
     def label(self) -> str:
-        """The class of what is selected: ``cat``, ``dog``, or ``background``."""
-        target, classes = self._steps[-1]
-        return CLASSES[int((classes * target).sum((1, 2)).argmax())]
+        """The class of most of what is selected: ``cat``, ``dog``, or ``background``, also where nothing is.
+
+        What the model proposes without a prompt is always a pet.
+        """
+        target, classes = (step[..., *self._box.window] for step in self._steps[-1])
+        found = (classes * (target > 0.5)).sum((1, 2))
+        if not self.prompts:
+            found[0] = 0  # it may be sure that this is a pet, and not sure of which
+        return CLASSES[int(found.argmax())]
 
     @property
     def share(self) -> float:

@@ -5,6 +5,7 @@ import pytest
 
 from petseg_utils import checkpoints, models
 from petseg_utils.pictures import load_splits
+from petseg_utils.prompts import Click
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
 
@@ -44,6 +45,24 @@ def test_a_mask_can_be_had_at_another_size(segmenters):
     assert abs(small.mean() - opened.mask.mean()) < 0.05
     assert opened.share == opened.mask.mean()
     assert opened.label in ("background", "cat", "dog") and 0 <= opened.confidence <= 1
+
+
+@pytest.mark.parametrize("pet", (1, 2))
+def test_the_label_is_that_of_what_is_selected_however_small(segmenters, pet):
+    opened = segmenters["point"].open(PHOTO)
+    size = segmenters["point"].card["image_size"]
+    target, classes = np.full((size, size), 0.4, np.float32), np.zeros((3, size, size), np.float32)
+    classes[0] = 1
+    opened._steps = [(target, classes)]
+    assert opened.label == "background"  # nothing is selected
+    part = opened._box.window[0].start + 2, 5
+    target[part], classes[:, *part] = 0.9, (0.4, 0.1, 0.1)
+    classes[pet, *part] = 0.3
+    assert opened.label == ("background", "cat", "dog")[pet]  # a proposal is a pet
+    opened.prompts.append(Click(2, 2))
+    assert opened.label == "background"  # while a prompt may ask for anything
+    classes[pet, *part] = 0.5
+    assert opened.label == ("background", "cat", "dog")[pet]
 
 
 def test_points_outside_the_photo_and_models_without_prompts_are_refused(segmenters):
