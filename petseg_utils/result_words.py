@@ -5,7 +5,7 @@ import pandas as pd
 from petseg_utils.checkpoints import MODELS
 from petseg_utils.corruptions import TITLES
 from petseg_utils.encoders import LITE, TWICE
-from petseg_utils.results import PRIMARY, PROMPTED, flat_clicks, select
+from petseg_utils.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
 
 
 def interval(value: float, low: float, high: float, form: str = ".3f") -> str:
@@ -165,6 +165,49 @@ def encoder_sentence(table: pd.DataFrame) -> str:
         f"**{gain[large + TWICE]:+.3f}** with that look, for {times[large + TWICE]:.1f} times. Pictures that vary are "
         f"worth {varied:+.3f}, against cached ones."
     )
+
+
+def length_sentence(table: pd.DataFrame) -> str:
+    """What longer training and more channels are worth to the U-Net; Markdown.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``benchmarks/bench_unet.py``: ``width``, ``epochs``, ``miou``; a row for each run.
+    """
+    by = table.groupby(["width", "epochs"])["miou"].agg(["mean", "min", "max"])
+    narrow, wide = by.index.get_level_values("width").min(), by.index.get_level_values("width").max()
+    short, long = by.index.get_level_values("epochs").min(), by.index.get_level_values("epochs").max()
+    brief, longer, wider = (by.loc[key] for key in ((narrow, short), (narrow, long), (wide, long)))
+    sure = ", in every run" if longer["min"] > brief["max"] else ", though not in every run"
+    also = ", in every run" if wider["min"] > longer["max"] else ", though not in every run"
+    return (
+        f"{long} epochs in place of {short} are worth **{longer['mean'] - brief['mean']:+.3f}** mIoU to the U-Net of "
+        f"{narrow} channels{sure}. {wide} channels in place of {narrow} are then worth "
+        f"{wider['mean'] - longer['mean']:+.3f}{also}."
+    )
+
+
+def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
+    """How far the U-Net's distance to the decoder is a matter of training; from two studies' records."""
+    (unet, clip), (long_unet, long_clip) = _unet_and_clip(brief), _unet_and_clip(thorough)
+    settings, longer = (select(records, protocol=PRIMARY) for records in (brief, thorough))
+    settings, longer = (
+        next(record["trained_on"]["settings"] for record in records if record["model"] == "unet")
+        for records in (settings, longer)
+    )
+    return (
+        f"How long the U-Net is trained matters. With {longer['epochs']} epochs in place of {settings['epochs']}, and "
+        f"{longer['width']} channels in place of {settings['width']}, it reaches mIoU {_score(long_unet)} on the same "
+        f"photos; the decoder, also wider and longer trained, {_score(long_clip)}. So of the distance of "
+        f"{clip['mIoU'] - unet['mIoU']:.3f} between the two, {long_clip['mIoU'] - long_unet['mIoU']:.3f} is left."
+    )
+
+
+def _unet_and_clip(records: list[dict]) -> tuple[pd.Series, pd.Series]:
+    """The rows of the two models in a study's table, by the primary protocol."""
+    rows = results_table(select(records, protocol=PRIMARY)).set_index("model")
+    return rows.loc["unet"], rows.loc["clip"]
 
 
 def limits(records: list[dict], breeds: pd.Series | None = None) -> str:

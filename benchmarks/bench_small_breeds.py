@@ -1,0 +1,96 @@
+"""What helps on breeds with few pictures: model 3 in variants, by cross-validation over their labelled pictures.
+
+Usage: python benchmarks/bench_small_breeds.py [--study oxford-cpu] [--folds 4] [--csv OUT]
+
+Too few of these pictures are in the validation split to choose anything by.  So each of them, from training and
+validation together, is predicted by a decoder that did not learn from its fold; the test split plays no part.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from petseg_utils.evaluation import predict, small_breeds
+from petseg_utils.intervals import bootstrap_intervals
+from petseg_utils.metrics import picture_confusions, protocol_matrix, scores
+from petseg_utils.models import study_splits, train
+from petseg_utils.pictures import PictureSet
+from petseg_utils.provenance import git_commit, versions
+from petseg_utils.study import Study, TrainingSettings, load_study
+from petseg_utils.unlabelled import join
+
+PROTOCOL = "ignore_border"
+
+
+def folds_of(pictures: PictureSet, folds: int) -> list[list[str]]:
+    """Names of the pictures of small breeds, breed by breed dealt out to so many folds."""
+    few = pictures.table[small_breeds(pictures)].sort_values(["breed", "name"])["name"].tolist()
+    return [few[fold::folds] for fold in range(folds)]
+
+
+def without(pictures: PictureSet, names: list[str]) -> PictureSet:
+    """The pictures but those of these names."""
+    kept = ~pictures.table["name"].isin(names)
+    return pictures.subset(pictures.table["name"][kept].tolist())
+
+
+def confusions_by_fold(
+    name: str, settings: TrainingSettings, study: Study, splits: dict[str, PictureSet], folds: list[list[str]]
+) -> np.ndarray:
+    """Confusion counts of each held-out picture, ``(n, 5, 3)``."""
+    everything, found = join(splits["train"], splits["validation"]), []
+    for number, held_out in enumerate(folds):
+        parts = {split: without(splits[split], held_out) for split in ("train", "validation")}
+        folder = study.runs_dir / "small_breeds" / f"{name.replace(' ', '-')}-fold{number}"
+        network = train("clip", study, study.seeds[0], parts, settings=settings, folder=folder, progress=False)
+        pictures = everything.subset(held_out)
+        found.append(picture_confusions(pictures.labels, predict(network, pictures).classes))
+    return np.concatenate(found)
+
+
+def main() -> None:
+    """Train each variant once a fold, and score the folds together."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", default="oxford-cpu")
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    study = load_study(options.study)
+    splits = study_splits(study)
+    ours = study.clip
+    variants = {
+        "as in the study": ours,
+        "without Dice in the loss": replace(ours, dice=0.0),
+        "without averaged weights": replace(ours, average=0.0),
+        "half the epochs": replace(ours, epochs=ours.epochs // 2),
+    }
+    folds, rows = folds_of(join(splits["train"], splits["validation"]), options.folds), []
+    for name, settings in variants.items():
+        counts = confusions_by_fold(name, settings, study, splits, folds)
+        low, high = bootstrap_intervals(counts, PROTOCOL, n_resamples=study.bootstrap_resamples)["miou"]
+        matrix = protocol_matrix(counts.sum(0), PROTOCOL)
+        rows.append(
+            {
+                "decoder": name,
+                "miou": scores(matrix)["miou"],
+                "low": low,
+                "high": high,
+                "wrong_species": (matrix[1, 2] + matrix[2, 1]) / matrix[1:].sum(),
+                "pictures": len(counts),
+                "folds": len(folds),
+                "encoder": study.encoder,
+                "data": splits["train"].fingerprint,
+                "torch": versions()["torch"],
+                "commit": git_commit(),
+            }
+        )
+        print(rows[-1], flush=True)
+        if options.csv:
+            pd.DataFrame(rows).round(4).to_csv(options.csv, index=False)
+
+
+if __name__ == "__main__":
+    main()
