@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from petseg_utils.evaluation import read_records
-from petseg_utils.result_words import answer, clicks_sentence, named, ranked
+from petseg_utils.result_words import answer, budget_sentence, clicks_sentence, named, ranked
 from petseg_utils.results import (
     PRIMARY,
     PROMPTED,
@@ -67,7 +67,10 @@ def blocks() -> dict[str, str]:
     folder = ROOT / "figures" / "oxford-cpu"
     breeds = pd.read_csv(folder / "pictures.csv")["breed"]
     pairs = pd.read_csv(folder / "pairs.csv") if (folder / "pairs.csv").is_file() else pd.DataFrame()
-    said = answer(results_table(photos), photos, pairs, "photos")[:2]
+    said = [
+        *answer(results_table(photos), photos, pairs, "photos")[:2],
+        budget_sentence(photos, published("oxford-gpu")),
+    ]
     return {
         "answer": "\n\n".join(said) + "\n",
         "photos": stands_on(photos, breeds),

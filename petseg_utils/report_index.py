@@ -14,12 +14,13 @@ from petseg_utils.evaluation import read_records
 from petseg_utils.provenance import git_commit, versions
 from petseg_utils.report_pages import Sheet, data_of, data_uri, minutes, template, today
 from petseg_utils.result_html import protocol_tabs
-from petseg_utils.result_words import answer
+from petseg_utils.result_words import answer, budget_sentence
 from petseg_utils.results import published, results_table, select
 from petseg_utils.study import ROOT, Study
 
 FIGURES = 4  # of the last notebook, shown on the front page
 PHOTOS = "oxford-cpu"  # the study on photos whose records are committed
+THOROUGH = "oxford-gpu"  # and two of its models, trained longer
 
 
 def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float]) -> str:
@@ -55,7 +56,7 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
         answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
         results=_results(newest, study.name),
-        photo_answers=_answers(photos + published("shipped"), ROOT / "figures" / PHOTOS, "photos"),
+        photo_answers=_photo_answers(photos),
         photo_results=_results(photos, PHOTOS),
         figures=_key_figures(sheets, out),
         older=len(records) - len(newest),
@@ -74,6 +75,14 @@ def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:
     pairs = pd.read_csv(path) if path.is_file() else pd.DataFrame()
     own = [record for record in records if record["study"] == records[0]["study"]]
     return answer(results_table(own), records, pairs, pictures)
+
+
+def _photo_answers(photos: list[dict]) -> list[str]:
+    """The same of the photos' records, and what longer training changes."""
+    if not photos:
+        return []
+    said = _answers(photos + published("shipped"), ROOT / "figures" / PHOTOS, "photos")
+    return [*said, budget_sentence(photos, published(THOROUGH))]
 
 
 def _results(records: list[dict], name: str) -> Markup:
