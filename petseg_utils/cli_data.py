@@ -13,7 +13,9 @@ data_app = typer.Typer(help="Fetch, check and draw data.", no_args_is_help=True)
 
 StudyOption = Annotated[
     str | None,
-    typer.Option(help="smoke, sample, oxford-cpu, oxford, or a .toml file; PETSEG_STUDY is the default, else sample."),
+    typer.Option(
+        help="smoke, sample, oxford-cpu, oxford-gpu, oxford, or a file; by default PETSEG_STUDY, else sample."
+    ),
 ]
 DataOption = Annotated[Path | None, typer.Option(help="Folder of the data, instead of the study's own.")]
 NamesOption = Annotated[

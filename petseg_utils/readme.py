@@ -67,10 +67,8 @@ def blocks() -> dict[str, str]:
     folder = ROOT / "figures" / "oxford-cpu"
     breeds = pd.read_csv(folder / "pictures.csv")["breed"]
     pairs = pd.read_csv(folder / "pairs.csv") if (folder / "pairs.csv").is_file() else pd.DataFrame()
-    said = [
-        *answer(results_table(photos), photos, pairs, "photos")[:2],
-        budget_sentence(photos, published("oxford-gpu")),
-    ]
+    said = answer(results_table(photos), photos, pairs, "photos")[:2]
+    said.append(budget_sentence(photos, published("oxford-gpu")))
     return {
         "answer": "\n\n".join(said) + "\n",
         "photos": stands_on(photos, breeds),

@@ -209,7 +209,7 @@ def test_the_kernel_is_this_interpreter_with_this_study(project):
     assert (seen["title"], seen["rate"]) == (study.title, study.unet.learning_rate)
 
 
-@pytest.mark.parametrize("name", ["smoke", "sample", "oxford", "oxford-cpu", "shipped"])
+@pytest.mark.parametrize("name", ["smoke", "sample", "oxford", "oxford-cpu", "oxford-gpu", "shipped"])
 def test_a_study_that_does_not_ship_reaches_the_kernel_as_it_is(name, tmp_path):
     text = (STUDIES / f"{name}.toml").read_text().replace('title = "', 'title = "My own: ')
     (tmp_path / "mine.toml").write_text(text)

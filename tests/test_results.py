@@ -386,7 +386,7 @@ def test_the_readme_types_no_score_between_the_blocks():
     assert not re.findall(r"(?<![\d.])[01]\.\d{2,4}\b", rest)
 
 
-@pytest.mark.parametrize("study", ["oxford-cpu", "sample", "shipped"])
+@pytest.mark.parametrize("study", ["oxford-cpu", "oxford-gpu", "sample", "shipped"])
 def test_without_its_records_the_readme_cannot_be_made(study, monkeypatch):
     before = results.published
     monkeypatch.setattr(readme, "published", lambda name: [] if name == study else before(name))
@@ -476,10 +476,31 @@ def test_running_again_is_compared_with_the_committed_table():
 
 
 def test_the_committed_csv_is_the_table_of_the_committed_records():
-    for name in ("sample", "oxford-cpu"):
+    for name in ("sample", "oxford-cpu", "oxford-gpu"):
         written = pd.read_csv(ROOT / "figures" / name / "results.csv")
         assert repeat.differences(results.results_table(results.published(name)), written, 0) == []
         assert load_study(name).name == name
+
+
+def test_the_unets_sentence_is_that_of_its_runs():
+    """With the numbers that are committed, and the caution that the runs call for."""
+    source = (ROOT / "notebooks" / "02_unet.ipynb").read_text(encoding="utf-8")
+    table = pd.read_csv(ROOT / "figures" / "oxford-gpu" / "unet.csv")
+    assert json.dumps(result_words.length_sentence(table))[1:-1] in source
+    runs = [(8, 2, 0.5), (8, 2, 0.6), (8, 9, 0.7), (8, 9, 0.8), (32, 9, 0.72), (32, 9, 0.9)]
+    said = result_words.length_sentence(pd.DataFrame(runs, columns=["width", "epochs", "miou"]))
+    assert "9 epochs in place of 2 are worth **+0.200** mIoU to the U-Net of 8 channels, in every run." in said
+    assert said.endswith("32 channels in place of 8 are then worth +0.060, though not in every run.")
+
+
+def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
+    both = [results.published(name) for name in ("oxford-cpu", "oxford-gpu")]
+    said = result_words.budget_sentence(*both)
+    assert said in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert said in (ROOT / "notebooks" / "07_results.ipynb").read_text(encoding="utf-8")
+    tables = [results.results_table(results.select(one, protocol=results.PRIMARY)).set_index("model") for one in both]
+    gaps = [table.loc["clip", "mIoU"] - table.loc["unet", "mIoU"] for table in tables]
+    assert said.endswith("distance of {:.3f} between the two, {:.3f} is left.".format(*gaps))
 
 
 def test_notebook_04_says_of_each_encoder_what_its_own_row_says():

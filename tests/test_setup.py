@@ -94,6 +94,7 @@ def test_every_study_that_ships_can_be_read():
         "sample",
         "oxford",
         "oxford-cpu",
+        "oxford-gpu",
         "shipped",
     }
 
