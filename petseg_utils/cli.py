@@ -40,7 +40,8 @@ app = typer.Typer(
       petseg train autoencoder_unet --study oxford-cpu     trains the autoencoder first, if it is not there
       petseg train clip --study oxford-cpu        a decoder on a frozen encoder; --encoder names one
 
-    A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (hours), oxford (a GPU).
+    A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (hours), oxford-gpu
+    and oxford (a GPU).
     """,
     no_args_is_help=True,
     add_completion=False,

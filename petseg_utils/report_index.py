@@ -81,8 +81,8 @@ def _photo_answers(photos: list[dict]) -> list[str]:
     """The same of the photos' records, and what longer training changes."""
     if not photos:
         return []
-    said = _answers(photos + published("shipped"), ROOT / "figures" / PHOTOS, "photos")
-    return [*said, budget_sentence(photos, published(THOROUGH))]
+    said, thorough = _answers(photos + published("shipped"), ROOT / "figures" / PHOTOS, "photos"), published(THOROUGH)
+    return [*said, budget_sentence(photos, thorough)] if thorough else said
 
 
 def _results(records: list[dict], name: str) -> Markup:

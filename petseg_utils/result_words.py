@@ -191,23 +191,23 @@ def length_sentence(table: pd.DataFrame) -> str:
 def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
     """How far the U-Net's distance to the decoder is a matter of training; from two studies' records."""
     (unet, clip), (long_unet, long_clip) = _unet_and_clip(brief), _unet_and_clip(thorough)
-    settings, longer = (select(records, protocol=PRIMARY) for records in (brief, thorough))
-    settings, longer = (
-        next(record["trained_on"]["settings"] for record in records if record["model"] == "unet")
-        for records in (settings, longer)
-    )
+    short, long = _unet_settings(brief), _unet_settings(thorough)
     return (
-        f"How long the U-Net is trained matters. With {longer['epochs']} epochs in place of {settings['epochs']}, and "
-        f"{longer['width']} channels in place of {settings['width']}, it reaches mIoU {_score(long_unet)} on the same "
-        f"photos; the decoder, also wider and longer trained, {_score(long_clip)}. So of the distance of "
+        f"How the U-Net is trained matters much. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} and "
+        f"{long['width']} channels in place of {short['width']}, it reaches mIoU {_score(long_unet)} on the same photos; "
+        f"the decoder, also wider and trained longer, on pictures that vary, {_score(long_clip)}. So of the distance of "
         f"{clip['mIoU'] - unet['mIoU']:.3f} between the two, {long_clip['mIoU'] - long_unet['mIoU']:.3f} is left."
     )
 
 
-def _unet_and_clip(records: list[dict]) -> tuple[pd.Series, pd.Series]:
-    """The rows of the two models in a study's table, by the primary protocol."""
-    rows = results_table(select(records, protocol=PRIMARY)).set_index("model")
-    return rows.loc["unet"], rows.loc["clip"]
+def _unet_and_clip(records: list[dict]) -> list[pd.Series]:
+    """The rows of the two models in a study's table, by the primary protocol, without what is stale."""
+    rows = results_table([one for one in select(records, protocol=PRIMARY) if "stale" not in one])
+    return [rows[rows["model"] == model].iloc[0] for model in ("unet", "clip")]
+
+
+def _unet_settings(records: list[dict]) -> dict:
+    return next(one["trained_on"]["settings"] for one in records if one["model"] == "unet" and "stale" not in one)
 
 
 def limits(records: list[dict], breeds: pd.Series | None = None) -> str:

@@ -152,7 +152,7 @@ class OpenPhoto:
 
     @property
     def label(self) -> str:
-        """The class of most of what is selected: ``cat``, ``dog``, or ``background``, also where nothing is.
+        """The likeliest class of what is selected: ``cat``, ``dog``, or ``background``, also where nothing is.
 
         What the model proposes without a prompt is always a pet.
         """
