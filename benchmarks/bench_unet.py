@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/bench_unet.py [--study oxford-gpu] [--widths 16,64] [--epochs 24,200] [--csv OUT]
 
-All else is the study's. A run that is finished is not made again. In figures/oxford-gpu/unet.csv the rows of 24 epochs are
-of study oxford-cpu, with its batches and learning rate: --study oxford-cpu --widths 16 --epochs 24.
+All else is the study's. A run that is finished is not made again. In figures/oxford-gpu/unet.csv the rows of 24 epochs
+are of study oxford-cpu, with its batches and learning rate: --study oxford-cpu --widths 16 --epochs 24.
 """
 
 import argparse

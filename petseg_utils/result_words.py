@@ -193,10 +193,11 @@ def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
     (unet, clip), (long_unet, long_clip) = _unet_and_clip(brief), _unet_and_clip(thorough)
     short, long = _unet_settings(brief), _unet_settings(thorough)
     return (
-        f"How the U-Net is trained matters much. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} and "
-        f"{long['width']} channels in place of {short['width']}, it reaches mIoU {_score(long_unet)} on the same photos; "
-        f"the decoder, also wider and trained longer, on pictures that vary, {_score(long_clip)}. So of the distance of "
-        f"{clip['mIoU'] - unet['mIoU']:.3f} between the two, {long_clip['mIoU'] - long_unet['mIoU']:.3f} is left."
+        f"How the U-Net is trained matters much. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} "
+        f"and {long['width']} channels in place of {short['width']}, it reaches mIoU {_score(long_unet)} on the same "
+        f"photos; the decoder, also wider and trained longer, on pictures that vary, {_score(long_clip)}. So of the "
+        f"distance of {clip['mIoU'] - unet['mIoU']:.3f} between the two, "
+        f"{long_clip['mIoU'] - long_unet['mIoU']:.3f} is left."
     )
 
 

@@ -247,8 +247,8 @@ def load_study(name: str | None = None) -> Study:
     Parameters
     ----------
     name : str, optional
-        A study that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``) or the path of a TOML file; by default
-        the environment variable ``PETSEG_STUDY``, else ``sample``.
+        A study that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``) or the path of a TOML
+        file; by default the environment variable ``PETSEG_STUDY``, else ``sample``.
 
     Raises
     ------
