@@ -428,11 +428,9 @@ def test_the_notebooks_tables_are_made_of_the_committed_records():
         for output in cell.get("outputs", [])
         if 'name="Study ' in output.get("data", {}).get("text/html", "")
     ]
-    tables = [
-        results.results_table(results.published("sample")),
-        results.results_table(results.published("oxford-cpu")),
-    ]
-    tables.append(results.results_table(results.published("oxford-cpu"), subset="small breeds"))
+    wanted = (("sample", "all"), ("oxford-cpu", "all"), ("oxford-cpu", "small breeds"))
+    wanted += (("oxford-gpu", "all"), ("oxford-gpu", "small breeds"))
+    tables = [results.results_table(results.published(name), subset=subset) for name, subset in wanted]
     for html, table in zip(shown, tables, strict=True):
         about = BeautifulSoup(html, "html.parser").details["name"]
         assert without_costs(html) == without_costs(str(result_html.protocol_tabs(table, about))), about
