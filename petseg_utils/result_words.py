@@ -167,6 +167,27 @@ def encoder_sentence(table: pd.DataFrame) -> str:
     )
 
 
+def rare_breeds_sentences(table: pd.DataFrame) -> str:
+    """How the decoder does on breeds with few pictures, and whether its variants do otherwise; Markdown.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``benchmarks/bench_small_breeds.py``, the study's own decoder first.
+    """
+    own = table.iloc[0]
+    lines = [
+        f"The study's decoder reaches mIoU **{interval(own['miou'], own['low'], own['high'])}** on {own['pictures']} "
+        f"pictures, each held out in one of {own['folds']} folds. {own['wrong_species']:.1%} of the pets' pixels get "
+        "the other species' name."
+    ]
+    for _, row in table.iloc[1:].iterrows():
+        change = interval(row["change"], row["change low"], row["change high"], "+.3f")
+        verdict = "worse" if row["change high"] < 0 else "better" if row["change low"] > 0 else "no difference shown"
+        lines.append(f"{row['decoder'][:1].upper()}{row['decoder'][1:]}: {change}, {verdict}.")
+    return "\n".join(f"* {line}" for line in lines)
+
+
 def length_sentence(table: pd.DataFrame) -> str:
     """What longer training and more channels are worth to the U-Net; Markdown.
 

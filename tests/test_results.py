@@ -480,6 +480,19 @@ def test_the_committed_csv_is_the_table_of_the_committed_records():
         assert load_study(name).name == name
 
 
+def test_of_rare_breeds_04_says_what_was_cross_validated():
+    book = nbformat.read(ROOT / "notebooks" / "04_clip_decoder.ipynb", as_version=4)
+    outputs = [output.get("data", {}) for cell in book.cells for output in cell.get("outputs", [])]
+    table = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "small_breeds.csv")
+    assert result_words.rare_breeds_sentences(table) in [output.get("text/markdown") for output in outputs]
+    rows = [("own", 0.9, 0.85, 0.95, 0, 0, 0, 0.01, 9, 3), ("less", 0.8, 0.7, 0.9, -0.1, -0.2, -0.05, 0.2, 9, 3)]
+    rows += [("more", 0.92, 0.9, 0.94, 0.02, 0.01, 0.03, 0, 9, 3), ("same", 0.9, 0.8, 1, 0, -0.1, 0.1, 0, 9, 3)]
+    said = result_words.rare_breeds_sentences(pd.DataFrame(rows, columns=[*table.columns[:10]]))
+    assert "0.900 [0.850, 0.950]** on 9 pictures, each held out in one of 3 folds. 1.0% of" in said
+    assert "Less: -0.100 [-0.200, -0.050], worse." in said and "More: +0.020 [+0.010, +0.030], better." in said
+    assert said.endswith("Same: +0.000 [-0.100, +0.100], no difference shown.")
+
+
 def test_the_unets_sentence_is_that_of_its_runs():
     """With the numbers that are committed, and the caution that the runs call for."""
     source = (ROOT / "notebooks" / "02_unet.ipynb").read_text(encoding="utf-8")
