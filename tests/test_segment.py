@@ -265,12 +265,18 @@ def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets
     x, y = middle(pet)
     ys, xs = np.nonzero(pet)
     box = (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max()))
+    u, v = xs[ys.argmin()] + 0.5, int(ys.min()) + 4  # high up on the pet, so that a no there must be heard
+    no = Click(u, v, positive=False)
     segmenter = Segmenter.load("point")
     found = {}
     for options, row_says, prompts in (
         (["--click", f"{x},{y}"], f"click {x},{y}", [Click(x, y)]),
         (["--click", "3,3"], "click 3,3", [Click(3, 3)]),
-        (["--not", "9.5,9", "--click", f"{x},{y}"], f"click {x},{y}; not 9.5,9", [Click(x, y), Click(9.5, 9, False)]),
+        (
+            ["--not", f"{u},{v}", "--click", f"{x},{y}"],
+            f"click {x},{y}; not {u},{v}",
+            [Click(x, y), Click(u, v, False)],
+        ),
         (["--box", ",".join(map(str, box))], f"box {','.join(map(str, box))}", [Box(*box)]),
     ):
         code, said, _ = petseg("segment", photo, "-o", out, *options)
@@ -283,7 +289,7 @@ def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets
             opened.add(prompt)
         assert np.array_equal(found[row_says], opened.mask)
     clicked, elsewhere, less, boxed = found.values()
-    assert clicked[y, x]
+    assert clicked[y, x] and clicked[v, int(u)] and not less[v, int(u)]
     for mask in (clicked, boxed):
         assert (mask & pet).sum() / (mask | pet).sum() > 0.5
     assert all((mask != clicked).any() for mask in (elsewhere, less, boxed))
