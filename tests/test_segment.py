@@ -266,7 +266,6 @@ def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets
     ys, xs = np.nonzero(pet)
     box = (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max()))
     u, v = xs[ys.argmin()] + 0.5, int(ys.min()) + 4  # high up on the pet, so that a no there must be heard
-    no = Click(u, v, positive=False)
     segmenter = Segmenter.load("point")
     found = {}
     for options, row_says, prompts in (
