@@ -473,10 +473,12 @@ def test_running_again_is_compared_with_the_committed_table():
     assert "not in the committed table" in repeat.differences(then, then.iloc[1:])[0]
 
 
-def test_the_committed_csv_is_the_table_of_the_committed_records():
-    for name in ("sample", "oxford-cpu", "oxford-gpu"):
-        written = pd.read_csv(ROOT / "figures" / name / "results.csv")
-        assert repeat.differences(results.results_table(results.published(name)), written, 0) == []
+def test_the_committed_tables_are_those_of_the_committed_records():
+    for name in ("sample", "oxford-cpu", "oxford-gpu", "shipped"):
+        folder, records = ROOT / "figures" / name, results.published(name)
+        written = pd.read_csv(folder / "results.csv")
+        assert repeat.differences(results.results_table(records), written, 0) == []
+        assert (folder / "results.md").read_text(encoding="utf-8") == results.report_tables(records)
         assert load_study(name).name == name
 
 
@@ -512,6 +514,22 @@ def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
     tables = [results.results_table(results.select(one, protocol=results.PRIMARY)).set_index("model") for one in both]
     gaps = [table.loc["clip", "mIoU"] - table.loc["unet", "mIoU"] for table in tables]
     assert said.endswith("distance of {:.3f} between the two, {:.3f} is left.".format(*gaps))
+
+
+@pytest.mark.parametrize(
+    "book, study, models",
+    [
+        ("02_unet", "oxford-cpu", {"unet"}),
+        ("02_unet", "oxford-gpu", {"unet"}),
+        ("03_autoencoder_pretraining", "oxford-cpu", {"unet", "autoencoder_unet"}),
+        ("04_clip_decoder", "oxford-cpu", {"clip", "clip_selftrained"}),
+    ],
+)
+def test_a_notebooks_tables_of_photos_are_those_of_the_committed_records(book, study, models):
+    cells = nbformat.read(ROOT / "notebooks" / f"{book}.ipynb", as_version=4).cells
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    records = [record for record in results.published(study) if record["model"] in models]
+    assert results.report_tables(records) in [output.get("text/markdown") for output in outputs]
 
 
 def test_notebook_04_says_of_each_encoder_what_its_own_row_says():
