@@ -173,13 +173,13 @@ def rare_breeds_sentences(table: pd.DataFrame) -> str:
     Parameters
     ----------
     table : DataFrame
-        From ``benchmarks/bench_small_breeds.py``, the study's own decoder first.
+        From ``benchmarks/bench_small_breeds.py``; the first row is what the others are compared with.
     """
     own = table.iloc[0]
     lines = [
-        f"The study's decoder reaches mIoU **{interval(own['miou'], own['low'], own['high'])}** on {own['pictures']} "
-        f"pictures, each held out in one of {own['folds']} folds. {own['wrong_species']:.1%} of the pets' pixels get "
-        "the other species' name."
+        f"A decoder {own['decoder']} reaches mIoU **{interval(own['miou'], own['low'], own['high'])}** on "
+        f"{own['pictures']} pictures, each held out in one of {own['folds']} folds. {own['wrong_species']:.1%} of the "
+        "pets' pixels get the other species' name."
     ]
     for _, row in table.iloc[1:].iterrows():
         change = interval(row["change"], row["change low"], row["change high"], "+.3f")
@@ -216,9 +216,8 @@ def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
     return (
         f"How the U-Net is trained matters much. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} "
         f"and {long['width']} channels in place of {short['width']}, it reaches mIoU {_score(long_unet)} on the same "
-        f"photos; the decoder, also wider and trained longer, on pictures that vary, {_score(long_clip)}. So of the "
-        f"distance of {clip['mIoU'] - unet['mIoU']:.3f} between the two, "
-        f"{long_clip['mIoU'] - long_unet['mIoU']:.3f} is left."
+        f"photos; the decoder, with the same settings there as here, {_score(long_clip)}. So of the distance of "
+        f"{clip['mIoU'] - unet['mIoU']:.3f} between the two, {long_clip['mIoU'] - long_unet['mIoU']:.3f} is left."
     )
 
 

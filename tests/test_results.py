@@ -487,10 +487,11 @@ def test_of_rare_breeds_04_says_what_was_cross_validated():
     outputs = [output.get("data", {}) for cell in book.cells for output in cell.get("outputs", [])]
     table = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "small_breeds.csv")
     assert result_words.rare_breeds_sentences(table) in [output.get("text/markdown") for output in outputs]
-    rows = [("own", 0.9, 0.85, 0.95, 0, 0, 0, 0.01, 9, 3), ("less", 0.8, 0.7, 0.9, -0.1, -0.2, -0.05, 0.2, 9, 3)]
+    rows = [("first", 0.9, 0.85, 0.95, 0, 0, 0, 0.01, 9, 3), ("less", 0.8, 0.7, 0.9, -0.1, -0.2, -0.05, 0.2, 9, 3)]
     rows += [("more", 0.92, 0.9, 0.94, 0.02, 0.01, 0.03, 0, 9, 3), ("same", 0.9, 0.8, 1, 0, -0.1, 0.1, 0, 9, 3)]
     said = result_words.rare_breeds_sentences(pd.DataFrame(rows, columns=[*table.columns[:10]]))
-    assert "0.900 [0.850, 0.950]** on 9 pictures, each held out in one of 3 folds. 1.0% of" in said
+    assert "A decoder first reaches mIoU **0.900 [0.850, 0.950]** on 9 pictures, each held out in one of 3" in said
+    assert "folds. 1.0% of the pets' pixels" in said
     assert "Less: -0.100 [-0.200, -0.050], worse." in said and "More: +0.020 [+0.010, +0.030], better." in said
     assert said.endswith("Same: +0.000 [-0.100, +0.100], no difference shown.")
 
@@ -514,6 +515,10 @@ def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
     tables = [results.results_table(results.select(one, protocol=results.PRIMARY)).set_index("model") for one in both]
     gaps = [table.loc["clip", "mIoU"] - table.loc["unet", "mIoU"] for table in tables]
     assert said.endswith("distance of {:.3f} between the two, {:.3f} is left.".format(*gaps))
+    here, there = [
+        next(record["trained_on"]["settings"] for record in one if record["model"] == "clip") for one in both
+    ]
+    assert here | {"mixed_precision": ""} == there | {"mixed_precision": ""}  # "with the same settings there as here"
 
 
 @pytest.mark.parametrize(
