@@ -174,8 +174,13 @@ def trained_checkpoint(
 
 
 def before_point(study: Study) -> str:
-    """The model that the point-prompt model starts from: the self-trained decoder, where there is what it needs."""
-    return "clip_selftrained" if study.clip_selftrained and unlabelled_folder() else "clip"
+    """The model that the point-prompt model starts from: of the decoders of its width the self-trained one.
+
+    That one needs pictures without masks; where there are none, or where it has another width, it is ``clip``.
+    """
+    selftrained = study.clip_selftrained
+    fits = selftrained is not None and selftrained.width == study.point.width
+    return "clip_selftrained" if fits and unlabelled_folder() else "clip"
 
 
 def unlabelled_pictures(splits: dict[str, PictureSet], size: int, progress: bool) -> PictureSet:
