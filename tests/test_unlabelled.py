@@ -171,3 +171,13 @@ def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, 
     assert card["data"] == splits["train"].fingerprint and card["n_images"] == len(splits["train"])
     models.trained("clip_selftrained", study, 0, splits, progress=False)
     assert len(seen) == 1  # the second time it was loaded
+
+
+def test_the_point_model_starts_from_the_self_trained_decoder_if_that_has_its_width(folder, study, monkeypatch):
+    both = replace(study, clip_selftrained=replace(study.clip, width=study.point.width))
+    assert models.before_point(both) == "clip"  # no pictures for self-training
+    monkeypatch.setenv("PETSEG_UNLABELLED", str(folder))
+    assert models.before_point(both) == "clip_selftrained"
+    wider = replace(both.clip_selftrained, width=2 * study.point.width)
+    assert models.before_point(replace(both, clip_selftrained=wider)) == "clip"
+    assert models.before_point(study) == "clip"  # it has no self-trained one
