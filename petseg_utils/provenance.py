@@ -3,8 +3,10 @@
 import ast
 import hashlib
 import importlib.metadata
+import io
 import platform
 import subprocess
+import tokenize
 from pathlib import Path
 
 from petseg_utils.study import ROOT, Study
@@ -45,12 +47,25 @@ def code_fingerprint(*modules: str) -> str:
     """Hash of what the named modules do, so that a checkpoint knows which code made it; prose does not enter."""
     digest = hashlib.sha256()
     for module in modules:
-        tree = ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-                node.body = node.body[1:] or [ast.Pass()]
-        digest.update(ast.unparse(tree).encode())  # comments and layout are gone already
+        digest.update(without_prose((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
+
+
+def without_prose(source: str) -> str:
+    """Python code without comments, docstrings and empty lines.
+
+    The rest stays as it is written: what `ast.unparse` makes of the same code differs between versions of Python.
+    """
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            prose = node.body[0]
+            lines[prose.lineno - 1 : prose.end_lineno] = [""] * (prose.end_lineno - prose.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def describe(study: Study) -> str:

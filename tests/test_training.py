@@ -18,6 +18,7 @@ from petseg_utils.encoders import TWICE_LITE
 from petseg_utils.evaluation import predict, segmentation_loss, validation_scores
 from petseg_utils.metrics import BORDER, PADDING
 from petseg_utils.pictures import load_splits
+from petseg_utils.provenance import without_prose
 from petseg_utils.study import PetsegError, load_study
 
 STUDY = """
@@ -239,6 +240,13 @@ def test_a_models_fingerprint_covers_the_modules_that_it_is_made_of(study, model
     }
     assert parts and parts <= set(named)
     assert {"training", "evaluation", "examples", "pictures"} <= set(named)
+
+
+def test_prose_is_no_part_of_a_fingerprint_and_every_character_of_code_is():
+    code = 'X = f"{1!r:>4}"  # one\n\n\ndef f(a):\n    """Doc.\n\n    More.\n    """\n    return "# no comment" + a\n'
+    kept = 'X = f"{1!r:>4}"\ndef f(a):\n    return "# no comment" + a'
+    assert without_prose(code) == without_prose(f'"""A module."""\n{code}') == kept
+    assert without_prose(code.replace("+ a", "+ b")) == kept.replace("+ a", "+ b")
 
 
 def test_border_and_padding_carry_no_loss():
