@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from bench_encoders import BRIEF
 
 from petseg_utils.encoders import resolve
 from petseg_utils.evaluation import predict
@@ -27,7 +28,6 @@ from petseg_utils.unlabelled import join
 
 PROTOCOL = "ignore_border"
 LARGE = 3  # breeds; the others are small
-BRIEF = {"width": 64, "epochs": 30, "patience": 10, "cache": True, "mixed_precision": "no"}
 
 
 def folds_of(pictures: PictureSet, folds: int) -> list[list[str]]:
@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     study = load_study(options.study)
     splits = study_splits(study)
-    brief = replace(study.clip, **BRIEF)
+    brief = replace(study.clip, cache=True, **BRIEF)
     variants = {
         "trained briefly on cached features": brief,
         "without Dice in the loss": replace(brief, dice=0.0),

@@ -90,6 +90,12 @@ def train(
     if start:
         before, about = load(start)
         if model == "point":
+            if about["settings"]["width"] != settings.width:
+                raise PetsegError(
+                    f"The point model of width {settings.width} cannot start from a decoder of width "
+                    f"{about['settings']['width']}: give [point] the width of [clip], or PETSEG_UNLABELLED pictures "
+                    "for a [clip_selftrained] of its width."
+                )
             network.start_from(before.decoder)
         else:
             network.encoder.load_state_dict(before.encoder.state_dict())

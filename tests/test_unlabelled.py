@@ -181,3 +181,9 @@ def test_the_point_model_starts_from_the_self_trained_decoder_if_that_has_its_wi
     wider = replace(both.clip_selftrained, width=2 * study.point.width)
     assert models.before_point(replace(both, clip_selftrained=wider)) == "clip"
     assert models.before_point(study) == "clip"  # it has no self-trained one
+
+
+def test_a_point_model_of_another_width_than_any_decoder_is_told_what_to_change(study):
+    wider = replace(study, point=replace(study.point, width=2 * study.clip.width))
+    with pytest.raises(PetsegError, match=r"cannot start from a decoder of width \d+: give \[point\] the width"):
+        models.train("point", wider, 0, load_splits(study, progress=False), progress=False)
