@@ -571,6 +571,19 @@ def test_tables_of_photos_show_the_committed_files(number, name, read):
         assert read(ROOT / "figures" / "oxford-cpu" / f"{name}.csv")._repr_html_() in shown
 
 
+def test_the_pairs_of_photos_in_07_are_those_of_the_file_and_agree_with_the_table():
+    pairs = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "pairs.csv")
+    book = nbformat.read(ROOT / "notebooks" / "07_results.ipynb", 4)
+    outputs = [output.get("data", {}) for cell in book.cells for output in cell.get("outputs", [])]
+    assert result_words.pair_sentences(pairs) in [output.get("text/markdown") for output in outputs]
+    table = results.results_table(results.select(results.published("oxford-cpu"), protocol=results.PRIMARY))
+    scored = table.set_index("model")["mIoU"]
+    whole = pairs[pairs["a"].isin(scored.index) & pairs["b"].isin(scored.index)]  # a click's answer has no row there
+    assert len(whole) == 10
+    gaps = scored[whole["a"]].to_numpy() - scored[whole["b"]].to_numpy()
+    assert np.abs(whole["difference"] - gaps).max() < 5e-4  # pairs pool the seeds' counts, the table takes their mean
+
+
 def test_what_06_says_of_photos_is_what_the_sweep_found():
     photos = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "robustness.csv")
     loss, found = robustness_tables.relative_loss(photos), robustness_tables.verdicts(photos)
