@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         step = max(self.strides)
         if images.shape[-2] % step or images.shape[-1] % step:
             raise ValueError(f"{self.identity} needs sizes in multiples of {step}, got {tuple(images.shape[-2:])}")
-        return self._feature_maps((images.float() - self.mean) / self.std)
+        return self._feature_maps((images.float().contiguous() - self.mean).div_(self.std))
 
 
 def load_encoder(spec: str, image_size: int = 224) -> Encoder:

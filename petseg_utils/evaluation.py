@@ -72,8 +72,9 @@ def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 
     dice : float
         Weight of the Dice loss.
     """
-    images = batch["image"].float().contiguous(memory_format=torch.channels_last)
+    images = batch["image"].float()
     logits = (model(images, batch["maps"]) if "maps" in batch else model(images)).float()
+    logits = logits.contiguous()  # once: each softmax would want it so
     targets = class_targets(batch["label"])
     value = F.cross_entropy(logits, targets, ignore_index=IGNORED)
     return value + dice * dice_loss(logits, targets) if dice else value
@@ -88,12 +89,13 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     ----------
     Milletari, Navab, Ahmadi: "V-Net", 3DV 2016, arXiv:1606.04797.
     """
-    counted = targets != IGNORED
+    counted = (targets != IGNORED).float()  # once: a product with booleans would turn them anew each time
     scores = []
     for number, chance in enumerate(logits.softmax(1).unbind(1)):
-        truth = targets == number
-        if truth.any():
-            overlap, total = (chance * truth).sum(), (chance * counted).sum() + truth.sum()
+        truth = (targets == number).float()
+        size = truth.sum()
+        if size:
+            overlap, total = (chance * truth).sum(), (chance * counted).sum() + size
             scores.append(2 * overlap / total)
     return 1 - sum(scores) / max(1, len(scores))
 

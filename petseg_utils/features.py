@@ -38,7 +38,8 @@ class Features:
 
     def read(self, rows: int | slice | np.ndarray, mirrored: int = 0) -> list[Tensor]:
         """Maps of some pictures as ``float32`` tensors, ``(C, H, W)`` for one row, ``(k, C, H, W)`` for several."""
-        return [torch.from_numpy(np.array(one[rows, mirrored], np.float32)) for one in self.maps]
+        # Torch widens float16 by the processor's own instructions, numpy number by number.
+        return [torch.from_numpy(np.array(one[rows, mirrored])).float() for one in self.maps]
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def prompted_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 1.0)
     ----------
     Sofiiuk et al.: "Reviving Iterative Training with Mask Guidance", ICIP 2022, arXiv:2102.06583.
     """
-    images = batch["image"].float().contiguous(memory_format=torch.channels_last)
+    images = batch["image"].float()
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     alone = getattr(model, "module", model)  # without what several processes wrap around it
     with torch.no_grad():
