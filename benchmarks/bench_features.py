@@ -24,6 +24,7 @@ from petseg_utils.encoders import LITE, TWICE_LITE, load_encoder
 from petseg_utils.evaluation import segmentation_loss
 from petseg_utils.examples import CachedPictures
 from petseg_utils.features import load_features
+from petseg_utils.models import draw_study_data
 from petseg_utils.pictures import PictureSet, decode
 from petseg_utils.study import load_study
 
@@ -73,6 +74,7 @@ def main() -> None:
     width = options.width or study.clip.width
     with tempfile.TemporaryDirectory() as runs:
         os.environ["PETSEG_RUNS"] = runs
+        draw_study_data(study)
         listed = list_pictures(study.data_dir, "trainval")[: options.pictures]
         pictures = decode(listed, SIZE, progress=False)
         batches = range(0, len(pictures), BATCH)
