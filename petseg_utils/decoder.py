@@ -79,7 +79,7 @@ class Decoder(nn.Module):
         self.narrow = nn.Conv2d(width, fine, kernel_size=1)
         self.stem = conv_norm(3, STEM_CHANNELS, kernel_size=2 * FINE, stride=FINE) if stem else None
         self.join = conv_norm(fine + (STEM_CHANNELS if stem else 0), fine)
-        self.head = nn.Sequential(nn.Conv2d(fine, n_classes * FINE**2, kernel_size=1), nn.PixelShuffle(FINE))
+        self.head = nn.Sequential(nn.Conv2d(fine, n_classes * FINE**2, kernel_size=1), ToPixels())
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -119,6 +119,19 @@ class Decoder(nn.Module):
             normal = (images.contiguous() - self.mean).div_(self.std)
             x = torch.cat([x, self.stem(normal)], 1)
         return self.join(x)
+
+
+class ToPixels(nn.Module):
+    """Channels of each cell to its own 4 x 4 pixels: `torch.nn.PixelShuffle`, in one copy where that takes three.
+
+    The cells lie channels last in memory; losses want the logits channel after channel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C * 16, h, w)`` to ``(N, C, 4 h, 4 w)``, contiguous."""
+        number, channels, height, width = x.shape
+        cells = x.view(number, channels // FINE**2, FINE, FINE, height, width)
+        return cells.permute(0, 1, 4, 2, 5, 3).reshape(number, -1, height * FINE, width * FINE)
 
 
 class FrozenSegmenter(nn.Module):

@@ -74,7 +74,6 @@ def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 
     """
     images = batch["image"].float()
     logits = (model(images, batch["maps"]) if "maps" in batch else model(images)).float()
-    logits = logits.contiguous()  # once: each softmax would want it so
     targets = class_targets(batch["label"])
     value = F.cross_entropy(logits, targets, ignore_index=IGNORED)
     return value + dice * dice_loss(logits, targets) if dice else value

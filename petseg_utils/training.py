@@ -94,7 +94,10 @@ def fit(
     )
     # Channels last is what oneDNN's and cuDNN's convolutions like best: about 1.4 times as fast on a CPU.
     model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    # All tensors at once: the same steps, a third faster where there are many small ones.
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+    )
     loader = DataLoader(data, settings.batch_size, shuffle=True, num_workers=4 if torch.cuda.is_available() else 0)
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     rule = get_ema_multi_avg_fn(settings.average)

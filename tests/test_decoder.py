@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from petseg_utils import checkpoints, models
-from petseg_utils.decoder import Decoder, FrozenSegmenter
+from petseg_utils.decoder import Decoder, FrozenSegmenter, ToPixels
 from petseg_utils.encoders import LITE, load_encoder
 from petseg_utils.evaluation import dice_loss, predict, validation_scores
 from petseg_utils.features import load_features
@@ -84,3 +84,14 @@ def test_dice_loss_is_zero_for_a_perfect_answer_and_leaves_absent_classes_and_ig
     half = torch.zeros(1, 3, 2, 4)
     half[:, 0] = 50.0  # background everywhere: Dice of background 2*3/(3+6), of cat 0
     assert dice_loss(half, targets).item() == pytest.approx(1 - (2 * 3 / 9 + 0) / 2, abs=1e-5)
+
+
+def test_each_cell_says_its_own_pixels_as_pixel_shuffle_has_them_say_it():
+    cells = torch.randn(2, 48, 5, 7).to(memory_format=torch.channels_last).requires_grad_()
+    same = cells.detach().clone().requires_grad_()
+    pixels, expected = ToPixels()(cells), torch.nn.PixelShuffle(4)(same)
+    assert torch.equal(pixels, expected) and pixels.is_contiguous()
+    weights = torch.randn_like(expected)
+    (pixels * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert torch.equal(cells.grad, same.grad)
