@@ -12,6 +12,7 @@ from petseg_utils.encoders import LITE, load_encoder
 from petseg_utils.evaluation import dice_loss, predict, validation_scores
 from petseg_utils.features import load_features
 from petseg_utils.pictures import load_splits
+from petseg_utils.unet import PIXEL_MEAN, PIXEL_STD
 
 
 @pytest.mark.parametrize(
@@ -95,3 +96,13 @@ def test_each_cell_says_its_own_pixels_as_pixel_shuffle_has_them_say_it():
     (pixels * weights).sum().backward()
     (expected * weights).sum().backward()
     assert torch.equal(cells.grad, same.grad)
+
+
+def test_the_stem_sees_pixels_less_their_mean_over_their_deviation_and_the_picture_stays_as_it_is():
+    decoder, seen = Decoder((8,), (16,), width=16).eval(), []
+    decoder.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    images = torch.randint(0, 256, (2, 3, 32, 48)).float()
+    before = images.clone()
+    decoder([torch.randn(2, 8, 2, 3)], images)
+    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (PIXEL_MEAN, PIXEL_STD))
+    assert torch.equal(seen[0], (images - mean) / std) and torch.equal(images, before)
