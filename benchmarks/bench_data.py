@@ -1,50 +1,53 @@
-"""How fast pictures are read and letterboxed: from the files, and from the decoded cache.
+"""How fast pictures are read and letterboxed: from their files, and from the decoded cache.
 
-Usage: python benchmarks/bench_data.py [--data PATH] [--json OUT]     (the sample study's data by default)
+Usage: python benchmarks/bench_data.py [--pictures 540] [--data PATH] [--json OUT]
+
+Without --data, the pictures are drawn for it.
 """
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 
-from petseg_utils.datasets import list_pictures
-from petseg_utils.pictures import decode
-from petseg_utils.study import load_study
+from petseg_utils.data.datasets import list_pictures
+from petseg_utils.data.drawing.sample import draw_sample
+from petseg_utils.data.pictures import decode
 
 SIZE, WORKERS = 224, 2
 
 
 def main() -> None:
     """Measure both, and print pictures a second and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=load_study("sample").data_dir)
-    parser.add_argument("--json", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=540)
+    parser.add_argument("--data", type=Path, help="folder of a data set")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
     options = parser.parse_args()
-    pictures = list_pictures(options.data, "trainval")
-    with tempfile.TemporaryDirectory() as runs:
-        os.environ["PETSEG_RUNS"] = runs
+    with tempfile.TemporaryDirectory() as folder:
+        data = options.data or draw_sample(Path(folder) / "pets", options.pictures, 2)
+        pictures, cache = list_pictures(data, "trainval")[: options.pictures], Path(folder) / "cache"
         began = time.perf_counter()
-        decode(pictures, SIZE, workers=WORKERS, progress=False)
-        files = time.perf_counter() - began
+        decode(pictures, SIZE, cache, workers=WORKERS, progress=False)
+        from_files = time.perf_counter() - began
         began = time.perf_counter()
-        cached = decode(pictures, SIZE, workers=WORKERS, progress=False)
+        cached = decode(pictures, SIZE, cache, workers=WORKERS, progress=False)
         total = sum(int(image.sum()) for image in cached.images)  # touch every pixel: a memory map reads lazily
-        cache = time.perf_counter() - began
-    found = {
+        from_cache = time.perf_counter() - began
+        del cached
+    numbers = {
         "pictures": len(pictures),
         "size": SIZE,
         "workers": WORKERS,
-        "from files, pictures/s": len(pictures) / files,
-        "from the cache, pictures/s": len(pictures) / cache,
-        "ratio": files / cache,
+        "from files, pictures/s": len(pictures) / from_files,
+        "from the cache, pictures/s": len(pictures) / from_cache,
+        "ratio": from_files / from_cache,
         "checksum": total,
     }
-    print("\n".join(f"{name:28} {value:,.1f}" for name, value in found.items()))
+    print("\n".join(f"{name:28} {value:,.1f}" for name, value in numbers.items()))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

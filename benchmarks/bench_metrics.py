@@ -2,27 +2,29 @@
 
     python benchmarks/bench_metrics.py [--json OUT]
 
-The bootstrap is compared with the obvious loop, which gathers each resample's pictures and adds them up; of that loop
-a few rounds are timed and scaled up.  Inputs are random: their values do not matter to the time.
+The bootstrap is compared with the obvious loop, which gathers each resample's pictures and adds them up; a few rounds
+of that loop are timed and scaled up.  The inputs are random: their values do not change the time.
 """
 
 import argparse
 import json
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from petseg_utils.intervals import bootstrap_intervals
-from petseg_utils.metrics import BORDER, PADDING, boundary_counts, picture_confusions, protocol_matrix, scores
+from petseg_utils.data.labels import BORDER, PADDING
+from petseg_utils.scores.intervals import bootstrap_intervals
+from petseg_utils.scores.metrics import boundary_counts, picture_confusions, protocol_matrix, scores
 
 PICTURES, SIDE, RESAMPLES = 3669, 224, 1000
 NAIVE_RESAMPLES = 50
 
 
-def seconds(function, *args, repeats=1, **kwargs) -> float:
-    """Least time of a few runs: other work on the machine can only add to it."""
+def seconds(function: Callable, *args: object, repeats: int = 1, **kwargs: object) -> float:
+    """Wall-clock seconds of the fastest of a few runs: other work on the machine can only slow them down."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -31,7 +33,8 @@ def seconds(function, *args, repeats=1, **kwargs) -> float:
     return min(times)
 
 
-def naive_bootstrap(confusions, protocol, n_resamples):
+def naive_bootstrap(confusions: np.ndarray, protocol: str, n_resamples: int) -> list[dict[str, float]]:
+    """Scores of each resample, by the obvious loop."""
     rng = np.random.default_rng(0)
     values = []
     for _ in range(n_resamples):
@@ -41,6 +44,7 @@ def naive_bootstrap(confusions, protocol, n_resamples):
 
 
 def measure() -> dict[str, float]:
+    """Seconds of each step, and how many times longer the loop takes."""
     rng = np.random.default_rng(0)
     labels = rng.choice(np.array([0, 1, 2, PADDING, BORDER], np.uint8), (10, SIDE, SIDE))
     predictions = rng.integers(0, 3, labels.shape, dtype=np.uint8)
@@ -57,6 +61,7 @@ def measure() -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, and print seconds."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
     out = parser.parse_args().json

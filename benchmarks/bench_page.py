@@ -1,8 +1,8 @@
-"""How long the demo page takes: from the command to its first answer, and from a mouse click to the new mask on screen.
+"""How long the demo page takes: from the command to its first answer, and from a click to the new mask on the screen.
 
-Usage: python benchmarks/bench_page.py [--clicks 10] [--json OUT]     (wants a Chromium: apt install chromium)
+Usage: python benchmarks/bench_page.py [--clicks 10] [--json OUT]     (needs Chromium: apt install chromium)
 
-The photo is scikit-image's Chelsea, enlarged to 12 megapixels, as a phone takes them.
+The photo is scikit-image's Chelsea, enlarged to 12 megapixels, the size of a phone's photos.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from skimage.data import chelsea
 
-# Resolves when the next picture is on screen, to the milliseconds since the mouse was pressed.
+# Resolves once the next picture is on the screen, to the milliseconds since the mouse was pressed.
 WATCH = """() => {
     const image = document.querySelector("#picture img");
     let pressed;
@@ -43,7 +43,7 @@ def wait_for(address: str) -> None:
             time.sleep(0.05)
 
 
-def measure(address: str, clicks: int) -> dict:
+def measure(address: str, clicks: int) -> dict[str, float]:
     """Open the photo in a browser and click on it."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
@@ -81,10 +81,10 @@ def measure(address: str, clicks: int) -> dict:
 
 
 def main() -> None:
-    """Start the page by its command, measure, and print."""
+    """Start the page by its command, measure, and print seconds and milliseconds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clicks", type=int, default=10)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
     options = parser.parse_args()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -93,15 +93,15 @@ def main() -> None:
     server = subprocess.Popen([sys.executable, "-m", "petseg_utils", "demo", "--port", str(port)])
     try:
         wait_for(f"http://127.0.0.1:{port}")
-        found = {"command to first answer, s": time.perf_counter() - began}
-        found |= measure(f"http://127.0.0.1:{port}", options.clicks)
+        numbers = {"command to first answer, s": time.perf_counter() - began}
+        numbers |= measure(f"http://127.0.0.1:{port}", options.clicks)
     finally:
         server.send_signal(signal.SIGINT)
         server.wait()
-    for name, value in found.items():
+    for name, value in numbers.items():
         print(f"{name:42} {value:8.2f}")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,34 @@
-"""How long a sweep over perturbed pictures takes, and what it is made of.
+"""How long a sweep over perturbed pictures takes, and what that time goes into.
 
 Usage: python benchmarks/bench_robustness.py [--study sample] [--pictures 16] [--json OUT]
 
-The models have random weights: they take as long as trained ones.
+The models have random weights, which take as long as trained ones.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from petseg_utils.checkpoints import build, study_settings
-from petseg_utils.corruptions import corrupt_all
-from petseg_utils.encoders import resolve
-from petseg_utils.models import draw_study_data
-from petseg_utils.pictures import load_pictures
-from petseg_utils.robustness import CLEAN, COMPARED, HELPED, MISSED, segment, sweep_steps
+from petseg_utils.data.pictures import load_pictures
+from petseg_utils.experiments.robustness.corruptions import corrupt_all
+from petseg_utils.experiments.robustness.sweep import (
+    CLEAN,
+    COMPARED,
+    HELPED,
+    MISSED,
+    perturbed,
+    predict_cases,
+    some_test_pictures,
+    sweep_steps,
+)
+from petseg_utils.models.encoders import load_encoder
 from petseg_utils.study import load_study
+from petseg_utils.training.recipes import recipe_of
 
 
-def seconds(action) -> float:
+def seconds(action: Callable[[], object]) -> float:
     """Wall-clock seconds of a call, the second one of two: the first also sets things up."""
     action()
     began = time.perf_counter()
@@ -30,34 +37,33 @@ def seconds(action) -> float:
 
 
 def main() -> None:
-    """Measure a few pictures, and say what all test pictures of the study's sweep would take."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure a few pictures, and say how long the study's whole sweep would take."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="sample")
     parser.add_argument("--pictures", type=int, default=16)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
     options = parser.parse_args()
     study = load_study(options.study)
-    draw_study_data(study)
-    test = load_pictures(study, "test")
-    n = study.robustness.pictures or len(test)
-    some = test.subset(test.table["name"].tolist()[: options.pictures])
-    images, labels = np.array(some.images), np.array(some.labels)
-    spec = resolve(study.encoder)
-    networks = {name: build(name, study_settings(name, study), spec, study.image_size).eval() for name in COMPARED}
+    test = some_test_pictures(study, load_pictures(study, "test"))
+    few = test.subset(test.table["name"].tolist()[: options.pictures])
+    images, labels = perturbed(few, *CLEAN)
+    encoder = load_encoder(study.encoder, study.image_size)
+    networks = {name: recipe_of(name).build(study.settings(name), encoder).eval() for name in COMPARED}
+    cases, together = [(name, *CLEAN) for name in (*COMPARED, HELPED)], "all together"
+    asked = {together: cases} | {case[0]: [case] for case in cases}
+    took = {name: seconds(lambda a=a: predict_cases(networks, a, few, images, labels)) for name, a in asked.items()}
     steps = [step for step in sweep_steps() if step[0] != MISSED]
-    every = [(name, *CLEAN) for name in (*COMPARED, HELPED)]
-    asked = {"all together": every} | {ask[0]: [ask] for ask in every}
-    took = {name: seconds(lambda m=m: segment(networks, m, some, images, labels)) for name, m in asked.items()}
-    perturbing = sum(seconds(lambda s=s: corrupt_all(some, *s)) for s in steps if s != CLEAN)
-    found = {f"{name}, ms a picture": 1e3 * value / len(some) for name, value in took.items()}
-    found["perturbing, ms a picture"] = 1e3 * perturbing / len(steps) / len(some)
-    alone = sum(value for name, value in took.items() if name != "all together")
-    found["one by one / all together"] = alone / took["all together"]
-    a_step = (took["all together"] + perturbing / len(steps)) / len(some)
-    found[f"the sweep, {n} pictures x {len(steps)} steps, minutes"] = a_step * n * len(steps) / 60
-    print(*(f"{name:60} {value:9.2f}" for name, value in found.items()), sep="\n")
+    perturbing = sum(seconds(lambda step=step: corrupt_all(few, *step)) for step in steps if step != CLEAN)
+    a_step = (took[together] + perturbing / len(steps)) / len(few)  # seconds of one picture in one step
+    numbers = {f"{name}, ms a picture": 1e3 * value / len(few) for name, value in took.items()}
+    numbers |= {
+        "perturbing, ms a picture": 1e3 * perturbing / len(steps) / len(few),
+        "one by one / all together": sum(took[case[0]] for case in cases) / took[together],
+        f"the sweep, {len(test)} pictures x {len(steps)} steps, minutes": a_step * len(test) * len(steps) / 60,
+    }
+    print(*(f"{name:60} {value:9.2f}" for name, value in numbers.items()), sep="\n")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a training step of the U-Net costs, and what memory layout and bfloat16 change: ratios of one run.
+"""What a training step of the U-Net costs, and how memory layout and bfloat16 change that: ratios within one run.
 
 Usage: python benchmarks/bench_training.py [--study sample] [--json OUT]
 """
@@ -11,16 +11,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from petseg_utils.study import load_study
-from petseg_utils.unet import UNet
+from petseg_utils.models.unet import UNet
+from petseg_utils.study import Study, load_study
 
 STEPS = 5
 
 
-def seconds_a_picture(study, layout: torch.memory_format, bf16: bool) -> float:
-    """Best of a few steps, the first one left out."""
-    size, batch = study.image_size, study.unet.batch_size
-    model = UNet(study.unet.width).to(memory_format=layout)
+def seconds_a_picture(study: Study, layout: torch.memory_format, bf16: bool) -> float:
+    """Wall-clock seconds of the fastest of a few steps, not counting the first, which also sets things up."""
+    size, batch = study.image_size, study.models["unet"].batch_size
+    model = UNet(study.models["unet"].width).to(memory_format=layout)
     optimizer = torch.optim.AdamW(model.parameters())
     images = torch.randint(0, 255, (batch, 3, size, size)).float().contiguous(memory_format=layout)
     labels = torch.randint(0, 3, (batch, size, size))
@@ -37,10 +37,10 @@ def seconds_a_picture(study, layout: torch.memory_format, bf16: bool) -> float:
 
 
 def main() -> None:
-    """Measure the variants and print milliseconds a picture and ratios to the study's own."""
+    """Measure the variants and print milliseconds a picture and their ratios to what the study does."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", default="sample")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
     options = parser.parse_args()
     study = load_study(options.study)
     variants = {
@@ -48,12 +48,12 @@ def main() -> None:
         "contiguous": (torch.contiguous_format, False),
         "channels last, bf16": (torch.channels_last, True),
     }
-    found = {name: 1000 * seconds_a_picture(study, *variant) for name, variant in variants.items()}
-    base = found["channels last (as trained)"]
-    for name, value in found.items():
+    numbers = {name: 1000 * seconds_a_picture(study, *variant) for name, variant in variants.items()}
+    base = numbers["channels last (as trained)"]
+    for name, value in numbers.items():
         print(f"{name:28} {value:7.1f} ms a picture   {value / base:.2f} times")
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How long the click demo takes in JupyterLab: from a mouse click to the new mask on screen.
+"""How long the click demo takes in JupyterLab: from a mouse click to the new mask on the screen.
 
-Usage: python benchmarks/bench_widget.py [--clicks 20] [--json OUT]     (wants a Chromium: apt install chromium)
+Usage: python benchmarks/bench_widget.py [--clicks 20] [--json OUT]     (needs Chromium: apt install chromium)
 
-The photo is scikit-image's Chelsea, enlarged to 12 megapixels, as a phone takes them.
+The photo is scikit-image's Chelsea, enlarged to 12 megapixels, the size of a phone's photos.
 """
 
 import argparse
@@ -26,7 +26,7 @@ CELL = """
 import numpy as np
 from PIL import Image
 from skimage.data import chelsea
-from petseg_utils.widget import click_demo
+from petseg_utils.apps.widget import click_demo
 demo = click_demo({"large": np.asarray(Image.fromarray(chelsea()).resize((4243, 2828)))})
 demo.photo_names.value = "large"
 demo
@@ -37,7 +37,7 @@ RUN = """async () => {
     await context.session.kernel.info;
     window.jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
-# The widget makes its overlay anew for each new mask; the time is taken when the frame with it has been drawn.
+# The widget paints its overlay anew for each new mask; the clock stops once the frame with it has been drawn.
 WATCH = """() => {
     const put = CanvasRenderingContext2D.prototype.putImageData;
     let pressed;
@@ -50,7 +50,7 @@ WATCH = """() => {
 
 
 def measure(page: Page, clicks: int) -> list[float]:
-    """Milliseconds of each click, at places all over the photo; a click that changes no pixel is left out."""
+    """Milliseconds of each click, at places all over the photo; clicks that change no pixel are left out."""
     canvas, times, rng = page.locator(".petseg-demo canvas"), [], np.random.default_rng(0)
     page.evaluate(WATCH)
     for number in range(clicks + 3):
@@ -63,14 +63,14 @@ def measure(page: Page, clicks: int) -> list[float]:
         page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
         times.append(page.evaluate("window.next"))
         page.wait_for_timeout(300)
-    return [one for one in times[3:] if one is not None]
+    return [milliseconds for milliseconds in times[3:] if milliseconds is not None]
 
 
 def main() -> None:
-    """Start JupyterLab, click, and print the median and the slowest."""
+    """Start JupyterLab, click, and print the median and the slowest time."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clicks", type=int, default=20)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
     options = parser.parse_args()
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with socket.socket() as free:
@@ -109,10 +109,10 @@ def main() -> None:
             server.wait()
     if not times:
         sys.exit("No click changed the mask.")
-    found = {"clicks": len(times), "median_ms": statistics.median(times), "slowest_ms": max(times)}
-    print("\n".join(f"{name:12} {value:8.0f}" for name, value in found.items()))
+    numbers = {"clicks": len(times), "median_ms": statistics.median(times), "slowest_ms": max(times)}
+    print("\n".join(f"{name:12} {value:8.0f}" for name, value in numbers.items()))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        options.json.write_text(json.dumps(numbers, indent=2) + "\n")
 
 
 if __name__ == "__main__":

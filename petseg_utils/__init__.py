@@ -1,3 +1,3 @@
 """petseg: four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,5 +1,5 @@
 """``python -m petseg_utils`` is the same as ``petseg``."""
 
-from petseg_utils.cli import main
+from petseg_utils.apps.cli.main import main
 
 main()

@@ -1,25 +1,35 @@
 """Photo in, mask out, at the photo's own size: what the demos and the command line share."""
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from petseg_utils.checkpoints import find_checkpoint, load
-from petseg_utils.datasets import DataError, read_image
-from petseg_utils.metrics import CLASSES
-from petseg_utils.prompts import Box, Click, Prompt, Scribble, prompt_maps
+from petseg_utils.data.datasets import DataError
+from petseg_utils.data.image_files import ImageFileError, read_image_file, upright_rgb
+from petseg_utils.data.labels import CLASSES
+from petseg_utils.data.transforms import Letterbox
+from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, prompt_maps
 from petseg_utils.study import PetsegError
-from petseg_utils.transforms import Letterbox
+from petseg_utils.training.checkpoints import find_checkpoint, load
+from petseg_utils.training.recipes import recipe_of
 
 MAX_PIXELS = 50_000_000  # of a photo; decoded it takes three bytes each, and its mask and cut-out five more
 SMOOTH = 1.5  # model pixels
-PHOTO_KINDS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO is a JPEG with a second picture, as phones write it
+PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO: a JPEG with a second picture, as phones write it
+_SUCH_FILES = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
+_ADVICE = {  # by what is wrong with a photo's file
+    "missing": "is missing, or is no file: check its name.",
+    "no access": "may not be read: give yourself read access to it.",
+    "no image": f"is no picture, or is damaged: {_SUCH_FILES}",
+    "other format": f"is a picture of the kind {{}}: {_SUCH_FILES}",
+    "too large": f"has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller and try again.",
+    "damaged": f"is damaged: save it anew, or {_SUCH_FILES}",
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Segmenter:
     card: dict
 
     @classmethod
-    def load(cls, model: str = "clip", weights: Path | None = None) -> "Segmenter":
+    def load(cls, model: str = "decoder", weights: Path | None = None) -> "Segmenter":
         """Load the weights that ship for a model, or a checkpoint of your own.
 
         Raises
@@ -51,7 +61,7 @@ class Segmenter:
     @property
     def takes_prompts(self) -> bool:
         """Whether clicks, scribbles and boxes change its masks."""
-        return self.card["model"] == "point"
+        return recipe_of(self.card["model"]).takes_prompts
 
     def predict(self, photo: Path | np.ndarray) -> np.ndarray:
         """Segment a photo, without any help.
@@ -72,8 +82,7 @@ class Segmenter:
             If the file is no picture that can be read, or a too large one.
         """
         image = photo if isinstance(photo, np.ndarray) else read_photo(photo)
-        box = Letterbox(*image.shape[:2], self.card["image_size"])
-        return class_mask(self.probabilities([image])[0], box)
+        return class_mask(self.probabilities([image])[0], self.letterbox(image))
 
     def open(self, photo: Path | np.ndarray) -> "OpenPhoto":
         """Open a photo to click on: encoder and decoder run once, here; a click then costs the head only.
@@ -89,10 +98,14 @@ class Segmenter:
 
     def squares(self, images: list[np.ndarray]) -> Tensor:
         """Letterboxed photos as the model takes them, ``float (N, 3, size, size)``."""
-        size = self.card["image_size"]
-        squares = [Letterbox(*image.shape[:2], size).image(image) for image in images]
+        squares = [self.letterbox(image).image(image) for image in images]
         device = next(self.model.parameters()).device
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(device).float()
+
+    def letterbox(self, image: np.ndarray) -> Letterbox:
+        """How a photo ``uint8 (H, W, 3)`` fits into the model's square."""
+        height, width = image.shape[:2]
+        return Letterbox(height, width, self.card["image_size"])
 
 
 def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
@@ -100,16 +113,16 @@ def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
     best = enlarge(probabilities[0], box, (box.height, box.width))
     mask = np.zeros(best.shape, np.uint8)
     for value in range(1, len(probabilities)):  # one class at a time: for a large photo three at once are much memory
-        one = enlarge(probabilities[value], box, best.shape)
-        mask[one > best] = value
-        np.maximum(best, one, out=best)
+        candidate = enlarge(probabilities[value], box, (box.height, box.width))
+        mask[candidate > best] = value
+        np.maximum(best, candidate, out=best)
     return mask
 
 
 def enlarge(square: np.ndarray, box: Letterbox, shape: tuple[int, int]) -> np.ndarray:
     """The photo's part of a letterboxed map ``float (size, size)``, bilinear, at any size ``(height, width)``.
 
-    It is smoothed a little before: the decoder says its pixels in cells of 4 x 4, whose seams would show as steps.
+    It is smoothed a little first: the decoder predicts its pixels in cells of 4 x 4, whose seams would show as steps.
     """
     inner = cv2.GaussianBlur(np.ascontiguousarray(square[box.window], dtype=np.float32), (0, 0), SMOOTH)
     return cv2.resize(inner, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -134,11 +147,12 @@ class OpenPhoto:
     image: np.ndarray
     prompts: list[Prompt] = field(default_factory=list)  # in the photo's pixels
 
-    def __post_init__(self):
-        self._box = Letterbox(*self.image.shape[:2], self.segmenter.card["image_size"])
+    def __post_init__(self) -> None:
+        self._box = self.segmenter.letterbox(self.image)
         self._square = self.segmenter.squares([self.image])
+        model: Any = self.segmenter.model
         with torch.inference_mode():
-            self._seen = self.segmenter.model.look(self._square) if self.segmenter.takes_prompts else None
+            self._seen: tuple[Any, ...] = model.look(self._square) if self.segmenter.takes_prompts else ()
         self._steps = [self._decide(None)]  # after each prompt, and before the first: target and class probabilities
 
     @property
@@ -157,30 +171,31 @@ class OpenPhoto:
         What the model proposes without a prompt is always a pet.
         """
         target, classes = (step[..., *self._box.window] for step in self._steps[-1])
-        found = (classes * (target > 0.5)).sum((1, 2))
+        evidence = (classes * (target > 0.5)).sum((1, 2))
         if not self.prompts:
-            found[0] = 0  # it may be sure that this is a pet, and not sure of which
-        return CLASSES[int(found.argmax())]
+            evidence[0] = 0  # it may be sure that this is a pet, and not sure of which
+        return CLASSES[int(evidence.argmax())]
 
     @property
     def share(self) -> float:
         """Part of the photo that is selected, 0 to 1; of a large photo measured at 1,024 pixels."""
         height, width = self.image.shape[:2]
-        less = min(1, 1024 / max(height, width))
-        return float(self.mask_at(max(1, round(less * height)), max(1, round(less * width))).mean())
+        scale = min(1, 1024 / max(height, width))
+        return float(self.mask_at(max(1, round(scale * height)), max(1, round(scale * width))).mean())
 
     @property
     def confidence(self) -> float:
-        """Mean probability of the selected pixels to be rightly selected, 0.5 to 1; 0 where none is selected."""
+        """Mean probability that a selected pixel is rightly selected, 0.5 to 1; 0 where none is selected."""
         inner = self._steps[-1][0][self._box.window]
         return float(inner[inner > 0.5].mean()) if (inner > 0.5).any() else 0.0
 
     @property
-    def sentence(self) -> str:
-        """What is selected, in words; empty where nothing is."""
-        share, how = self.share, "Selected" if self.prompts else "Proposed"
-        said = f"{how}: {self.label}, {share:.1%} of the photo, with confidence {self.confidence:.0%}."
-        return said if share else ""
+    def summary(self) -> str:
+        """What is selected, in a sentence; empty where nothing is."""
+        if not (share := self.share):
+            return ""
+        how = "Selected" if self.prompts else "Proposed"
+        return f"{how}: {self.label}, {share:.1%} of the photo, with confidence {self.confidence:.0%}."
 
     def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
         """Say that the pixel at ``(x, y)`` belongs to what is wanted, or does not; returns `mask`.
@@ -228,7 +243,7 @@ class OpenPhoto:
     @torch.inference_mode()
     def _decide(self, previous: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities to be selected ``(size, size)``, and of the classes ``(3, size, size)``."""
-        model = self.segmenter.model
+        model: Any = self.segmenter.model
         if not self.segmenter.takes_prompts:
             classes = model(self._square)[0].softmax(0).float().cpu().numpy()
             pet = classes[1:].max(0)
@@ -250,32 +265,13 @@ def read_photo(path: Path) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, damaged, larger, or of another kind than `PHOTO_KINDS`, whatever its name says.
+        If the file is missing, damaged, larger, or in another format than `PHOTO_FORMATS`, whatever its name says.
     """
     path = Path(path)
-    large = f"{path.name} has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller and try again."
-    other = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
-    if not path.is_file():
-        raise DataError(f"{path.name} is missing, or is no file: check its name.", "missing")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as header:
-                kind, pixels = header.format, header.width * header.height
-    except PermissionError as error:
-        raise DataError(f"{path.name} may not be read: give yourself read access to it.", "unreadable") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(large, "too large") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's ways of saying that it cannot tell what it is
-        raise DataError(f"{path.name} is no picture, or is damaged: {other}", "unreadable") from error
-    if kind not in PHOTO_KINDS:
-        raise DataError(f"{path.name} is a picture of the kind {kind}: {other}", "other kind")
-    if pixels > MAX_PIXELS:
-        raise DataError(large, "too large")
-    try:
-        return read_image(path)
-    except (DataError, OSError, SyntaxError, ValueError) as error:  # the latter three: EXIF data that make no sense
-        raise DataError(f"{path.name} is damaged: save it anew, or {other}", "unreadable") from error
+        return read_image_file(path, upright_rgb, formats=PHOTO_FORMATS, max_pixels=MAX_PIXELS)
+    except ImageFileError as error:
+        raise DataError(f"{path.name} {_ADVICE[error.fault].format(error.detail)}", error.fault) from error
 
 
 def corners(prompt: Prompt) -> list[tuple[float, float]]:

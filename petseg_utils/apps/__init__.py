@@ -1,0 +1,1 @@
+"""What serves people with photos: command line, page, notebook widget."""

@@ -1,0 +1,79 @@
+"""Commands on data: `petseg data …`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from petseg_utils.apps.cli.options import JsonOption, StudyOption, on_screen
+from petseg_utils.study import PetsegError, load_study, write_json
+
+data_app = typer.Typer(help="Fetch, check and draw data.", no_args_is_help=True)
+
+
+@data_app.command("audit")
+def data_audit(
+    path: Annotated[Path | None, typer.Argument(help="The data's folder; the study's by default.")] = None,
+    study: StudyOption = None,
+    json_path: JsonOption = None,
+) -> None:
+    """Read every photo and mask and list what is wrong; exit 1 if anything cannot be used."""
+    from petseg_utils.data.audit import audit, audit_lines
+
+    findings = audit(path or load_study(study).data_dir)
+    typer.echo(audit_lines(findings))
+    if json_path:
+        write_json(json_path, findings)
+        typer.echo(f"Written to {json_path.name}")
+    if findings["errors"]:
+        raise typer.Exit(1)
+
+
+@data_app.command("sample")
+def data_sample(
+    path: Annotated[Path | None, typer.Argument(help="Where to draw; the study's own data folder by default.")] = None,
+    study: StudyOption = None,
+) -> None:
+    """Draw the embedded pictures of a study, in the official layout."""
+    from petseg_utils.data.drawing.sample import draw_sample
+
+    chosen = load_study(study)
+    if chosen.data != "sample":
+        raise PetsegError(f"Study {chosen.name!r} uses the official data; `petseg data download` fetches it.")
+    typer.echo(f"Drawn: {on_screen(draw_sample(path or chosen.data_dir, chosen.sample_trainval, chosen.sample_test))}")
+
+
+@data_app.command("cache")
+def data_cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them; what needs them makes them anew.")] = False,
+) -> None:
+    """Show the caches of decoded pictures and of features, and their sizes."""
+    from petseg_utils.models.feature_cache import caches, clear_caches
+
+    folder = load_study().cache_dir
+    listed = caches(folder)
+    for cache in listed:
+        typer.echo(f"{cache['megabytes']:8,.0f} MB  {cache['name']}  {cache['what']}")
+    typer.echo(f"{sum(cache['megabytes'] for cache in listed):8,.0f} MB  in all, under {on_screen(folder)}")
+    if clear:
+        clear_caches(folder)
+        typer.echo("Deleted.")
+
+
+@data_app.command("download")
+def data_download(
+    path: Annotated[
+        Path | None, typer.Argument(help="Folder that will hold oxford-iiit-pet/; data/ by default.")
+    ] = None,
+    clip: Annotated[
+        bool, typer.Option("--clip", help="Fetch CLIP's weights instead, from the Hugging Face hub.")
+    ] = False,
+) -> None:
+    """Fetch the official Oxford-IIIT Pet data, verify its checksums and counts, and read every file once."""
+    from petseg_utils.data.download import download_oxford
+    from petseg_utils.models.clip import download_clip
+
+    if clip:
+        typer.echo(f"On disk: {download_clip()}")
+        return
+    typer.echo(f"Complete and checked: {on_screen(download_oxford(path))}")

@@ -1,0 +1,226 @@
+"""The command line `petseg`, and its commands on studies: report, train and evaluate."""
+
+import logging
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from petseg_utils.apps.cli.data import data_app
+from petseg_utils.apps.cli.options import (
+    DataOption,
+    JsonOption,
+    NamesOption,
+    SkipOption,
+    StudyOption,
+    WeightsOption,
+    ctrl_c,
+    on_screen,
+    read_names,
+    tell_skipped,
+    tell_weights,
+)
+from petseg_utils.apps.cli.photos import EXAMPLES, bench, demo, segment
+from petseg_utils.study import PetsegError, load_study, write_json
+
+app = typer.Typer(
+    help="""Four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet.
+
+    \b
+    First steps:
+      petseg report                     run the notebooks on the embedded pictures; open reports/sample/index.html
+      petseg demo                       segment your own photos on a page of this machine
+      petseg segment PHOTOS -o MASKS    the same for files and folders: masks, overlays, cut-outs, a table
+      petseg bench                      how long a photo and a click take on this machine
+    \b
+    On the real data:
+      petseg data download              fetch Oxford-IIIT Pet, about 800 MB
+      petseg train unet --study oxford-cpu
+      petseg evaluate unet --study oxford-cpu
+      petseg train autoencoder_unet --study oxford-cpu     trains the autoencoder first, if it is not there
+      petseg train decoder --study oxford-cpu              a decoder on a frozen encoder; --encoder names one
+
+    A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (hours), oxford-gpu
+    and oxford (a GPU).
+    """,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data_app, name="data")
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="unet; autoencoder; autoencoder_unet, on its encoder; decoder, on a frozen encoder; point, which takes "
+        "clicks; or decoder_selftrained, see PETSEG_UNLABELLED."
+    ),
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+) -> None:
+    logging.basicConfig(format="%(message)s")  # to stderr
+    logging.getLogger("petseg_utils").setLevel(logging.INFO)
+    # Threads that wait spin for a moment only: as fast on an idle machine, and not many times slower on a busy one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+@app.command()
+def report(
+    study: StudyOption = None,
+    only: Annotated[str | None, typer.Option(help="Run these notebooks only, for instance 01,02.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Execute the committed notebooks again instead of making pages.")
+    ] = False,
+) -> None:
+    """Run the notebooks in order and render reports/STUDY/index.html."""
+    from petseg_utils.report.run import build_report, execute_in_place, report_folder
+
+    chosen = load_study(study)
+    numbers = [part.strip() for part in only.split(",")] if only else None
+    failures = (execute_in_place if in_place else build_report)(chosen, only=numbers)
+    if not in_place:
+        typer.echo(f"Open {on_screen(report_folder(chosen) / 'index.html')}")
+    for failure in failures:
+        typer.echo(f"failed: {failure}", err=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    model: ModelArgument,
+    study: StudyOption = None,
+    seed: Annotated[
+        int | None, typer.Option(help="One seed; by default all of the study's, one after the other.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was cut, from its last epoch.")
+    ] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Frozen encoder of decoder, decoder_selftrained and point: clip:MODEL/TAG, clip:MODEL//path/to/file, "
+            "lite:efficientnet_lite0, lite:efficientnet_lite0+2x."
+        ),
+    ] = None,
+    data: DataOption = None,
+    extra: Annotated[
+        Path | None, typer.Option(help="Folder of further labelled pictures to learn from, for a decoder.")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Checkpoint for point or autoencoder_unet to start from, not the study's own.")
+    ] = None,
+    names: NamesOption = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/."""
+    from petseg_utils.data.extra_labels import read_extra
+    from petseg_utils.data.pictures import load_splits
+    from petseg_utils.training import checkpoints
+    from petseg_utils.training.process import set_up_process
+    from petseg_utils.training.recipes import recipe_of
+    from petseg_utils.training.train import train as train_model
+
+    recipe = recipe_of(model)
+    set_up_process()
+    chosen = load_study(study, data=data)
+    if encoder:
+        chosen = replace(chosen, encoder=encoder)
+    splits = load_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
+    tell_skipped(splits)
+    more = read_extra(extra, chosen.image_size, chosen.cache_dir) if extra else None
+    for number in chosen.seeds if seed is None else [seed]:
+        folder = on_screen(checkpoints.run_folder(model, chosen, number))
+        typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")
+        with ctrl_c("The same command with --resume goes on from the last finished epoch."):
+            train_model(recipe, chosen, number, splits, start=start, extra=more, resume=resume)
+
+
+@app.command()
+def evaluate(
+    model: ModelArgument,
+    study: StudyOption = None,
+    data: DataOption = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Which of the study's runs; its first seed by default.")] = None,
+    weights: WeightsOption = None,
+    json_path: JsonOption = None,
+    names: NamesOption = None,
+    skip_bad: SkipOption = False,
+) -> None:
+    """Score a model under the three protocols, with 95 % intervals.
+
+    The weights that ship are used unless --study (that study's own run) or --weights is given.  PETSEG_STUDY is not
+    used here.
+    """
+    from petseg_utils.data.pictures import load_pictures
+    from petseg_utils.scores.clicks import add_clicks, click_values
+    from petseg_utils.scores.predictions import predict
+    from petseg_utils.scores.records import append_records, make_records
+    from petseg_utils.scores.results import score_lines
+    from petseg_utils.training import checkpoints
+    from petseg_utils.training.process import set_up_process
+    from petseg_utils.training.recipes import recipe_of
+
+    recipe = recipe_of(model)
+    set_up_process()
+    if not recipe.makes_masks:
+        raise PetsegError(f"The {model} makes no masks: evaluate autoencoder_unet. Its PSNR stands in history.csv.")
+    if seed is not None and (weights or not study):
+        raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
+    path = weights or checkpoints.find_checkpoint(model, load_study(study) if study else None, seed)
+    network, card = checkpoints.load(path)
+    if card["model"] != model:
+        raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")
+    chosen = load_study(study or card["study"], data=data)
+    if (chosen.name, chosen.image_size) != (card["study"], card["image_size"]):
+        raise PetsegError(
+            f"{path.name} was trained by study {card['study']!r} at {card['image_size']} px, not by {chosen.name!r} at "
+            f"{chosen.image_size} px. Name its own study."
+        )
+    pictures = load_pictures(chosen, split, names=read_names(names, chosen), skip_bad=skip_bad)
+    tell_skipped({split: pictures})
+    tell_weights(path, card)
+    records = make_records(chosen, card, split, pictures, predict(network, pictures, progress=True), network)
+    if recipe.takes_prompts:
+        clicks = click_values(cast(Any, network), pictures, progress=True)
+        add_clicks(records, clicks, pictures, chosen.bootstrap_resamples)
+    append_records(chosen.runs_dir / "records.jsonl", records)
+    typer.echo(score_lines(records))
+    if json_path:
+        subsets: dict[str, dict] = {}
+        for record in records:
+            part = subsets.setdefault(
+                record["subset"], {"n_images": record["n_images"], "n_breeds": record["n_breeds"]}
+            )
+            part.setdefault("protocols", {})[record["protocol"]] = record["scores"]
+            part |= {"clicks": record["clicks"]} if "clicks" in record else {}
+        same = {key: records[0][key] for key in ("model", "encoder", "data", "split")}
+        origin = {key: records[0][key] for key in ("study", "seed", "trained_on", "versions", "commit")}
+        write_json(json_path, same | subsets.pop("all") | {"subsets": subsets} | origin)
+        typer.echo(f"Written to {json_path.name}")
+
+
+app.command(epilog=EXAMPLES)(segment)
+app.command()(demo)
+app.command()(bench)
+
+
+def main() -> None:
+    """Run the command line; a `PetsegError` or a full disk becomes one line and exit code 1."""
+    try:
+        app()
+    except (PetsegError, OSError) as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"petseg: {error}", err=True)
+        sys.exit(1)

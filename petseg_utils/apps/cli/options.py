@@ -1,0 +1,82 @@
+"""What several commands share: options, and what they say on the terminal."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from petseg_utils.study import PetsegError, Study, shown
+
+if TYPE_CHECKING:
+    from petseg_utils.data.pictures import PictureSet
+
+StudyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="smoke, sample, oxford-cpu, oxford-gpu, oxford, or a file; by default PETSEG_STUDY, else sample."
+    ),
+]
+DataOption = Annotated[Path | None, typer.Option(help="Folder of the data, instead of the study's own.")]
+NamesOption = Annotated[
+    Path | None, typer.Option(help="Use only the pictures that this file names, one a line (first column of a CSV).")
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out pictures that have errors, say which, and go on.")
+]
+WeightsOption = Annotated[Path | None, typer.Option(help="A .safetensors file with its .json card beside it.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the results to this file too.")]
+
+
+def on_screen(path: Path) -> str:
+    """A path as the reader of a terminal can use it: relative to the current folder, or in full."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def read_names(path: Path | None, study: Study) -> set[str] | None:
+    """Names of pictures from a file, None without one; says on stderr how many of them are not in the study's data.
+
+    Raises
+    ------
+    PetsegError
+        If there is no such file.
+    """
+    from petseg_utils.data.datasets import OFFICIAL_COUNTS, DataError, list_pictures
+
+    if path is None:
+        return None
+    if not path.is_file():
+        raise PetsegError(f"No file {path.name!r} with names of pictures.")
+    names = {line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    listed = set()
+    for split in OFFICIAL_COUNTS:
+        with contextlib.suppress(DataError):
+            listed |= {picture.name for picture in list_pictures(study.data_dir, split)}
+    if absent := sorted(names - listed - {"name"}):
+        typer.echo(f"{len(absent)} of {len(names)} names are not in the data: {', '.join(absent[:5])} …", err=True)
+    return names
+
+
+def tell_skipped(splits: "dict[str, PictureSet]") -> None:
+    """Say on stderr what was left out of the pictures of each split."""
+    told = {finding: split for split, pictures in splits.items() for finding in pictures.skipped}
+    for finding, split in told.items():
+        typer.echo(f"left out of {split}: {finding.name}: {finding.message}", err=True)
+
+
+def tell_weights(path: Path, card: dict) -> None:
+    """Say which weights are used, and where they come from."""
+    encoder = f", encoder {card['encoder']}" if card["encoder"] else ""
+    typer.echo(f"Weights: {shown(path)} (study {card['study']}, seed {card['seed']}, epoch {card['epoch']}{encoder})")
+
+
+@contextlib.contextmanager
+def ctrl_c(message: str) -> Iterator[None]:
+    """Say how to go on after an interruption; exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nStopped. {message}", err=True)
+        raise typer.Exit(130) from None

@@ -1,0 +1,127 @@
+"""Commands on one's own photos: `petseg segment`, `petseg demo`, and `petseg bench`, which times both."""
+
+import contextlib
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from petseg_utils.apps.cli.options import JsonOption, WeightsOption, ctrl_c, tell_weights
+from petseg_utils.study import PetsegError, load_study, write_json
+
+if TYPE_CHECKING:
+    from petseg_utils.models.prompts import Box, Click
+
+EXAMPLES = """\b
+    Examples:
+      petseg segment cat.jpg -o masks
+      petseg segment holiday -o masks                   the photos in a folder and its sub-folders
+      petseg segment cat.jpg -o clicked --click 310,200 --not 40,420     say in one photo what you mean
+    """
+
+
+@ctrl_c("The same command goes on from here.")
+def segment(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER", help="Photos, or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
+    model: Annotated[str | None, typer.Option(help="decoder by default; point with --click, --not or --box.")] = None,
+    click: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y", help="A point on the pet, in the photo's pixels; repeatable.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--not", metavar="X,Y", help="A point that does not belong to it; repeatable.")
+    ] = None,
+    box: Annotated[str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Two corners of a box around the pet.")] = None,
+    weights: WeightsOption = None,
+    study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
+) -> None:
+    """Cut the pets out of photos: masks, overlays, cut-outs, and a table.
+
+    A photo NAME gets NAME_mask.png (0 background, 1 cat, 2 dog), NAME_overlay.jpg and NAME_cutout.png, upright and at
+    its own size, and a row in results.csv: class, share of the photo from 0 to 1, box, mean confidence.
+
+    x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not.  What
+    you select is written as cat or dog, whichever is likelier.
+
+    What is done is kept, unless the photo is newer or you click elsewhere: after an interruption the same command
+    continues.  A folder holds the masks of one model.  Photos that cannot be used are left out and listed in
+    failed.csv, and the exit code is 1.
+    """
+    from petseg_utils.apps.photo_folders import RESULTS, check_folder, find_photos, made_by
+    from petseg_utils.apps.segment_folder import segment_photos
+    from petseg_utils.models.names import check_name
+    from petseg_utils.segmenter import Segmenter
+    from petseg_utils.training import checkpoints
+    from petseg_utils.training.process import set_up_process
+    from petseg_utils.training.recipes import recipe_of
+
+    set_up_process()
+    prompts = _prompts(box, click or [], without or [])
+    listing = find_photos(photos, out)
+    if prompts and len(listing.photos) > 1:
+        raise typer.BadParameter(f"Clicks and boxes are for one photo, and here are {len(listing.photos)}.")
+    if weights and study:
+        raise typer.BadParameter("Weights come from --weights or from --study: give one of them.")
+    if model:
+        check_name(model)
+    wanted = model or ("point" if prompts else "decoder")
+    path = weights or checkpoints.find_checkpoint(wanted, load_study(study) if study else None)
+    maker = made_by(path)
+    kind = maker["model"]
+    recipe = recipe_of(kind)
+    if model not in (None, kind) or not recipe.makes_masks:
+        raise PetsegError(f"{path.name} holds the model {kind}, not {model if model != kind else 'one for masks'}.")
+    if prompts and not recipe.takes_prompts:
+        raise typer.BadParameter(f"The model {kind} takes no clicks and no box; the model point does.")
+    check_folder(out, maker)
+    segmenter = Segmenter.load(weights=path)
+    tell_weights(path, segmenter.card)
+    for line in listing.left_out:
+        typer.echo(line, err=True)
+    segmented, failed = segment_photos(segmenter, listing.photos, out, maker, prompts=prompts)
+    before = len(listing.photos) - segmented - len(failed)
+    typer.echo(f"Segmented: {segmented}; done before: {before}; failed: {len(failed)}. Table: {out / RESULTS}")
+    if failed or listing.unreadable:
+        raise typer.Exit(1)
+
+
+def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
+    """Open a page that segments your own photos; nothing leaves this machine."""
+    from petseg_utils.apps.page import LAUNCH, make_page
+    from petseg_utils.training.process import set_up_process
+
+    set_up_process()
+    page = make_page()
+    typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
+    page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
+
+
+def bench(json_path: JsonOption = None) -> None:
+    """Time the weights that ship on this machine: a photo, a click, and both relative to the U-Net's photo."""
+    from petseg_utils.apps.bench import bench_lines, measure
+    from petseg_utils.training.process import set_up_process
+
+    set_up_process()
+    times = measure()
+    typer.echo(bench_lines(times))
+    if json_path:
+        write_json(json_path, times)
+        typer.echo(f"Written to {json_path.name}")
+
+
+def _prompts(box: str | None, clicks: list[str], without: list[str]) -> "list[Box | Click]":
+    """Boxes and clicks from their options; ill-formed ones are wrong usage."""
+    from petseg_utils.models.prompts import Box, Click
+
+    def numbers(option: str, form: str, text: str) -> list[float]:
+        with contextlib.suppress(ValueError):
+            values = [float(part) for part in text.split(",")]
+            if len(values) == form.count(",") + 1 and all(map(math.isfinite, values)):
+                return values
+        raise typer.BadParameter(f"{text!r} is not {form}, numbers of pixels with commas between.", param_hint=option)
+
+    boxes = [Box(*numbers("--box", "X0,Y0,X1,Y1", box))] if box is not None else []
+    wanted = [Click(x, y) for x, y in (numbers("--click", "X,Y", text) for text in clicks)]
+    unwanted = [Click(x, y, positive=False) for x, y in (numbers("--not", "X,Y", text) for text in without)]
+    return [*boxes, *wanted, *unwanted]

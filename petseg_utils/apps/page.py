@@ -1,0 +1,282 @@
+"""The demo page: drop a photo, click on the pet, take its mask away.  Served on this machine only."""
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import cache, partial, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from PIL import Image
+
+from petseg_utils.apps.cutouts import encoded, result_png
+from petseg_utils.apps.page_state import COLOURS, TOOLS, Work
+from petseg_utils.models.cards import SHIPPED
+from petseg_utils.segmenter import MAX_PIXELS, Segmenter, read_photo
+from petseg_utils.study import PetsegError
+
+T = TypeVar("T")
+MODEL_CHOICES = {
+    "point": "point: selects what you click on",
+    "decoder": "decoder: finds the pet by itself",
+    "unet": "unet: by itself too, trained from scratch",
+}
+CSS = """
+#picture .icon-button-wrapper { display: none; }
+#picture img { width: 100%; max-height: 72vh; }
+#shelf .grid-wrap { min-height: 0; }
+#said p { font-size: 1.1em; min-height: 3.2em; }
+"""
+# A screen reader is to speak what is said.  And gradio drops a click that comes while the next picture is on its way to
+# the browser, because its size is not known then; such a click is held back until it is.
+START = """() => {
+    document.querySelector("#said .prose").setAttribute("aria-live", "polite");
+    document.addEventListener("click", event => {
+        const image = event.target.closest("#picture")?.querySelector("img");
+        if (!image || image.naturalWidth) return;
+        event.stopPropagation();
+        image.addEventListener("load", () => event.target.dispatchEvent(new MouseEvent("click", event)), {once: true});
+    }, true);
+}"""
+SAVE = """(file) => {
+    if (!file) return;
+    const link = Object.assign(document.createElement("a"), {href: file.url, download: file.orig_name});
+    document.body.append(link);
+    link.click();
+    link.remove();
+}"""
+# System fonts: gradio's own themes would have the browser fetch theirs from the network.  Its labels are too pale.
+THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    block_title_text_color="*primary_700",
+    block_label_text_color="*primary_700",
+    background_fill_primary="*neutral_50",  # as it was: `set` puts it back
+)
+TURN = threading.RLock()
+LAUNCH = {
+    "theme": THEME,
+    "css": CSS,
+    "max_file_size": 3 * MAX_PIXELS,
+    "state_session_capacity": 32,  # visitors whose photos stay in memory
+    "run_history": False,  # it would keep each visitor's pictures in the browser
+    "footer_links": [],
+    "share": False,
+    "ssr_mode": False,
+    "quiet": True,
+}
+
+
+def make_page() -> gr.Blocks:
+    """Build the page around the weights that ship; start it by ``.launch(**LAUNCH)``.
+
+    Raises
+    ------
+    PetsegError
+        If no weights ship.
+    """
+    models = [name for name in MODEL_CHOICES if (SHIPPED / f"{name}.safetensors").is_file()]
+    if not models:
+        raise PetsegError("No weights ship with this copy. Train some: petseg train point, and name the study.")
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
+    examples = draw_examples(own_folder())
+
+    with gr.Blocks(title="petseg", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        work = gr.State()
+        gr.Markdown("# petseg\nCut a cat or a dog out of a photo. The photo stays on this machine.")
+        with gr.Row():
+            with gr.Column(scale=3):
+                alt = "The photo, with what is selected laid over it. Click on it to select."
+                options = {"show_label": False, "buttons": [], "interactive": False, "container": False}
+                picture = gr.Image(label="photo", elem_id="picture", alt_text=alt, **options)
+                said = gr.Markdown("Opening an example …", elem_id="said")
+            with gr.Column(scale=2):
+                with gr.Group(visible="point" in models) as clicking:
+                    tool = gr.Radio([(text, key) for key, text in TOOLS.items()], value="yes", label="A click says")
+                    with gr.Row():
+                        undo, clear = gr.Button("Undo"), gr.Button("Clear")
+                with gr.Row():
+                    saving = {what: gr.Button(f"Save {what}", min_width=100) for what in ("mask", "cut-out")}
+                # A file, not gradio's picture component: that one decodes by itself and ignores transparency and EXIF.
+                upload = gr.File(label="Open a photo", height=120)
+                model = gr.Radio([(MODEL_CHOICES[name], name) for name in models], value=models[0], label="Model")
+                description = gr.Markdown()
+                with gr.Row():
+                    colour = gr.Dropdown(list(COLOURS), value="by class", label="Colour", min_width=120)
+                    opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=120)
+                gr.Markdown("Examples: Chelsea, photographed by Stéfan van der Walt (CC0), and two drawn pets.")
+                named = [(str(path), path.stem) for path in examples]
+                options = {"allow_preview": False, "buttons": [], "interactive": False, "object_fit": "cover"}
+                shelf = gr.Gallery(named, label="Examples", show_label=False, columns=3, elem_id="shelf", **options)
+        file = gr.File(visible="hidden")
+
+        def open_example(event: gr.SelectData, *rest: Any) -> tuple:
+            return open_file(str(examples[event.index]), *rest)
+
+        # Gradio's queue is for what shows progress; clicks need none, and go past it.
+        slow = {"api_visibility": "private", "show_progress_on": picture}
+        fast = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
+        look, shown = [colour, opacity], [picture, said]
+        chosen, whole = [work, model, *look], [work, *shown, model, description, clicking]
+        page.load(None, js=START)
+        page.load(partial(open_file, str(examples[0])), chosen, whole, **slow)
+        upload.upload(open_file, [upload, *chosen], whole, **slow).then(lambda: None, None, upload, **fast)
+        shelf.select(open_example, chosen, whole, **slow)
+        model.input(switch_model, chosen, whole, **slow)
+        picture.select(click, [work, tool, *look], shown, **fast)
+        tool.input(take_tool, [work, tool, *look], shown, **fast)
+        undo.click(partial(change, Work.undo), [work, *look], shown, **fast)
+        clear.click(partial(change, Work.clear), [work, *look], shown, **fast)
+        for control in look:
+            control.input(show, [work, *look], shown, **fast | {"trigger_mode": "always_last"})
+        for what, button in saving.items():
+            done = button.click(partial(save, what), work, file, **slow)
+            done.then(None, file, js=SAVE)
+    return page
+
+
+@cache
+def own_folder() -> Path:
+    """Where this process keeps the page's files: closed to other users of the machine, and deleted at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="petseg-page-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def write_for_browser(content: bytes, name: str) -> str:
+    """Write a file where the browser may fetch it, under a path that nobody can guess."""
+    folder = own_folder() / secrets.token_hex(16)
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    return str(folder / name)
+
+
+def draw_examples(folder: Path) -> list[Path]:
+    """Write the photo that comes with scikit-image, a drawn cat and a drawn dog."""
+    from skimage.data import chelsea
+
+    from petseg_utils.data.drawing.breeds import BREEDS
+    from petseg_utils.data.drawing.pictures import draw_pet
+
+    breeds = {breed.name: breed for breed in BREEDS}
+    drawn = {"cat": breeds["Snow_puff"], "dog": breeds["pinto_pal"]}
+    pictures = {"Chelsea": chelsea()} | {name: draw_pet(breed, 1)[0] for name, breed in drawn.items()}
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in pictures]
+
+
+@cache
+def load_model(name: str) -> Segmenter:
+    """Each model once, when it is first wanted."""
+    return Segmenter.load(name)
+
+
+def in_turn(answer: Callable[..., T]) -> Callable[..., T]:
+    """Have a function answer one visitor after the other: each keeps what was clicked before, and all share a model."""
+
+    @wraps(answer)
+    def wait_and_answer(*arguments: Any) -> T:
+        with TURN:
+            return answer(*arguments)
+
+    return wait_and_answer
+
+
+@in_turn
+def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
+    """Open a file in a model; one that cannot be used gets a sentence, and what was open stays.
+
+    Parameters
+    ----------
+    path : str
+        Of the file.
+    work : Work or None
+        What was open until now.
+    model : str
+        A name of `MODEL_CHOICES`.
+    look : str, float
+        Colour and opacity of the mask.
+
+    Returns
+    -------
+    tuple
+        The work, the picture's file, what is said below it, the model's name and description, and whether to show the
+        tools for clicks.
+    """
+    try:
+        photo, name = load_model(model).open(read_photo(Path(path))), Path(path).stem
+    except PetsegError as error:
+        return full_answer(work, look, str(error))
+    if work is None:
+        return full_answer(Work(photo, name), look)
+    work.take(photo, name)
+    return full_answer(work, look)
+
+
+@in_turn
+def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
+    """Open the same photo in another model, which keeps the clicks if it takes any; returns what `open_file` does."""
+    if work is None:
+        return full_answer(work, look)
+    try:
+        photo = load_model(model).open(work.photo.image)
+        for prompt in work.photo.prompts if photo.segmenter.takes_prompts else ():
+            photo.add(prompt)
+        work.take(photo, work.name)
+        return full_answer(work, look)
+    except PetsegError as error:
+        return full_answer(work, look, str(error))
+
+
+def full_answer(work: Work | None, look: tuple, trouble: str = "") -> tuple:
+    """What `open_file` returns, for work as it is now; `trouble` says what went wrong."""
+    if work is None:
+        return None, *show(work, *look, trouble), gr.skip(), gr.skip(), gr.skip()
+    segmenter = work.photo.segmenter
+    clicking = gr.update(visible=segmenter.takes_prompts)
+    return work, *show(work, *look, trouble), segmenter.card["model"], work.model_description, clicking
+
+
+@in_turn
+def click(work: Work | None, tool: str, colour: str, opacity: float, event: gr.SelectData) -> tuple:
+    """Take a click on the picture; returns what `show` does."""
+    try:
+        if work:
+            work.click(tool, *event.index)
+        return show(work, colour, opacity)
+    except PetsegError as error:
+        return show(work, colour, opacity, str(error))
+
+
+@in_turn
+def change(action: Callable[[Work], None], work: Work | None, *look: Any) -> tuple:
+    """Do something with the work, if there is any; returns what `show` does."""
+    if work:
+        action(work)
+    return show(work, *look)
+
+
+def take_tool(work: Work | None, tool: str, *look: Any) -> tuple:
+    """Say what comes next if the box was chosen; if another tool was, a box that was begun is dropped."""
+    if tool != "box":
+        return change(Work.drop_corner, work, *look)
+    return show(work, *look, "" if work is None or work.corner else "Click on one corner of a box around the pet.")
+
+
+@in_turn
+def show(work: Work | None, colour: str, opacity: float, trouble: str = "") -> tuple[str | None, str]:
+    """The picture's file, and what is said below it: what went wrong, else what is selected or comes next."""
+    if work is None:
+        return None, trouble or "Open a photo first."
+    picture = encoded(work.draw(colour, opacity), "JPEG", quality=90)
+    return write_for_browser(picture, "photo.jpg"), trouble or work.status
+
+
+@in_turn
+def save(what: str, work: Work | None) -> str | None:
+    """The ``mask`` or the ``cut-out`` as a PNG file of the photo's own size."""
+    return None if work is None else write_for_browser(result_png(work.photo, what), f"{work.name}_{what}.png")

@@ -1,0 +1,134 @@
+"""What one visitor of the demo page works on: an open photo, the clicks on it, and the picture that shows both."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from PIL import Image, ImageColor
+
+from petseg_utils.data.labels import CLASS_COLOURS
+from petseg_utils.models.prompts import Box, Click
+from petseg_utils.segmenter import OpenPhoto, corners
+
+TOOLS = {"yes": "This is the pet", "no": "This is not", "box": "Box around it"}
+COLOURS = {"by class": None, "pink": "#CC79A7", "green": "#009E73", "yellow": "#F0E442", "black": "#000000"}
+GREEN, RED, WHITE = (0, 158, 115), (213, 94, 0), (255, 255, 255)  # Okabe and Ito's, as in the notebooks' demo
+SHOWN = (800, 1024)  # the picture on the page: pixels of its longer side, at least and at most
+
+
+@dataclass(eq=False)
+class Work:
+    """A photo that somebody works on by clicks on a smaller (or, of a tiny photo, larger) picture of it.
+
+    Parameters
+    ----------
+    photo : OpenPhoto
+        The photo, open in the chosen model.
+    name : str
+        The file's name without its ending.
+    corner : tuple of float, optional
+        First corner of a box whose second is still to come, in the photo's pixels.
+    """
+
+    photo: OpenPhoto
+    name: str
+    corner: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        self.take(self.photo, self.name)
+
+    def take(self, photo: OpenPhoto, name: str) -> None:
+        """Go on with another photo, or the same one in another model."""
+        self.photo, self.name, self.corner = photo, name, None
+        height, width = photo.image.shape[:2]
+        longest = max(height, width)
+        size = [max(1, round(side * np.clip(longest, *SHOWN) / longest)) for side in (width, height)]
+        self.small = np.asarray(Image.fromarray(photo.image).resize(size, reducing_gap=2))  # uint8 (h, w, 3)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """Photo pixels for each pixel of the picture, across and down."""
+        return np.divide(self.photo.image.shape[1::-1], self.small.shape[1::-1])
+
+    def to_photo(self, x: float, y: float) -> tuple[float, float]:
+        """Where gradio says that the picture was clicked, in the photo's pixels, whose centres are whole numbers.
+
+        Gradio measures from the picture's edge and rounds to whole numbers: 1 is the first pixel's far edge, not the
+        second's centre.  So nothing is shifted, and rounding costs half a pixel of the picture at most.
+        """
+        across, down = np.array((x, y)) * self.scale - 0.5
+        return float(across), float(down)
+
+    def click(self, tool: str, x: float, y: float) -> None:
+        """Take a click on the picture; the first one of a box is remembered.
+
+        Raises
+        ------
+        PetsegError
+            If the model takes no clicks.
+        """
+        spot, corner, self.corner = self.to_photo(x, y), self.corner, None
+        if tool == "box" and corner is None and self.photo.segmenter.takes_prompts:
+            self.corner = spot
+        else:
+            self.photo.add(Box(*corner, *spot) if tool == "box" and corner else Click(*spot, tool == "yes"))
+
+    def drop_corner(self) -> None:
+        """Forget a box that was begun."""
+        self.corner = None
+
+    def undo(self) -> None:
+        """Take back the last click or box, or the corner of one that was begun."""
+        if self.corner is None:
+            self.photo.undo()
+        self.corner = None
+
+    def clear(self) -> None:
+        """Take back all clicks and boxes."""
+        self.corner = None
+        self.photo.clear()
+
+    def draw(self, colour: str, opacity: float) -> np.ndarray:
+        """The picture with mask, clicks and boxes over it, ``uint8 (h, w, 3)``; a colour of `COLOURS`, 0 to 1."""
+        out = self.small.copy()
+        mask = self.photo.mask_at(*out.shape[:2])
+        tint = ImageColor.getrgb(COLOURS[colour] or CLASS_COLOURS[self.photo.label])
+        tinted = cv2.addWeighted(out, 1 - opacity, np.full_like(out, tint), opacity, 0)
+        np.copyto(out, tinted, where=mask[..., None])
+        outlines = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
+        cv2.drawContours(out, outlines, -1, tint, 2, cv2.LINE_AA)
+        pen = max(out.shape) // 200
+        for prompt in [*self.photo.prompts, *([Click(*self.corner)] if self.corner else [])]:
+            spots = ((np.array(corners(prompt)) + 0.5) / self.scale - 0.5) * 16  # OpenCV counts in sixteenths here
+            spots = [tuple(spot) for spot in spots.round().astype(int).tolist()]
+            fill = GREEN if getattr(prompt, "positive", True) else RED
+            for paint, rim in ((WHITE, pen), (fill, 0)):
+                if isinstance(prompt, Box):
+                    cv2.rectangle(out, spots[0], spots[1], paint, pen + rim, cv2.LINE_AA, 4)
+                else:
+                    cv2.circle(out, spots[0], 16 * (2 * pen + rim), paint, cv2.FILLED, cv2.LINE_AA, 4)
+        return out
+
+    @property
+    def status(self) -> str:
+        """What is selected, in a sentence, or what comes next."""
+        photo = self.photo
+        if self.corner:
+            return "Now click on the opposite corner of the box."
+        nothing = "Nothing is selected. Click on the pet." if photo.segmenter.takes_prompts else "No pet was found."
+        return photo.summary or nothing
+
+    @property
+    def model_description(self) -> str:
+        """Which model makes the mask, and what it learned from."""
+        card, prompts = self.photo.segmenter.card, self.photo.segmenter.takes_prompts
+        what = "selects what you click on" if prompts else "proposes a mask by itself and takes no clicks"
+        on = "without an encoder, from scratch"
+        if card["encoder"]:
+            lite = ", which is not CLIP" if card["encoder"].startswith("lite:") else ""
+            on = f"as a decoder on the frozen encoder {card['encoder']}{lite}"
+        extra, more = ((card.get(key) or {}).get("n_images", 0) for key in ("extra", "more"))
+        photos = f"{card['n_images'] + extra:,} photos with masks" + (
+            f" and {more:,} with proposed ones" if more else ""
+        )
+        return f"{card['model']} {what}. Its weights ship with petseg. They were trained on {photos}, {on}."

@@ -1,0 +1,247 @@
+"""Masks, overlays and cut-outs of files and whole folders: what `petseg segment` does."""
+
+import contextlib
+import errno
+import itertools
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageColor
+from tqdm.auto import tqdm
+
+from petseg_utils.apps.cutouts import cut_out, encoded
+from petseg_utils.apps.photo_folders import (
+    BOX,
+    COLUMNS,
+    FAILED,
+    MADE_BY,
+    RESULTS,
+    Photo,
+    alone_in,
+    append_row,
+    check_folder,
+    plan,
+    seen_from,
+    write_table,
+    writing,
+)
+from petseg_utils.data.datasets import DataError, species_of
+from petseg_utils.data.labels import CLASS_COLOURS, CLASSES
+from petseg_utils.data.overlays import overlay
+from petseg_utils.data.transforms import Letterbox
+from petseg_utils.models.prompts import Box, Click
+from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, read_photo
+from petseg_utils.study import PetsegError, write_json
+
+BATCH = 8  # photos that go through the model together
+AHEAD = 4  # photos that are read meanwhile, and as many that wait to be written
+ROOM = 50_000_000  # pixels of photos that a batch, or what waits to be written, holds at most besides its last photo
+THREADS = min(os.cpu_count() or 1, 4)
+PALETTE = [0, 0, 0, *itertools.chain(*(ImageColor.getrgb(CLASS_COLOURS[name]) for name in CLASSES[1:]))]
+SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mask, as `photo_folders.ENDINGS`
+    ("JPEG", {"quality": 90}),
+    ("PNG", {"compress_level": 1}),
+    ("PNG", {}),
+)
+
+
+def segment_photos(
+    segmenter: Segmenter,
+    photos: dict[str, Path],
+    out: Path,
+    maker: dict,
+    *,
+    prompts: Sequence[Box | Click] = (),
+    progress: bool = True,
+) -> tuple[int, list[tuple[str, str]]]:
+    """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
+
+    What is done already is kept, see `photo_folders.plan`, so a run that was interrupted goes on.  A file gets its name
+    when it is complete, and a photo its row in ``results.csv`` when its files are there.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        Makes the masks.
+    photos : dict of str to Path
+        From `photo_folders.find_photos`.
+    out : Path
+        Folder of the results; made if need be.
+    maker : dict
+        From `photo_folders.made_by`.
+    prompts : sequence of Click or Box
+        In the photo's pixels, for a segmenter that takes them.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    (int, list of (str, str))
+        How many photos were segmented now; which failed and why, as in ``failed.csv``.
+
+    Raises
+    ------
+    PetsegError
+        If the folder holds other results, is in use or cannot be written, or a prompt lies outside its photo.
+    """
+    check_folder(out, maker)
+    asked = "; ".join(as_option(prompt) for prompt in prompts)
+    rows, todo = plan(photos, out, asked)
+    failed: list[tuple[str, str]] = []
+    pool, held = ThreadPoolExecutor(THREADS), contextlib.ExitStack()
+    bar = tqdm(total=len(todo), desc="segmenting", unit="photo", disable=not progress or len(todo) < 2)
+
+    def usable(pairs: Iterable[tuple[Photo, Future]]) -> Iterator[tuple[Photo, Any]]:
+        for photo, future in pairs:
+            try:
+                yield photo, future.result()
+            except DataError as error:
+                failed.append((photo.name, str(error).removeprefix(photo.path.name).strip()))
+                tqdm.write(f"failed: {photo.name}: {failed[-1][1]}", file=sys.stderr)
+                bar.update()
+
+    try:
+        reading = _ahead(pool, partial(_read, segmenter), ((photo,) for photo in todo))
+        segmented = _segmented(segmenter, usable(reading), prompts)
+        first = list(itertools.islice(segmented, 1))  # a click outside the photo ends it here, before anything changes
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(out))
+            check_folder(out, maker)  # once more: until it was locked, another run could write there
+            if plan(photos, out, asked)[0] != rows:
+                raise PetsegError(f"Another run has just written to {out.name}. Start again: what it made is kept.")
+            write_json(out / MADE_BY, maker)
+            write_table(out / RESULTS, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+        for photo, row in usable(_ahead(pool, partial(_save, out), itertools.chain(first, segmented))):
+            row |= {"prompts": asked, "photo": seen_from(out, photo.path)}
+            with writing(out):
+                append_row(out / RESULTS, [row[column] for column in COLUMNS])
+            bar.update()
+        with writing(out):
+            (out / FAILED).unlink(missing_ok=True)
+            if failed:
+                write_table(out / FAILED, ("file", "reason"), failed)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+        held.close()
+    return len(todo) - len(failed), failed
+
+
+def as_option(prompt: Box | Click) -> str:
+    """A click or a box as the table shows it: the command line's option for it."""
+    if isinstance(prompt, Box):
+        return f"box {prompt.x0:g},{prompt.y0:g},{prompt.x1:g},{prompt.y1:g}"
+    return f"{'click' if prompt.positive else 'not'} {prompt.x:g},{prompt.y:g}"
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable[tuple]) -> Iterator[tuple[Photo, Future]]:
+    """The photo that each item begins with, and the future of ``work(*item)``; a few are begun ahead of their turn."""
+    waiting: deque[tuple[Photo, Future, int]] = deque()
+    for item in items:
+        pixels = sum(part.size // 3 for part in item if isinstance(part, np.ndarray))
+        waiting.append((item[0], pool.submit(work, *item), pixels))
+        del item  # or it would hold the image while the next one is made
+        while len(waiting) > AHEAD or sum(pixels for _, _, pixels in waiting) > ROOM:
+            yield waiting.popleft()[:2]
+    while waiting:
+        yield waiting.popleft()[:2]
+
+
+def _read(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
+    """The photo, and its square for the model: shrinking here, in a thread, keeps the model from waiting for it."""
+    image = read_photo(photo.path)
+    return image, segmenter.letterbox(image).image(image)
+
+
+def _segmented(segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[Box | Click]) -> Iterator[tuple]:
+    """Each photo with its image and a function that gives mask ``uint8 (H, W)`` and confidence, to call in a thread."""
+    if segmenter.takes_prompts:
+        for photo, (image, _) in photos:
+            opened = segmenter.open(image)
+            for prompt in prompts:
+                opened.add(prompt)
+            yield photo, image, partial(_selected, opened, _pet(segmenter, opened))
+        return
+    for batch in _batches(photos):
+        # A square is letterboxed once more there, which leaves it as it is.
+        for probabilities in segmenter.probabilities([square for _, (_, square) in batch]):
+            photo, (image, _) = batch.pop(0)
+            yield photo, image, partial(_likeliest, probabilities, segmenter.letterbox(image))
+
+
+def _batches(photos: Iterable[tuple]) -> Iterator[list[tuple]]:
+    batch: list[tuple] = []
+    for photo in photos:
+        batch.append(photo)
+        if len(batch) == BATCH or sum(image.size // 3 for _, (image, _) in batch) > ROOM:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _likeliest(probabilities: np.ndarray, box: Letterbox) -> tuple[np.ndarray, float]:
+    background, *pets = probabilities[:, *box.window]
+    pet = np.maximum(*pets)
+    sure = (pet / (pet + background))[pet > background]  # as `OpenPhoto.confidence`
+    return class_mask(probabilities, box), float(sure.mean()) if sure.size else 0.0
+
+
+def _selected(opened: OpenPhoto, pet: int) -> tuple[np.ndarray, float]:
+    return np.where(opened.mask, np.uint8(pet), np.uint8(0)), opened.confidence
+
+
+def _pet(segmenter: Segmenter, opened: OpenPhoto) -> int:
+    """The class to write a selection as.  One that looks like background was asked for all the same: cat or dog."""
+    if opened.label in CLASSES[1:]:
+        return CLASSES.index(opened.label)
+    box = segmenter.letterbox(opened.image)
+    pets = segmenter.probabilities([opened.image])[0, 1:, *box.window]
+    return 1 + int((pets * opened.mask_at(*box.inner)).sum((1, 2)).argmax())
+
+
+def _save(out: Path, photo: Photo, image: np.ndarray, decide: Callable[[], tuple[np.ndarray, float]]) -> dict:
+    """Write a photo's three files; returns its row of the table."""
+    mask, confidence = decide()
+    pet = mask > 0
+    # In strips: an overlay takes 24 bytes a pixel while it is made.
+    strips = [slice(start, start + 256) for start in range(0, len(mask), 256)]
+    over = np.concatenate([overlay(image[strip], mask[strip]) for strip in strips])
+    label = Image.fromarray(mask)
+    label.putpalette(PALETTE)
+    pictures: tuple[np.ndarray | Image.Image, ...] = (over, cut_out(image, pet), label)
+    for path, picture, (kind, options) in zip(photo.results(out), pictures, SAVED_AS, strict=True):
+        try:
+            content = encoded(picture, kind, **options)
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot be written as {kind} ({error}).") from error
+        _write(out, path, content)
+    ys, xs = np.flatnonzero(pet.any(1)), np.flatnonzero(pet.any(0))
+    box = (xs[0], ys[0], xs[-1], ys[-1]) if len(xs) else ("",) * 4
+    row = {"file": photo.name, "width": mask.shape[1], "height": mask.shape[0], "class": CLASSES[species_of(mask)]}
+    row |= {"share": f"{pet.mean():.6f}", "confidence": f"{confidence if len(xs) else 0:.4f}"}
+    return row | dict(zip(BOX, box, strict=True)) | {"mask": photo.results(Path())[-1].as_posix()}
+
+
+def _write(out: Path, path: Path, content: bytes) -> None:
+    """Write a file to a temporary name and rename it."""
+    temporary = path.with_name(f"{path.name}.part")
+    with writing(out):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if error.errno == errno.ENAMETOOLONG:
+                raise DataError("has too long a name: shorten it.") from error
+            raise

@@ -1,0 +1,282 @@
+"""The click demo for notebooks, and the same as a still picture for pages that are only read.
+
+The canvas (`widget.js`, by anywidget) draws and says what was pointed at; the controls are ipywidgets'; the model stays
+in Python.  After each prompt only the mask travels, a bit a pixel of the screen.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import anywidget
+import ipywidgets as widgets
+import numpy as np
+import traitlets
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from PIL import Image
+
+from petseg_utils.apps.cutouts import encoded, result_png
+from petseg_utils.data.labels import CLASS_COLOURS
+from petseg_utils.experiments.plotting import new_figure
+from petseg_utils.models.prompts import Box, Click, Prompt, Scribble
+from petseg_utils.segmenter import OpenPhoto, Segmenter, corners, read_photo
+from petseg_utils.study import PetsegError
+
+TOOLS = ("click", "scribble", "box")  # in the order of widget.js
+LONGEST = 800  # pixels of the canvas's longer side; the browser scales it to the page
+NARROW = {"style": {"description_width": "initial"}}
+GREEN, RED = "#009E73", "#D55E00"  # Okabe and Ito's, as in widget.js
+
+
+def click_demo(
+    photos: dict[str, np.ndarray] | None = None, models: tuple[str, ...] = ("point", "decoder")
+) -> "ClickDemo":
+    """A photo to click on, in a notebook: each click, stroke or box changes the mask at once.
+
+    The notebook's file holds the photo that is shown wherever Jupyter saves widgets, and so does a picture by
+    `show_demo`.  So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.
+    scikit-image's Chelsea is always there, which Stéfan van der Walt has put into the public domain (CC0).
+
+    Parameters
+    ----------
+    photos : dict of str to ndarray, optional
+        Further photos by name, RGB ``uint8 (H, W, 3)``, upright.
+    models : tuple of str
+        Models to switch between, the first one first; each is loaded when it is chosen, from the weights that ship.
+
+    Returns
+    -------
+    ClickDemo
+        Leave it in a cell's last line.
+
+    Raises
+    ------
+    PetsegError
+        If a photo is not of that form, or the first model has no weights.
+    """
+    from skimage.data import chelsea
+
+    photos = {"Chelsea": chelsea()} | (photos or {})
+    for name, image in photos.items():
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise PetsegError(f"The photo {name!r} is {image.dtype} {image.shape}; give it as RGB uint8 (H, W, 3).")
+    return ClickDemo(photos, models)
+
+
+class Canvas(anywidget.AnyWidget):
+    """What the browser draws; see `widget.js`.  All that it knows comes by these traits."""
+
+    _esm = Path(__file__).with_name("widget.js")
+    _css = Path(__file__).with_name("widget.css")
+    picture = traitlets.Bytes().tag(sync=True)  # JPEG, sent once a photo
+    size = traitlets.List(traitlets.Int()).tag(sync=True)  # width and height of the photo itself
+    shown = traitlets.List(traitlets.Int()).tag(sync=True)  # width and height of the canvas and the mask
+    mask = traitlets.Bytes().tag(sync=True)  # packed bits, row by row
+    colour = traitlets.Unicode().tag(sync=True)
+    prompts: traitlets.List = traitlets.List().tag(sync=True)
+    said = traitlets.Unicode().tag(sync=True)
+    answered = traitlets.Int().tag(sync=True)  # number of the last prompt that was taken in or refused
+    tool = traitlets.Int(0).tag(sync=True)  # number in TOOLS
+    removes = traitlets.Int(0).tag(sync=True)  # 1 where a prompt takes away
+    opacity = traitlets.Float(0.5).tag(sync=True)
+
+
+class ClickDemo(widgets.VBox):
+    """The canvas among its controls; made by `click_demo`, whose parameters it takes."""
+
+    def __init__(self, photos: dict[str, np.ndarray], models: tuple[str, ...]):
+        self.canvas = canvas = Canvas()
+        self._photos = photos
+        self._segmenters: dict[str, Segmenter] = {}
+        self._opened: dict[str, OpenPhoto] = {}
+        self._parts: list[bytes] = []  # of a file that is being uploaded
+        self.photo_names = widgets.Dropdown(options=list(photos), description="Photo", **NARROW)
+        self.models = widgets.Dropdown(options=models, description="Model", **NARROW)
+        self.tool, self.effect = (
+            widgets.ToggleButtons(options=options, style={"button_width": "auto"}, layout={"width": "auto"})
+            for options in (TOOLS, ("add", "remove"))
+        )
+        self.opacity = widgets.FloatSlider(canvas.opacity, max=1, readout=False, description="Opacity", **NARROW)
+        self.undo, self.clear, self.save_mask, self.save_cutout = buttons = [
+            widgets.Button(description=text, layout={"width": "auto"})
+            for text in ("Undo", "Clear", "Save mask", "Save cut-out")
+        ]
+        # These stay within the browser: no round trip.
+        widgets.jslink((self.tool, "index"), (canvas, "tool"))
+        widgets.jslink((self.effect, "index"), (canvas, "removes"))
+        widgets.jslink((self.opacity, "value"), (canvas, "opacity"))
+        canvas.on_msg(self._hear)
+        self.photo_names.observe(lambda _: self._choose(), "value")
+        self.models.observe(self._switch, "value")
+        self.undo.on_click(lambda _: self._do(lambda: self.photo.undo()))
+        self.clear.on_click(lambda _: self._do(lambda: self.photo.clear()))
+        self.save_mask.on_click(lambda _: self._save("mask"))
+        self.save_cutout.on_click(lambda _: self._save("cut-out"))
+        self._choose()
+        rows = [self.photo_names, self.models], [self.tool, self.effect, self.opacity], buttons
+        above, between, below = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
+        super().__init__([above, between, canvas, below])
+
+    @property
+    def photo(self) -> OpenPhoto:
+        """The chosen photo, open in the chosen model.  Each model keeps what was said to it, until the next photo."""
+        model = self.models.value
+        if model not in self._segmenters:
+            self.canvas.said = f"Loading the model {model} …"
+            self._segmenters[model] = Segmenter.load(model)
+        if model not in self._opened:
+            self._opened[model] = self._segmenters[model].open(self._photos[self.photo_names.value])
+        return self._opened[model]
+
+    def __repr__(self) -> str:
+        return "The click demo. It needs a running notebook, so a page that is only read shows this sentence instead."
+
+    def _hear(self, _: Canvas, said: dict, buffers: list) -> None:
+        """Answer the canvas: a prompt in the photo's pixels, or the next part of an uploaded file."""
+        with self.canvas.hold_sync():  # one message back
+            if said["kind"] != "file":
+                self._do(lambda: self.photo.add(heard_prompt(said)))
+                self.canvas.answered = said["number"]
+                return
+            self._parts = [*([] if said["first"] else self._parts), bytes(buffers[0])]
+            if said["last"]:
+                self._do(lambda: self._take_in(said["name"], b"".join(self._parts)))
+
+    def _do(self, action: Callable[[], object]) -> None:
+        """Do something and show what came of it; where it cannot be done, say why and go on."""
+        trouble = ""
+        try:
+            action()
+        except PetsegError as error:
+            trouble = str(error)
+        self._show(trouble)
+
+    def _take_in(self, name: str, content: bytes) -> None:
+        """Read an uploaded file and choose it."""
+        image = read_upload(name, content)
+        while name in self._photos:
+            name += " (again)"
+        self._photos = {name: image} | self._photos
+        self.photo_names.options = list(self._photos)  # chooses the first
+
+    def _choose(self) -> None:
+        """Show the chosen photo."""
+        image = self._photos[self.photo_names.value]
+        height, width = image.shape[:2]
+        self._opened.clear()
+        with self.canvas.hold_sync():  # the photo goes together with its first mask
+            self.canvas.picture = small_jpeg(image)
+            self.canvas.size = [width, height]
+            self.canvas.shown = [max(1, round(side * LONGEST / max(height, width))) for side in (width, height)]
+            self._show()
+
+    def _switch(self, change: dict) -> None:
+        """Show what the chosen model says; if it cannot be loaded, stay with the one before."""
+        try:
+            self._show()
+        except PetsegError as error:
+            self.models.value = change["old"]
+            self.canvas.said = str(error)
+
+    def _show(self, trouble: str = "") -> None:
+        """Send the mask and the prompts, and say what is selected, or what went wrong."""
+        photo, canvas = self.photo, self.canvas
+        width, height = canvas.shown
+        with canvas.hold_sync():
+            canvas.mask = np.packbits(photo.mask_at(height, width)).tobytes()
+            canvas.colour = CLASS_COLOURS[photo.label]
+            canvas.prompts = [told_prompt(prompt) for prompt in photo.prompts]
+            canvas.said = trouble or photo.summary or "Nothing is selected. Click on what you want."
+
+    def _save(self, what: str) -> None:
+        """Have the browser save the mask, or the photo where it is selected, at the photo's own size."""
+        name = f"{Path(self.photo_names.value).stem}_{what}.png"
+        self.canvas.send({"name": name}, [result_png(self.photo, what)])
+
+
+def heard_prompt(said: dict) -> Prompt:
+    """A prompt as the canvas tells it, ``{"kind", "points", "positive"}`` in the photo's pixels."""
+    points = [(float(x), float(y)) for x, y in said["points"]]
+    if said["kind"] == "box":
+        return Box(*points[0], *points[-1])
+    if said["kind"] == "scribble":
+        return Scribble(tuple(points), said["positive"])
+    return Click(*points[0], said["positive"])
+
+
+def told_prompt(prompt: Prompt) -> dict:
+    """The same in the other direction: a prompt as the canvas takes it."""
+    kind, positive = type(prompt).__name__.lower(), getattr(prompt, "positive", True)
+    return {"kind": kind, "points": corners(prompt), "positive": positive}
+
+
+def read_upload(name: str, content: bytes) -> np.ndarray:
+    """An uploaded file as a photo, RGB ``uint8 (H, W, 3)``, by the same rules as a file on disk.
+
+    Raises
+    ------
+    DataError
+        If it is no picture, or one that cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(name).name  # so that an error names it
+        path.write_bytes(content)
+        return read_photo(path)
+
+
+def small_jpeg(image: np.ndarray) -> bytes:
+    """A photo ``uint8 (H, W, 3)`` as a JPEG that is no larger than the canvas."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((LONGEST, LONGEST))
+    return encoded(picture, "JPEG", quality=90)
+
+
+def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) -> Figure:
+    """The demo as a still picture: a photo, the photo with prompts and what they select, and the cut-out.
+
+    It stands beside the demo on pages that are only read, where no widget is alive.  Which photos may go there, see
+    `click_demo`.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+        A model that takes prompts.
+    image : ndarray
+        RGB ``uint8 (H, W, 3)``, upright.
+    prompts : list of Click, Scribble or Box
+        In the photo's pixels, in the order in which they are given.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    PetsegError
+        If a prompt lies outside the photo, or the model takes none.
+    """
+    photo = segmenter.open(image)
+    for prompt in prompts:
+        photo.add(prompt)
+    height, width = image.shape[:2]
+    figure, axes = new_figure(1, 3, 9, 3 * height / width + 0.4)
+    squares = (np.indices((height, width)) // max(1, max(height, width) // 40)).sum(0) % 2  # a board, 40 squares long
+    cutout = np.where(photo.mask[..., None], image, (200 + 55 * squares[..., None]).astype(np.uint8))
+    selected = f"{photo.label}, {photo.share:.1%}, confidence {photo.confidence:.0%}"
+    for axis, title, picture in zip(axes, ("photo", selected, "cut-out"), (image, image, cutout), strict=True):
+        axis.imshow(picture)
+        axis.set_title(title)
+        axis.set_axis_off()
+    tint = np.broadcast_to(to_rgb(CLASS_COLOURS[photo.label]), image.shape)
+    axes[1].imshow(np.dstack([tint, 0.5 * photo.mask]))
+    rim = [withStroke(linewidth=5, foreground="white")]
+    for prompt in prompts:
+        (xs, ys), colour = zip(*corners(prompt), strict=True), GREEN if getattr(prompt, "positive", True) else RED
+        if isinstance(prompt, Box):
+            (left, right), (top, bottom) = xs, ys
+            xs, ys = (left, right, right, left, left), (top, top, bottom, bottom, top)
+        marker = {"marker": "o", "markersize": 8, "markeredgecolor": "white"} if isinstance(prompt, Click) else {}
+        axes[1].plot(xs, ys, color=colour, linewidth=2.5, path_effects=None if marker else rim, **marker)
+    return figure

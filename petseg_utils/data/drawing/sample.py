@@ -1,0 +1,190 @@
+"""The embedded data set: drawn cats and dogs, in the same files and folders as Oxford-IIIT Pet.
+
+The real photos may not be passed on, so the study draws pictures of its own: each is a small scene with one animal, and
+its trimap is exact, as it comes from the same geometry.  The same arguments always give the same bytes.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from tqdm import tqdm
+
+from petseg_utils.data.drawing.breeds import BREEDS, CAT, DOG
+from petseg_utils.data.drawing.pictures import draw_pet
+from petseg_utils.study import PetsegError, shown
+
+DRAWING_VERSION = 1  # raise it whenever the same arguments would give other pictures
+N_CATS = sum(breed.species == CAT for breed in BREEDS)
+# As in the official list, spelling included.
+LIST_HEADER = f"""#Image CLASS-ID SPECIES BREED ID
+#ID: 1:{len(BREEDS)} Class ids
+#SPECIES: 1:Cat 2:Dog
+#BREED ID: 1-{N_CATS}:Cat 1:{len(BREEDS) - N_CATS}:Dog
+#All images with 1st letter as captial are cat images
+#images with small first letter are dog images"""
+
+
+def trimap_of(mask: NDArray[np.bool_], half_width: float) -> NDArray[np.uint8]:
+    """Turn a mask into the trimap that the official data set would have.
+
+    Parameters
+    ----------
+    mask : ndarray
+        ``(H, W)`` bool, true on the animal.
+    half_width : float
+        How far the border reaches to each side of the outline, pixels.
+
+    Returns
+    -------
+    ndarray
+        ``(H, W)`` uint8: 1 animal, 2 background, 3 border.
+    """
+    labels = np.where(mask, 1, 2).astype(np.uint8)
+    if mask.any() and not mask.all():
+        inside, outside = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
+        labels[inside + outside <= half_width] = 3
+    return labels
+
+
+def shares(total: int) -> list[int]:
+    """How many of `total` pictures each breed gets, in the order of `BREEDS`.
+
+    Each gets one, and the rest is shared out by the breeds' sizes.  Of too few pictures for that, evenly spaced breeds
+    get one each.
+    """
+    if total < len(BREEDS):
+        chosen = {k * len(BREEDS) // total for k in range(total)}
+        return [int(k in chosen) for k in range(len(BREEDS))]
+    weight = sum(breed.size for breed in BREEDS)
+    exact = [breed.size / weight * (total - len(BREEDS)) for breed in BREEDS]
+    counts = [1 + int(x) for x in exact]
+    largest_remainder_first = sorted(range(len(BREEDS)), key=lambda k: (int(exact[k]) - exact[k], k))
+    for k in largest_remainder_first[: total - sum(counts)]:
+        counts[k] += 1
+    return counts
+
+
+def draw_sample(
+    root: Path,
+    n_trainval: int = 540,
+    n_test: int = 120,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Draw a data set in the layout of Oxford-IIIT Pet.
+
+    The folder appears only once it is complete.  A finished sample of the same arguments is left as it is.
+
+    Parameters
+    ----------
+    root : Path
+        Folder to make; it holds ``images`` and ``annotations`` afterwards.
+    n_trainval, n_test : int
+        Pictures in each list, at least 2; every breed is in both lists where the numbers allow it.
+    seed : int
+        Other seeds give other pictures.
+    workers : int, optional
+        Processes that draw; by default one per core, eight at most.  The result does not depend on it.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        `root`.
+
+    Raises
+    ------
+    PetsegError
+        If a list would have fewer than two pictures, or `root` holds anything but this very sample.
+    """
+    root = Path(root)
+    if min(n_trainval, n_test) < 2:
+        raise PetsegError(f"Each list needs two pictures at least, got {n_trainval} and {n_test}.")
+    manifest = {"drawing_version": DRAWING_VERSION, "n_trainval": n_trainval, "n_test": n_test, "seed": seed}
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        try:
+            present = json.loads((root / "sample.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            present = None
+        if present == manifest:
+            return root
+        what = "drawn pictures of another version or number" if isinstance(present, dict) else "something else"
+        raise PetsegError(
+            f"{shown(root)} holds {what} and is left alone. "
+            "Delete it to have the pictures drawn anew, or name another folder."
+        )
+
+    root.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        (folder / "images").mkdir()
+        (folder / "annotations" / "trimaps").mkdir(parents=True)
+        numbers = [(a, a + b) for a, b in zip(shares(n_trainval), shares(n_test), strict=True)]
+        jobs = [(folder, k, number, seed) for k, (_, last) in enumerate(numbers) for number in range(1, last + 1)]
+        workers = workers or min(os.cpu_count() or 1, 8)
+        with tqdm(total=len(jobs), desc="drawing pets", unit="pic", disable=not progress) as bar:
+            if workers == 1:
+                for job in jobs:
+                    write_pet(*job)
+                    bar.update()
+            else:
+                with ProcessPoolExecutor(workers) as pool:
+                    for _ in pool.map(write_pet, *zip(*jobs, strict=True), chunksize=4):
+                        bar.update()
+        write_lists(folder / "annotations", numbers)
+        write_lines(folder / "sample.json", [json.dumps(manifest, indent=2)])
+        folder.chmod(0o755)  # mkdtemp shuts other users out
+        os.replace(folder, root)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return root
+
+
+def write_pet(folder: Path, breed_index: int, number: int, seed: int) -> None:
+    """Draw picture `number` of breed ``BREEDS[breed_index]``, and write it and its trimap below `folder`."""
+    breed = BREEDS[breed_index]
+    picture, mask = draw_pet(breed, number, seed)
+    rng = np.random.default_rng([seed, breed_index, number, 1])
+    labels = trimap_of(mask, rng.uniform(0.013, 0.026) * max(mask.shape))
+    name = f"{breed.name}_{number}"
+    Image.fromarray(picture).save(folder / "images" / f"{name}.jpg", quality=int(rng.integers(80, 95)), subsampling=2)
+    Image.fromarray(labels).save(folder / "annotations" / "trimaps" / f"{name}.png")
+
+
+def write_lists(annotations: Path, numbers: list[tuple[int, int]]) -> None:
+    """Write ``list.txt``, ``trainval.txt`` and ``test.txt``.
+
+    Parameters
+    ----------
+    annotations : Path
+        Folder they go into.
+    numbers : list of tuple
+        For each breed, the last number of its training pictures and that of its test pictures, which follow them.
+    """
+    lists: dict[str, list[str]] = {"list": LIST_HEADER.splitlines(), "trainval": [], "test": []}
+    breed_ids = {CAT: 0, DOG: 0}
+    for k, (breed, (last_trainval, last)) in enumerate(zip(BREEDS, numbers, strict=True)):
+        breed_ids[breed.species] += 1
+        for number in range(1, last + 1):
+            line = f"{breed.name}_{number} {k + 1} {breed.species} {breed_ids[breed.species]}"
+            lists["list"].append(line)
+            lists["trainval" if number <= last_trainval else "test"].append(line)
+    for name, lines in lists.items():
+        write_lines(annotations / f"{name}.txt", lines)
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    """Write a text file that has the same bytes on every system."""
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

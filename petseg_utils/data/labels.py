@@ -1,0 +1,7 @@
+"""What a label means: the classes, border and padding, species and their colours."""
+
+CLASSES = ("background", "cat", "dog")
+SPECIES = {1: "cat", 2: "dog"}
+PADDING = 254  # added around a picture to make it square (letterbox)
+BORDER = 255  # the trimap's band of uncertain pixels between pet and background
+CLASS_COLOURS = {"background": "#8C8C8C", "cat": "#E69F00", "dog": "#0072B2", "pet": "#CC79A7", "border": "#FFFFFF"}

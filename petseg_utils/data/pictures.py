@@ -1,0 +1,260 @@
+"""Pictures as models see them: letterboxed, checked while they are read, and cached decoded on disk."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from petseg_utils.data.audit import Finding, content_hash, inspect_picture
+from petseg_utils.data.datasets import DataError, Picture, list_pictures, species_of, split_validation
+from petseg_utils.data.drawing.sample import draw_sample
+from petseg_utils.data.transforms import Letterbox
+from petseg_utils.study import Study
+
+SPLITS = ("train", "validation", "test")
+READING_VERSION = 1  # raise it whenever the same files would give other squares or other findings
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """The letterboxed pictures of one split.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row per picture: ``name``, ``species`` (1 cat, 2 dog), ``breed``, ``height``, ``width`` (the photo's own
+        size), ``content`` and ``mask`` (hashes of the photo's and the mask's pixels).
+    images : ndarray
+        ``uint8 (n, size, size, 3)``.
+    labels : ndarray
+        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog, 254 padding, 255 border.
+    skipped : tuple of Finding
+        Pictures left out because somebody asked to go on without the bad ones.
+    """
+
+    table: pd.DataFrame
+    images: np.ndarray
+    labels: np.ndarray
+    skipped: tuple[Finding, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the pictures' names and of what their photos and masks hold."""
+        lines = "\n".join(sorted(self.table["name"] + self.table["content"] + self.table["mask"]))
+        return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+    def subset(self, names: list[str]) -> "PictureSet":
+        """The pictures of these names, in their order."""
+        rows = pd.Index(self.table["name"]).get_indexer(names)
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return replace(self, table=table, images=self.images[rows], labels=self.labels[rows])
+
+
+def load_pictures(
+    study: Study, split: str, *, skip_bad: bool = False, names: set[str] | None = None, progress: bool = True
+) -> PictureSet:
+    """Read a split of a study's data, from the decoded cache where there is one.
+
+    The embedded pictures are drawn first where they are not there yet.
+
+    Parameters
+    ----------
+    study : Study
+        Names the data, the image size and the share held out for validation.
+    split : str
+        ``train``, ``validation`` or ``test``.
+    skip_bad : bool
+        Go on without the pictures that have errors; they are listed in the result.
+    names : set of str, optional
+        Keep these pictures only.
+    progress : bool
+        Show a progress bar while pictures are decoded.
+
+    Raises
+    ------
+    DataError
+        If the data is missing or empty, or if any picture has an error and `skip_bad` is false.
+    """
+    if split not in SPLITS:
+        raise DataError(f"No split {split!r}; it is one of {', '.join(SPLITS)}.")
+    if study.draws_its_data:
+        draw_sample(study.data_dir, study.sample_trainval, study.sample_test, progress=progress)
+    listed = list_pictures(study.data_dir, "test" if split == "test" else "trainval", names)
+    pictures = decode(listed, study.image_size, study.cache_dir, skip_bad=skip_bad, progress=progress)
+    if split == "test":
+        return pictures
+    kept = set(pictures.table["name"])
+    parts = split_validation([picture for picture in listed if picture.name in kept], study.validation_share)
+    return pictures.subset([picture.name for picture in parts[split == "validation"]])
+
+
+def load_splits(study: Study, **options) -> dict[str, PictureSet]:
+    """All three splits by name, disjoint in names and in content.
+
+    A training picture whose pixels are also in another split would leak; it is left out of training and listed.
+    """
+    splits = {split: load_pictures(study, split, **options) for split in SPLITS}
+    for split, others in (("validation", ("test",)), ("train", ("test", "validation"))):
+        elsewhere = set().union(*(splits[other].table["content"] for other in others))
+        leaks = splits[split].table["content"].isin(elsewhere)
+        if leaks.any():
+            leaked = splits[split].table["name"][leaks]
+            notes = tuple(Finding(name, "warning", "duplicate", f"also in {' or '.join(others)}") for name in leaked)
+            kept = splits[split].subset(splits[split].table["name"][~leaks].tolist())
+            splits[split] = replace(kept, skipped=kept.skipped + notes)
+    assert_disjoint(splits)
+    return splits
+
+
+def assert_disjoint(splits: dict[str, PictureSet]) -> None:
+    """Raise `DataError` if a picture's name or content is in two splits."""
+    for column in ("name", "content"):
+        values = pd.concat([picture_set.table[column].drop_duplicates() for picture_set in splits.values()])
+        if values.duplicated().any():
+            raise DataError(f"Two splits share a picture's {column}: {values[values.duplicated()].iloc[0]}.")
+
+
+def decode(
+    pictures: list[Picture],
+    size: int,
+    cache: Path,
+    *,
+    skip_bad: bool = False,
+    progress: bool = True,
+    workers: int | None = None,
+) -> PictureSet:
+    """Read, check and letterbox pictures; the result is kept on disk and memory-mapped.
+
+    The cache is keyed by the files' names, sizes and times and by `READING_VERSION`, so what changed is read again.
+
+    Parameters
+    ----------
+    pictures : list of Picture
+        What to read.
+    size : int
+        Edge of the letterboxed square in pixels.
+    cache : Path
+        Folder of all caches; a study's is ``study.cache_dir``.
+    skip_bad : bool
+        See `load_pictures`.
+    progress : bool
+        Show a progress bar.
+    workers : int, optional
+        Threads that read; by default one per core, eight at most.
+
+    Raises
+    ------
+    DataError
+        If a picture has an error and `skip_bad` is false, or if the disk is full.
+    """
+    folder = cache / f"pictures-{size}-{_files_key(pictures)}"
+    card_path = folder / "card.json"
+    if not card_path.is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
+        try:
+            _write_cache(temporary, pictures, size, progress, workers or min(os.cpu_count() or 1, 8))
+            _move_into_place(temporary, folder)
+        except OSError as error:
+            needed = len(pictures) * size * size * 4 / 1e6
+            raise DataError(
+                f"Could not write the picture cache ({error.strerror}). It needs {needed:.0f} MB under "
+                f"{cache.parent.name}/{cache.name}: make room, or name another place by PETSEG_RUNS."
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    card = json.loads(card_path.read_text(encoding="utf-8"))
+    skipped = tuple(Finding(**finding) for finding in card["errors"])
+    if skipped and not skip_bad:
+        listed = "\n".join(f"  {finding.name}: {finding.message}" for finding in skipped[:20])
+        raise DataError(
+            f"{len(skipped)} of {len(pictures)} pictures cannot be used:\n{listed}\n"
+            "Mend or remove them, or go on without them by --skip-bad."
+        )
+    if not card["rows"]:
+        raise DataError("No picture can be used: every one of them has an error.")
+    shape = (len(card["rows"]), size, size)
+    return PictureSet(
+        table=pd.DataFrame(card["rows"]),
+        images=np.memmap(folder / "images.u8", np.uint8, "r", shape=(*shape, 3)),
+        labels=np.memmap(folder / "labels.u8", np.uint8, "r", shape=shape),
+        skipped=skipped,
+    )
+
+
+def _files_key(pictures: list[Picture]) -> str:
+    digest = hashlib.sha256(f"version {READING_VERSION}".encode())
+    for picture in pictures:
+        for path in (picture.image, picture.mask):
+            try:
+                stat = path.stat()
+                state = (stat.st_size, stat.st_mtime_ns)
+            except OSError:  # missing or not ours to look at: the reader will say which
+                state = None
+            digest.update(repr((str(path.resolve()), picture.species, state)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _write_cache(folder: Path, pictures: list[Picture], size: int, progress: bool, workers: int) -> None:
+    rows, errors = [], []
+
+    def read(picture: Picture):
+        image, label, findings = inspect_picture(picture)
+        if image is None or label is None:
+            return None, None, None, findings
+        height, width = label.shape
+        row = {
+            "name": picture.name,
+            "species": picture.species or species_of(label),
+            "breed": picture.breed,
+            "height": height,
+            "width": width,
+            "content": content_hash(image),
+            "mask": content_hash(label),
+        }
+        box = Letterbox(height, width, size)
+        return row, box.image(image), box.label(label), findings
+
+    # Plain sequential writes: on a full disk they raise, where writing into a memory map would kill the process.
+    with (
+        (folder / "images.u8").open("wb") as images,
+        (folder / "labels.u8").open("wb") as labels,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        bar = tqdm(pool.map(read, pictures), total=len(pictures), desc="reading pictures", disable=not progress)
+        for row, image, label, findings in bar:
+            errors += [vars(finding) for finding in findings if finding.level == "error"]
+            if row is not None:
+                rows.append(row)
+                images.write(image.tobytes())
+                labels.write(label.tobytes())
+    card = {"size": size, "rows": rows, "errors": errors}
+    (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
+
+
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not (folder / "card.json").is_file():  # else another process was faster, and its cache is the same
+            raise
+
+
+def join(first: PictureSet, second: PictureSet) -> PictureSet:
+    """Both sets' pictures in one, in memory; their names must differ."""
+    table = pd.concat([first.table, second.table], ignore_index=True)
+    if not table["name"].is_unique:
+        raise ValueError("a picture is in both sets")
+    images, labels = np.concatenate([first.images, second.images]), np.concatenate([first.labels, second.labels])
+    return PictureSet(table, images, labels, first.skipped + second.skipped)

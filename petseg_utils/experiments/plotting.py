@@ -1,0 +1,98 @@
+"""The look of every figure, and the figures that show pictures.
+
+Colours are Okabe and Ito's, which people with colour-blindness tell apart (https://jfly.uni-koeln.de/color/).
+"""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from petseg_utils.data.labels import CLASS_COLOURS, PADDING
+from petseg_utils.data.overlays import overlay
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.study import Study
+
+MODEL_COLOURS = {
+    "unet": "#009E73",
+    "autoencoder_unet": "#CC79A7",
+    "decoder": "#D55E00",
+    "decoder_selftrained": "#882200",
+    "point": "#56B4E9",
+}
+GRID = "#E3E3E3"
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "image.interpolation": "nearest",
+}
+
+
+def new_figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **options):
+    """A figure and its axes in the project's style; sizes in inches, `options` go to ``plt.subplots``."""
+    plt.rcParams.update(STYLE)
+    return plt.subplots(rows, columns, figsize=(width, height), **options)
+
+
+def save_figure(figure: Figure, name: str, study: Study, caption: str, *, photos: bool = False) -> None:
+    """Save a figure as PNG, show it with its caption, and close it.
+
+    Parameters
+    ----------
+    figure : Figure
+        What to save.
+    name : str
+        File name without its ending.
+    study : Study
+        Its ``figures_dir`` is the folder, or the folder of its runs where the figure must not be made public.
+    caption : str
+        What is to be seen; also the figure's alternative text.
+    photos : bool
+        Whether the figure shows pictures of the data set.  Only the embedded, drawn ones may be made public.
+    """
+    from IPython.display import Image, Markdown, display
+
+    folder = study.figures_dir if study.draws_its_data or not photos else study.runs_dir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+    display(Image(path.read_bytes(), alt=caption), Markdown(f"*{caption}*"))
+
+
+def picture_grid(rows: list[list[np.ndarray]], titles: list[str], row_names: list[str], size: float = 1.55) -> Figure:
+    """Pictures in rows and columns; `titles` stand over the columns, `row_names` beside the rows."""
+    figure, axes = new_figure(len(rows), len(rows[0]), size * len(rows[0]) + 0.5, size * len(rows) + 0.5, squeeze=False)
+    for line, (pictures, row_name) in enumerate(zip(rows, row_names, strict=True)):
+        for column, picture in enumerate(pictures):
+            axis = axes[line, column]
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+            if line == 0:
+                axis.set_title(titles[column], fontsize=8, loc="center")
+        axes[line, 0].set_ylabel(row_name)
+    return figure
+
+
+def class_legend(figure: Figure, names: tuple[str, ...] = ("cat", "dog", "border")) -> None:
+    """Which colour is which class, under a figure of overlays."""
+    patches = [Patch(facecolor=CLASS_COLOURS[name], edgecolor="#555555", linewidth=0.5, label=name) for name in names]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
+
+
+def blank_padding(pictures: PictureSet, row: int) -> np.ndarray:
+    """A picture whose padding is white, for showing."""
+    return overlay(pictures.images[row], np.where(pictures.labels[row] == PADDING, PADDING, 0))

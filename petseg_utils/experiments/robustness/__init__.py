@@ -1,0 +1,1 @@
+"""What breaks each model, and how fast (notebook 06)."""

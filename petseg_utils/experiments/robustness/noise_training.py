@@ -1,0 +1,139 @@
+"""Does training with noise help against noise?  One trained model goes on learning, with it and without."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.experiments.plotting import new_figure
+from petseg_utils.experiments.robustness.corruptions import LEVELS, ORIGINAL, TITLES, corrupt
+from petseg_utils.experiments.robustness.sweep import perturbed, predict_cases
+from petseg_utils.scores.intervals import paired_difference
+from petseg_utils.scores.metrics import picture_confusions, pooled_miou
+from petseg_utils.scores.predictions import validation_scores
+from petseg_utils.study import Study
+from petseg_utils.training.batches import Key, Make, TrainingPictures, as_example
+from petseg_utils.training.checkpoints import load, run_folder
+from petseg_utils.training.loop import fit
+from petseg_utils.training.losses import segmentation_loss
+
+KIND = "gaussian_noise"
+PROTOCOL = "ignore_border"
+BEFORE, WITHOUT, WITH = "as it was", "more training", "more training, with noise"
+COLOURS = {BEFORE: "#555555", WITHOUT: "#E69F00", WITH: "#0072B2"}
+
+
+def noisy(most: float) -> Make:
+    """Examples that are mirrored at random, with Gaussian noise of a random strength; see `TrainingPictures`.
+
+    Parameters
+    ----------
+    most : float
+        The standard deviation, in grey levels, is drawn evenly from 0 to this; 0 leaves pictures as they are.
+    """
+
+    def make(pictures: PictureSet, row: int, key: Key) -> dict[str, Tensor]:
+        rng = np.random.default_rng(key)
+        step, sigma = (-1 if rng.integers(2) else 1), rng.uniform(0, most)
+        image, label = pictures.images[row][:, ::step], pictures.labels[row][:, ::step]
+        return as_example(*corrupt(np.array(image, order="C"), np.array(label, order="C"), KIND, sigma, rng))
+
+    return make
+
+
+def train_on(
+    model: str, study: Study, seed: int, splits: dict[str, PictureSet], most: float, *, progress: bool = True
+) -> tuple[nn.Module, float]:
+    """Let the study's trained model go on learning, on pictures with up to so much noise.
+
+    Settings are those of its own training but for the number of epochs, which is the study's for this experiment.  The
+    encoder of a model on frozen features runs at every step, since noise cannot be cached.
+
+    Returns
+    -------
+    nn.Module
+        The weights of the best epoch on the validation pictures, which have no noise.
+    float
+        Seconds of training.
+    """
+    start = run_folder(model, study, seed) / "best.safetensors"
+    network, card = load(start)
+    settings = replace(study.settings(model), epochs=study.robustness.noise_epochs)
+    folder = study.runs_dir / "noise" / f"{model}-{most:g}-seed{seed}"
+    history = fit(
+        network,
+        TrainingPictures(splits["train"], seed, noisy(most)),
+        partial(segmentation_loss, dice=settings.dice),
+        lambda fitted: validation_scores(fitted, splits["validation"]),
+        settings,
+        folder,
+        seed=seed,
+        card=card | {"noise": most},
+        progress=progress,
+    )
+    return load(folder / "best.safetensors")[0], float(history["seconds"].sum())
+
+
+def compare(
+    model: str, study: Study, seed: int, splits: dict[str, PictureSet], pictures: PictureSet, *, progress: bool = True
+) -> tuple[dict[str, dict], dict[str, float]]:
+    """Train a model on with and without noise, and score all three on perturbed test pictures.
+
+    Returns
+    -------
+    dict
+        Name of a run to a dict from ``(kind, level)`` to the pictures' confusion counts ``(n, 5, 3)``: every level of
+        Gaussian noise, and the hardest one of the other perturbations of the original study.
+    dict
+        Name of a run to its seconds of training.
+    """
+    networks, seconds = {BEFORE: load(run_folder(model, study, seed) / "best.safetensors")[0]}, {}
+    for name, most in ((WITHOUT, 0), (WITH, LEVELS[KIND][-1])):
+        networks[name], seconds[name] = train_on(model, study, seed, splits, most, progress=progress)
+    steps = [(KIND, level) for level in LEVELS[KIND]]
+    steps += [(kind, LEVELS[kind][-1]) for kind in ORIGINAL if kind != KIND]
+    counts: dict[str, dict] = {name: {} for name in networks}
+    for step in steps:
+        images, labels = perturbed(pictures, *step)
+        for name, network in networks.items():
+            classes = predict_cases({model: network}, [(model, *step)], pictures, images, labels)[model, *step]
+            counts[name][step] = picture_confusions(labels, classes)
+    return counts, seconds
+
+
+def gains(counts: dict[str, dict], n_resamples: int) -> pd.DataFrame:
+    """What noise in training changed, against as much training without it, with 95 % intervals, paired by picture.
+
+    Returns
+    -------
+    DataFrame
+        A row without noise, then one for the hardest level of each perturbation: ``what``, ``difference``, ``low``,
+        ``high`` (of mIoU).
+    """
+    rows = []
+    for step in [(KIND, LEVELS[KIND][0]), *((kind, LEVELS[kind][-1]) for kind in ORIGINAL)]:
+        change = paired_difference(counts[WITH][step], counts[WITHOUT][step], PROTOCOL, n_resamples=n_resamples)
+        what = "unperturbed" if step[1] == 0 else TITLES[step[0]][0]
+        rows.append({"what": what} | {key: change[key] for key in ("difference", "low", "high")})
+    return pd.DataFrame(rows)
+
+
+def noise_chart(counts: dict[str, dict], table: pd.DataFrame) -> Figure:
+    """Left: mIoU by noise of the three.  Right: what noise in training changed at the hardest levels, from `gains`."""
+    figure, (left, right) = new_figure(1, 2, width=10, height=3.6)
+    for name, by_step in counts.items():
+        values = [pooled_miou(by_step[KIND, level], PROTOCOL) for level in LEVELS[KIND]]
+        left.plot(LEVELS[KIND], values, "o-", markersize=4, color=COLOURS[name], label=name)
+    left.set(title="By strength of the noise", xlabel="sigma, grey levels", ylabel="mIoU")
+    left.legend()
+    rows = np.arange(len(table))[::-1]
+    spans = [table["difference"] - table["low"], table["high"] - table["difference"]]
+    right.errorbar(table["difference"], rows, xerr=spans, fmt="o", color=COLOURS[WITH], capsize=3)
+    right.axvline(0, color="#333333", linewidth=1)
+    right.set(title="What noise in training changed", xlabel="difference of mIoU", yticks=rows)
+    right.set_yticklabels(table["what"])
+    return figure

@@ -1,0 +1,254 @@
+"""The sweep: every model on every level of every perturbation, saved step by step so that a cut run goes on."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from petseg_utils.data.labels import PADDING
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.data.tensors import to_tensor
+from petseg_utils.experiments.robustness.corruptions import (
+    LEVELS,
+    corrupt_all,
+    moved_point,
+    photo_window,
+    picture_rng,
+    to_size,
+)
+from petseg_utils.models.cards import read_card
+from petseg_utils.models.click_head import PointSegmenter
+from petseg_utils.models.decoder import FrozenSegmenter
+from petseg_utils.models.prompts import Click, Prompt, random_click
+from petseg_utils.scores.clicks import Opened, clicked_classes
+from petseg_utils.scores.metrics import picture_confusions
+from petseg_utils.scores.records import write_records
+from petseg_utils.study import Study
+from petseg_utils.study.provenance import git_commit, versions
+from petseg_utils.training.checkpoints import run_folder
+from petseg_utils.training.loop import computes_bf16
+from petseg_utils.training.train import trained
+
+SWEEP_VERSION = 1  # raise it whenever the same weights and pictures would give other counts
+BATCH = 8  # faster on a CPU than 16: what a layer gives fits its caches better
+COMPARED = ("unet", "autoencoder_unet", "decoder", "point")
+HELPED = "point+click"  # the click model after one click on the pet
+CLEAN = ("clean", 0.0)
+MISSED = "click_offset"  # the one perturbation that leaves the picture as it is
+UNCHANGED = (CLEAN[0], MISSED)
+
+
+def trained_models(study: Study, seed: int, splits: dict[str, PictureSet]) -> dict[str, nn.Module]:
+    """The four models that are compared, loaded or trained."""
+    return {name: trained(name, study, seed, splits) for name in COMPARED}
+
+
+def sweep_steps() -> list[tuple[str, float]]:
+    """Every perturbation and level that changes pictures, the unchanged pictures first."""
+    changed = [(kind, float(level)) for kind, levels in LEVELS.items() for level in levels[kind != "jpeg" :]]
+    return [CLEAN, *changed]
+
+
+def sweep_passes() -> list[list[tuple[str, float]]]:
+    """The steps, those of the same pictures together: a click may miss its place on the unchanged ones only."""
+    steps = sweep_steps()
+    unchanged = [step for step in steps if step[0] in UNCHANGED]
+    return [unchanged, *([step] for step in steps if step[0] not in UNCHANGED)]
+
+
+def some_test_pictures(study: Study, pictures: PictureSet) -> PictureSet:
+    """The pictures of the sweep: as many as the study says, spread evenly over species and breeds."""
+    wanted = study.robustness.pictures or len(pictures)
+    names = pictures.table.sort_values(["species", "breed", "name"])["name"].to_numpy()
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(wanted, len(names))).round().astype(int))
+    return pictures.subset(names[chosen].tolist())
+
+
+def sweep(
+    study: Study, seed: int, networks: dict[str, nn.Module], pictures: PictureSet, *, progress: bool = True
+) -> list[dict]:
+    """Score models on every step of `sweep_steps`, or read what was scored before with the same weights and pictures.
+
+    Records are appended to ``robustness.jsonl`` in the folder of runs step by step, so a run that is cut goes on where
+    it was.  The click model is there twice: by itself, and as ``point+click`` after one click at random on the pet.  A
+    frozen encoder runs once for a perturbed picture, however many decoders share it.
+
+    Parameters
+    ----------
+    study, seed : Study, int
+        Whose models they are.
+    networks : dict
+        Model's name to the trained network.
+    pictures : PictureSet
+        Test pictures.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of dict
+        A record for each model and step: ``model``, ``corruption``, ``level``, ``conditions`` (from `conditions`),
+        ``counts``, the confusion matrix of each picture as 15 numbers (see `metrics.picture_confusions`), ``versions``
+        and ``commit``.
+    """
+    names = [*networks, *([HELPED] if "point" in networks else [])]
+    wanted = {name: conditions(name, study, seed, pictures) for name in names}
+    path = study.runs_dir / "robustness.jsonl"
+    before = read_whole_lines(path)
+    records = [row for row in before if row["model"] not in wanted or row.get("conditions") == wanted[row["model"]]]
+    write_records(path, records)  # without what is out of date, and without a line that a kill cut
+    by_case = {(row["model"], row["corruption"], row["level"]): row for row in records if row["model"] in wanted}
+    provenance = {"versions": versions(), "commit": git_commit()}
+    with path.open("a", encoding="utf-8") as file:
+        for steps in tqdm(sweep_passes(), desc="perturbing", disable=not progress):
+            cases = [(name, *step) for step in steps for name in names if name == HELPED or step[0] != MISSED]
+            missing = [case for case in cases if case not in by_case]
+            if not missing:
+                continue
+            images, labels = perturbed(pictures, *steps[0])
+            classes = predict_cases(networks, missing, pictures, images, labels)
+            for case in missing:
+                record = dict(zip(("model", "corruption", "level"), case, strict=True))
+                counts = picture_confusions(labels, classes[case]).reshape(len(pictures), -1).tolist()
+                by_case[case] = record | {"conditions": wanted[case[0]], "counts": counts} | provenance
+                file.write(json.dumps(by_case[case]) + "\n")
+            file.flush()
+    return [by_case[name, *step] for name in names for step in sweep_steps() if (name, *step) in by_case]
+
+
+def conditions(name: str, study: Study, seed: int, pictures: PictureSet) -> dict:
+    """What a model's records depend on, weights, pictures and code among it; where it differs, they are made anew."""
+    path = run_folder(name.removesuffix("+click"), study, seed) / "best.safetensors"
+    card = read_card(path)
+    return {
+        "encoder": card["encoder"],
+        "study": study.name,
+        "seed": seed,
+        "split": "test",
+        "image_size": pictures.images.shape[1],
+        "data": pictures.fingerprint,
+        "n_images": len(pictures),
+        "weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        "version": SWEEP_VERSION,
+        "precision": "bf16" if computes_bf16() else "no",
+    }
+
+
+def read_whole_lines(path: Path) -> list[dict]:
+    """Records of a JSON-lines file that was written line by line; one that a kill cut off is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def perturbed(pictures: PictureSet, kind: str, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of one step of the sweep."""
+    if kind in UNCHANGED:
+        return np.array(pictures.images), np.array(pictures.labels)
+    return corrupt_all(pictures, kind, level)
+
+
+@torch.inference_mode()
+def predict_cases(
+    networks: dict[str, nn.Module],
+    cases: list[tuple[str, str, float]],
+    pictures: PictureSet,
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> dict[tuple[str, str, float], np.ndarray]:
+    """Each model's classes ``uint8 (n, size, size)``; padding is background.
+
+    In bfloat16 where the machine has instructions for it, which is twice as fast.
+
+    Parameters
+    ----------
+    networks : dict
+        Model's name to network.
+    cases : list of tuple
+        Which of them predict, `HELPED` too, and how the pictures were perturbed, kind and level: clicks move along.
+    pictures : PictureSet
+        Unperturbed, for the places of clicks.
+    images, labels : ndarray
+        Perturbed, from `perturbed`.
+
+    Returns
+    -------
+    dict
+        The classes by case.
+    """
+    classes = {case: np.empty(labels.shape, np.uint8) for case in cases}
+    device = next(next(iter(networks.values())).parameters()).device
+    for start in range(0, len(images), BATCH):
+        part = slice(start, start + BATCH)
+        pixels = to_tensor(images[part], device)
+        maps: dict[str, list[Tensor]] = {}
+        seen = None  # what the click model computes before any click, which all its clicks share
+        with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16()):
+            for case in cases:
+                name, kind, level = case
+                network = networks[name.removesuffix("+click")]
+                if isinstance(network, FrozenSegmenter):
+                    encoder = network.encoder
+                    maps[encoder.identity] = maps.get(encoder.identity) or encoder(pixels)
+                if isinstance(network, PointSegmenter):
+                    seen = seen or network.look(pixels, maps[network.encoder.identity])
+                    if name == HELPED:
+                        clicks = clicks_on(pictures, part, labels[part], kind, level)
+                        opened = Opened(pixels, seen, labels[part], range(len(pixels)))
+                        classes[case][part] = clicked_classes(network, opened, clicks)
+                        continue
+                    logits = network(pixels, seen=seen)
+                elif isinstance(network, FrozenSegmenter):
+                    logits = network(pixels, maps[network.encoder.identity])
+                else:
+                    logits = network(pixels)
+                classes[case][part] = np.where(labels[part] == PADDING, 0, logits.argmax(1).cpu().numpy())
+    return classes
+
+
+def clicks_on(pictures: PictureSet, part: slice, labels: np.ndarray, kind: str, level: float) -> list[list[Prompt]]:
+    """One click on each pet, at the same place of the animal at every level; none where no pet is in view.
+
+    It is drawn at random on the unperturbed pet.  It moves with a picture that is turned or shrunk, to the nearest
+    pixel of the pet that is left in view.  For ``click_offset`` it goes so far in a random direction, off the pet or
+    not, but stays on the photo.
+
+    Parameters
+    ----------
+    pictures : PictureSet
+        Unperturbed.
+    part : slice
+        Which of them.
+    labels : ndarray
+        ``uint8 (N, size, size)``, theirs after the perturbation.
+    kind, level : str, float
+        The perturbation.
+    """
+    rows = zip(pictures.table["name"].iloc[part], np.array(pictures.labels[part]), labels, strict=True)
+    clicks: list[list[Prompt]] = []
+    for name, before, label in rows:
+        pet, rng = np.isin(label, (1, 2)), picture_rng(name)
+        if not pet.any():
+            clicks.append([])
+            continue
+        first = random_click(np.isin(before, (1, 2)), rng)
+        x, y = moved_point(first.x, first.y, kind, level, len(label))
+        if kind == "click_offset":
+            angle, reach = rng.uniform(0, 2 * np.pi), to_size(level, len(label))
+            down, across = photo_window(before)
+            x = np.clip(x + reach * np.cos(angle), across.start, across.stop - 1)
+            y = np.clip(y + reach * np.sin(angle), down.start, down.stop - 1)
+        else:
+            ys, xs = np.nonzero(pet)
+            nearest = np.argmin(np.hypot(xs - x, ys - y))
+            x, y = xs[nearest], ys[nearest]
+        clicks.append([Click(float(x), float(y))])
+    return clicks

@@ -1,0 +1,206 @@
+"""From the sweep's records: curves with intervals, what each model loses and keeps, and verdicts on the claim."""
+
+import numpy as np
+import pandas as pd
+
+from petseg_utils.experiments.robustness.corruptions import LEVELS, ORIGINAL, TITLES
+from petseg_utils.experiments.robustness.sweep import CLEAN, HELPED
+from petseg_utils.models.names import titled
+from petseg_utils.scores.intervals import percentile_interval, resampled_sums
+from petseg_utils.scores.metrics import protocol_matrix, scores
+from petseg_utils.scores.records import write_records
+from petseg_utils.scores.results import CLICKED
+from petseg_utils.study import Study
+
+PROTOCOL = "ignore_border"
+SCORES = {"miou": "mIoU", "dice": "dice"}
+MUCH = 0.05  # a loss of so much mIoU is called five points
+CLAIMED = 0.9  # Dice that the original work claims "even under severe degradation"
+
+
+def model_title(name: str) -> str:
+    """The title of a model of the sweep, for prose, tables and charts."""
+    return titled(CLICKED if name == HELPED else name)
+
+
+def picture_counts(records: list[dict], model: str, kind: str) -> np.ndarray:
+    """Confusion counts ``int (N, levels, 5, 3)`` of each picture at each level of one perturbation.
+
+    A first level that changes nothing has those of the unperturbed pictures.
+    """
+    by_step = {(row["corruption"], row["level"]): row["counts"] for row in records if row["model"] == model}
+    levels = [(kind, float(level)) for level in LEVELS[kind]]
+    of_levels = [by_step.get(step) or by_step[CLEAN] for step in levels]
+    return np.array(of_levels, np.int64).reshape(len(levels), -1, 5, 3).swapaxes(0, 1)
+
+
+def kinds_of(records: list[dict], model: str) -> list[str]:
+    """Perturbations that a model was tested with."""
+    tried = {record["corruption"] for record in records if record["model"] == model}
+    return [kind for kind in LEVELS if kind in tried]
+
+
+def models_of(records: list[dict]) -> list[str]:
+    """Models in the order in which they were first scored."""
+    return list(dict.fromkeys(record["model"] for record in records))
+
+
+def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
+    """Scores of the summed counts with 95 % bootstrap intervals over pictures, border and padding left out.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `sweep.sweep`.
+    n_resamples : int
+        Resamples of pictures.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``model``, ``encoder``, ``seed``, ``corruption``, ``level``, ``score`` (``mIoU`` or ``dice``),
+        ``value``, ``low``, ``high`` (0..1) and ``n_images``; a row per model, level and score.
+    """
+    rows = []
+    for name in models_of(records):
+        made_of = next(record["conditions"] for record in records if record["model"] == name)
+        shared = {"study": made_of["study"], "model": name, "encoder": made_of["encoder"], "seed": made_of["seed"]}
+        for kind in kinds_of(records, name):
+            counts = protocol_matrix(picture_counts(records, name, kind), PROTOCOL)
+            whole, drawn = scores(counts.sum(0)), scores(resampled_sums(counts, n_resamples, seed=0))
+            for key, score in SCORES.items():
+                low, high = percentile_interval(drawn[key])
+                for at, level in enumerate(LEVELS[kind]):
+                    row = {"corruption": kind, "level": level, "score": score, "value": whole[key][at]}
+                    rows.append(shared | row | {"low": low[at], "high": high[at], "n_images": len(counts)})
+    return pd.DataFrame(rows)
+
+
+def ranking(records: list[dict], n_resamples: int) -> pd.DataFrame:
+    """Which model keeps most of its mIoU over the eight perturbations of the original study.
+
+    ``kept`` is the mean, over perturbations and their nine harmful levels, of the mIoU divided by the unperturbed one.
+    The draws of pictures are the same for all models and levels.
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``clean`` (mIoU), ``kept``, ``low``, ``high`` (95 % interval over pictures) and ``mean`` (mIoU over
+        the same levels, which says who is best when harmed, not who loses least); the highest ``kept`` first.
+    """
+    rows = []
+    for name in models_of(records):
+        whole, drawn = [], []
+        for kind in ORIGINAL:
+            counts = protocol_matrix(picture_counts(records, name, kind), PROTOCOL)
+            whole.append(scores(counts.sum(0))["miou"])
+            drawn.append(scores(resampled_sums(counts, n_resamples, seed=0))["miou"])
+        kept = np.mean([values[1:] / values[0] for values in whole])
+        kept_drawn = np.mean([values[:, 1:] / values[:, :1] for values in drawn], axis=(0, 2))
+        low, high = percentile_interval(kept_drawn)
+        mean = np.mean([values[1:] for values in whole])
+        row = {"model": name, "clean": whole[0][0], "kept": kept, "low": low, "high": high, "mean": mean}
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("kept", ascending=False, ignore_index=True)
+
+
+def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
+    """Share of the unperturbed mIoU that the worst level costs: a row per model, a column per perturbation.
+
+    The worst level is mostly the last one.  It is not for rotation: a quarter turn uncovers no corners.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `curves`.
+    """
+    of_miou = table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False)["value"]
+    loss = 1 - of_miou.min() / of_miou.first()
+    return loss.unstack().reindex(index=table["model"].unique(), columns=[k for k in LEVELS if k != "click_offset"])
+
+
+def breaking_points(table: pd.DataFrame) -> pd.DataFrame:
+    """The level at which each model has lost 5 points of mIoU; NaN where it never does.
+
+    Between the last level before and the first one after, a straight line is drawn.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `curves`.
+
+    Returns
+    -------
+    DataFrame
+        A row per perturbation, a column per model, in the units of the levels.
+    """
+    points: dict[str, dict[str, float]] = {}
+    for (model, kind), group in table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False):
+        lost = group["value"].iloc[0] - group["value"].to_numpy()
+        levels = group["level"].to_numpy(float)
+        beyond = np.flatnonzero(lost > MUCH)
+        at = np.nan
+        if len(beyond):
+            after = beyond[0]
+            part = (MUCH - lost[after - 1]) / (lost[after] - lost[after - 1])
+            at = levels[after - 1] + part * (levels[after] - levels[after - 1])
+        points.setdefault(model, {})[kind] = at
+    return pd.DataFrame(points).reindex(LEVELS)
+
+
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Whether Dice is above 0.9 at the hardest level of each of the original perturbations.
+
+    Returns
+    -------
+    DataFrame
+        A row per perturbation, a column per model: ``yes`` where the whole 95 % interval lies above 0.9, ``no`` where
+        it lies below, ``unsure`` where it holds 0.9.
+    """
+    hardest = table[(table["score"] == "dice") & table["corruption"].isin(ORIGINAL)]
+    hardest = hardest.groupby(["corruption", "model"], sort=False).last()
+    words = np.select([hardest["low"] > CLAIMED, hardest["high"] < CLAIMED], ["yes", "no"], "unsure")
+    judged = pd.Series(words, hardest.index).unstack()
+    return judged.reindex(index=list(ORIGINAL), columns=table["model"].unique())
+
+
+def verdict_sentences(table: pd.DataFrame, judged: pd.DataFrame) -> str:
+    """What the `verdicts` (`judged`) of some `curves` (`table`) come to, in words."""
+    number = pd.Series(judged.to_numpy().ravel()).value_counts().reindex(["yes", "no", "unsure"], fill_value=0)
+    unhelped = judged.drop(columns=HELPED, errors="ignore")
+    refuted = [TITLES[kind][0] for kind in judged.index[(unhelped == "no").all(axis=1)]]
+    held = [TITLES[kind][0] for kind in judged.index[(unhelped == "yes").any(axis=1)]]
+    clean = table[(table["score"] == "dice") & (table["corruption"] == ORIGINAL[0])].groupby("model", sort=False)
+    start = ", ".join(f"{model_title(name)} {value:.3f}" for name, value in clean["value"].first().items())
+    verdict = "**The claim does not hold** here" if number["no"] else "**Nothing speaks against the claim** here"
+    return (
+        f"{verdict}. Of {judged.size} cases {number['yes']} are above {CLAIMED}, {number['no']} below, "
+        f"{number['unsure']} unsure. Every model without help is below under: {', '.join(refuted) or 'none'}. "
+        f"At least one is above under: {', '.join(held) or 'none'}. Unperturbed mean Dice: {start}."
+    )
+
+
+def helped_by(table: pd.DataFrame) -> pd.DataFrame:
+    """What one click adds to the click model's mIoU at the hardest level of each perturbation."""
+    last = table[table["score"] == "mIoU"].groupby(["corruption", "model"], sort=False)["value"].last().unstack()
+    both = last.reindex(index=list(LEVELS), columns=["point", HELPED]).dropna()
+    return both.assign(gain=both[HELPED] - both["point"])
+
+
+def for_reading(table: pd.DataFrame, *, units: bool = False) -> pd.DataFrame:
+    """A table by perturbation and model with their titles, and the units of the levels if asked."""
+    names = [TITLES[kind] if units else TITLES[kind][0] for kind in table.index]
+    index = pd.MultiIndex.from_tuples(names, names=["", "level"]) if units else names
+    return table.set_axis(index).rename(columns=model_title)
+
+
+def write_curves(study: Study, records: list[dict], table: pd.DataFrame) -> None:
+    """Write ``robustness.csv``, the curves, and ``robustness.jsonl``, where they come from, beside the figures."""
+    study.figures_dir.mkdir(parents=True, exist_ok=True)
+    table.to_csv(study.figures_dir / "robustness.csv", index=False, float_format="%.4f")
+    lines = []
+    for name in models_of(records):
+        own = [record for record in records if record["model"] == name]
+        line = {"model": name, "clicks": int(name == HELPED), "steps": len(own), "protocol": PROTOCOL}
+        lines.append(line | own[0]["conditions"] | {key: own[0][key] for key in ("versions", "commit")})
+    write_records(study.figures_dir / "robustness.jsonl", lines)

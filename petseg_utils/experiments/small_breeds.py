@@ -1,0 +1,108 @@
+"""What helps on breeds with few pictures: model 3 in variants, by cross-validation over their labelled pictures.
+
+Usage: python -m petseg_utils.experiments.small_breeds [--study oxford-cpu] [--folds 4] [--csv OUT]
+
+Small are all breeds but the three with the most pictures.  Too few of theirs are in the validation split to choose
+anything by.  So each of them, from training and validation together, is predicted by a decoder that did not learn from
+its fold; the test split plays no part.  A variant takes a decoder for each fold, so all are narrower than the study's
+and trained more briefly.  Variants are compared with the first picture by picture.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from petseg_utils.data.pictures import PictureSet, join, load_splits
+from petseg_utils.experiments.comparisons import paired_resamples
+from petseg_utils.experiments.encoder_variants import trained_briefly
+from petseg_utils.models.encoders import resolve
+from petseg_utils.scores.intervals import bootstrap_intervals, paired_difference
+from petseg_utils.scores.metrics import picture_confusions, protocol_matrix, scores
+from petseg_utils.scores.predictions import predict
+from petseg_utils.study import Study, TrainingSettings, load_study
+from petseg_utils.study.provenance import git_commit, versions
+from petseg_utils.training.process import set_up_process
+from petseg_utils.training.train import train
+
+PROTOCOL = "ignore_border"
+LARGE = 3  # breeds; the others are small
+
+
+def folds_of(pictures: PictureSet, folds: int) -> list[list[str]]:
+    """Names of the pictures of small breeds, breed by breed dealt out to so many folds."""
+    large = pictures.table["breed"].value_counts().index[:LARGE]
+    few = pictures.table[~pictures.table["breed"].isin(large)].sort_values(["breed", "name"])["name"].tolist()
+    return [few[fold::folds] for fold in range(folds)]
+
+
+def without(pictures: PictureSet, names: list[str]) -> PictureSet:
+    """The pictures but those of these names."""
+    rest = ~pictures.table["name"].isin(names)
+    return pictures.subset(pictures.table["name"][rest].tolist())
+
+
+def confusions_by_fold(
+    variant: str, settings: TrainingSettings, study: Study, splits: dict[str, PictureSet], folds: list[list[str]]
+) -> np.ndarray:
+    """Confusion counts of each held-out picture, ``(n, 5, 3)``, fold after fold."""
+    everything, counts = join(splits["train"], splits["validation"]), []
+    for number, held_out in enumerate(folds):
+        parts = {split: without(splits[split], held_out) for split in ("train", "validation")}
+        folder = study.runs_dir / "small_breeds" / f"{variant.replace(' ', '-')}-fold{number}"
+        network = train("decoder", study, study.seeds[0], parts, settings=settings, folder=folder, progress=False)
+        pictures = everything.subset(held_out)
+        counts.append(picture_confusions(pictures.labels, predict(network, pictures).classes))
+    return np.concatenate(counts)
+
+
+def main() -> None:
+    """Train each variant once a fold, and score the folds together."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="oxford-cpu")
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--csv", type=Path)
+    options = parser.parse_args()
+    set_up_process()
+    study = load_study(options.study)
+    splits = load_splits(study)
+    brief = trained_briefly(study.settings("decoder"))
+    variants = {
+        "trained briefly on cached features": brief,
+        "without Dice in the loss": replace(brief, dice=0.0),
+        "pictures varied, not cached": replace(brief, cache=False, mixed_precision="auto"),
+    }
+    folds, rows, first = folds_of(join(splits["train"], splits["validation"]), options.folds), [], None
+    for variant, settings in variants.items():
+        counts = confusions_by_fold(variant, settings, study, splits, folds)
+        first = counts if first is None else first
+        low, high = bootstrap_intervals(counts, PROTOCOL, n_resamples=study.bootstrap_resamples)["miou"]
+        change = paired_difference(counts, first, PROTOCOL, n_resamples=paired_resamples(study))
+        matrix = protocol_matrix(counts.sum(0), PROTOCOL)
+        rows.append(
+            {
+                "decoder": variant,
+                "miou": scores(matrix)["miou"],
+                "low": low,
+                "high": high,
+                "change": change["difference"],
+                "change low": change["low"],
+                "change high": change["high"],
+                "wrong_species": (matrix[1, 2] + matrix[2, 1]) / matrix[1:].sum(),
+                "pictures": len(counts),
+                "folds": len(folds),
+                "encoder": resolve(study.encoder),
+                "data": splits["train"].fingerprint,
+                "torch": versions()["torch"],
+                "commit": git_commit(),
+            }
+        )
+        print(rows[-1], flush=True)
+        if options.csv:
+            pd.DataFrame(rows).round(4).to_csv(options.csv, index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Figures of a network and of its training."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.models.unet import UNet, receptive_field
+
+
+def architecture(model: UNet) -> Figure:
+    """The U as a drawing: a bar per stage, as wide as its channels (log scale), skips as arrows."""
+    figure, axis = new_figure(height=3.6)
+    channels = model.encoder.channels
+    for stage, count in enumerate(channels):
+        half = np.log2(count) / 2
+        sides = (0,) if stage == len(channels) - 1 else (-8, 8)
+        for x in sides:
+            axis.barh(-stage, 2 * half, 0.55, left=x - half, color=MODEL_COLOURS["unet"], alpha=0.85 if x <= 0 else 0.5)
+            axis.text(x, -stage, f"{count}", ha="center", va="center", color="white", fontweight="bold")
+        if len(sides) > 1:
+            axis.annotate(
+                "", (8 - half, -stage), (-8 + half, -stage), arrowprops={"arrowstyle": "->", "color": "#555555"}
+            )
+            axis.text(0, -stage + 0.08, f"skip, 1/{2**stage} of the size", ha="center", va="bottom", fontsize=8)
+    axis.text(
+        0, -len(channels) + 0.5, f"bottleneck, sees {receptive_field(len(channels))} pixels", ha="center", fontsize=8
+    )
+    axis.set(ylim=(-len(channels) + 0.3, 0.7), xlim=(-13, 13), xticks=[-8, 8], yticks=[])
+    axis.set_xticklabels(["encoder: convolve, pool", "decoder: upsample, join, convolve"])
+    axis.set_title("U-Net: channels at each stage")
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> Figure:
+    """Loss and validation mIoU per epoch, a line per seed; the epoch that was kept is marked."""
+    figure, (left, right) = new_figure(1, 2)
+    for position, history in enumerate(histories.values()):
+        shade = max(0.3, 1 - 0.3 * position)
+        left.plot(history["epoch"], history["train_loss"], color="#555555", alpha=shade, linestyle="--")
+        left.plot(history["epoch"], history["validation_loss"], color=MODEL_COLOURS[model], alpha=shade)
+        right.plot(history["epoch"], history["miou"], color=MODEL_COLOURS[model], alpha=shade)
+        best = history.loc[history["miou"].idxmax()]
+        right.plot(best["epoch"], best["miou"], "o", color="black", markersize=5)
+    left.legend(["training", "validation"])
+    left.set(title="Loss", xlabel="epoch", ylabel="nats a pixel", ylim=(0, None))
+    right.set(title="Validation mIoU; a dot marks the epoch kept", xlabel="epoch", ylabel="mIoU", ylim=(0, 1))
+    return figure
+
+
+def grid_heatmap(table: pd.DataFrame) -> Figure:
+    """Validation mIoU by learning rate and batch size, from columns ``learning_rate``, ``batch_size``, ``miou``."""
+    grid = table.pivot(index="batch_size", columns="learning_rate", values="miou")
+    figure, axis = new_figure(width=5, height=1.2 + 0.7 * len(grid))
+    axis.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(grid.to_numpy()):
+        axis.text(column, row, f"{value:.3f}", ha="center", va="center", color="white" if value < 0.55 else "black")
+    axis.set(xticks=range(grid.shape[1]), xticklabels=[f"{rate:g}" for rate in grid.columns], xlabel="learning rate")
+    axis.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel="batch size", title="Validation mIoU")
+    axis.grid(False)
+    return figure

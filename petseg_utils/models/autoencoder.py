@@ -1,0 +1,97 @@
+"""Model 2: a U-Net whose encoder first learned to reconstruct pictures, without any label."""
+
+import torch
+from torch import Tensor, nn
+
+from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD, UNet, UNetDecoder, UNetEncoder, conv_block
+
+CODE = 32  # channels of the bottleneck: what a reconstruction has to be made from
+
+
+class Autoencoder(nn.Module):
+    """The U-Net's encoder, a narrow bottleneck, and a decoder that paints the picture from it.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the encoder's first stage.
+    stages : int
+        Number of resolutions.
+    skips : bool
+        Give the decoder the encoder's fine maps too, as a U-Net does.  Then the picture need not pass through the
+        bottleneck at all; it is here to show what that costs.
+
+    References
+    ----------
+    Hinton, Salakhutdinov: "Reducing the Dimensionality of Data with Neural Networks", Science 313, 2006.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int = 64, stages: int = 5, *, skips: bool = False):
+        super().__init__()
+        self.encoder = UNetEncoder(width, stages)
+        channels = self.encoder.channels
+        self.bottleneck = nn.Sequential(nn.Conv2d(channels[-1], CODE, 1), nn.Conv2d(CODE, channels[-1], 1))
+        self.skips = skips
+        self.decoder = UNetDecoder(channels) if skips else Painter(channels)
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Reconstruct a batch.
+
+        Parameters
+        ----------
+        images : Tensor
+            ``(N, 3, H, W)``, RGB pixel values 0..255; height and width in multiples of the deepest stride.
+
+        Returns
+        -------
+        Tensor
+            ``(N, 3, H, W)``, float pixel values, not clipped.
+        """
+        *fine, deep = self.encoder((images - self.mean) / self.std)
+        code = self.bottleneck(deep)
+        return self.decoder([*fine, code] if self.skips else code) * self.std + self.mean
+
+
+class Painter(nn.Sequential):
+    """A decoder without skip connections: doubles the size and halves the channels until the picture's size.
+
+    Parameters
+    ----------
+    channels : list of int
+        Channels of the encoder's feature maps, finest first.
+    """
+
+    def __init__(self, channels: list[int]):
+        layers = []
+        for fine, deep in zip(channels[-2::-1], channels[:0:-1], strict=True):
+            layers += [nn.ConvTranspose2d(deep, fine, kernel_size=2, stride=2), conv_block(fine, fine)]
+        super().__init__(*layers, nn.Conv2d(channels[0], 3, kernel_size=1))
+
+
+class PretrainedUNet(UNet):
+    """A U-Net whose encoder's weights come from an autoencoder.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the first stage; the autoencoder's.
+    frozen : bool
+        Leave the encoder as the autoencoder made it and train the decoder alone.
+    """
+
+    def __init__(self, width: int = 64, *, frozen: bool = True):
+        super().__init__(width)
+        self.frozen = frozen
+        self.encoder.requires_grad_(not frozen)
+
+    def train(self, mode: bool = True) -> "PretrainedUNet":
+        """As `torch.nn.Module.train`, but a frozen encoder's batch norms keep the statistics that they have."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self

@@ -1,0 +1,178 @@
+"""Models 3 and 4: one small decoder for the feature maps of any frozen encoder."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from petseg_utils.models.encoders import Encoder
+from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD
+
+FINE = 4  # stride at which the picture itself joins and the logits are made
+STEM_CHANNELS = 16
+
+
+def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU; a stride divides height and width."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride + 1) // 2, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Decoder(nn.Module):
+    """Feature maps to logits: projections, a top-down path, and a light stem on the picture for crisp edges.
+
+    The maps are normalised and projected.  The path starts at the last map, to which the mean over all its cells is
+    added (the kind of animal may be visible in one part of the picture only), and adds the others one by one, coarse to
+    fine; a vision transformer's layers, all of one size, are added last to first.  At a quarter of the picture's size
+    the channels are halved, and finer maps and the stem join.  Each cell there predicts the logits of its own 4 x 4
+    pixels: convolutions at full size would take most of the time and add little.
+
+    Parameters
+    ----------
+    channels, strides : tuple of int
+        The encoder's, in its order.
+    width : int
+        Channels of the top-down path.
+    maps : tuple of int
+        Which of the maps are used, counted from 0; all of them by default.  One of them must be coarser than stride 4.
+    stem : bool
+        Without it, no edge can be finer than the finest map's stride.
+    n_classes : int
+        Number of classes.
+
+    References
+    ----------
+    Lin et al.: "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144 (top-down path).
+    Shi et al.: "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+    Network", CVPR 2016, arXiv:1609.05158 (pixels out of a coarser map's channels).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        *,
+        width: int = 96,
+        maps: tuple[int, ...] = (),
+        stem: bool = True,
+        n_classes: int = 3,
+    ):
+        super().__init__()
+        self.maps = maps or tuple(range(len(channels)))
+        used = [(channels[number], strides[number]) for number in self.maps]
+        fine = width // 2
+        # Without learned scale and shift: the projection that follows has its own.
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n_channels, affine=False) for n_channels, _ in used)
+        self.project = nn.ModuleList(
+            nn.Conv2d(n_channels, width if stride > FINE else fine, kernel_size=1) for n_channels, stride in used
+        )
+        self.n_fine = sum(stride <= FINE for _, stride in used)
+        self.context = nn.Linear(width, width)
+        self.merge = nn.ModuleList(conv_norm(width, width) for _ in used[self.n_fine :])
+        finest_coarse = used[self.n_fine][1]
+        doublings = max(0, math.ceil(math.log2(finest_coarse / (2 * FINE))))  # up to twice the fine stride
+        self.refine = nn.ModuleList(conv_norm(width, width) for _ in range(doublings))
+        self.narrow = nn.Conv2d(width, fine, kernel_size=1)
+        self.stem = conv_norm(3, STEM_CHANNELS, kernel_size=2 * FINE, stride=FINE) if stem else None
+        self.join = conv_norm(fine + (STEM_CHANNELS if stem else 0), fine)
+        self.head = nn.Sequential(nn.Conv2d(fine, n_classes * FINE**2, kernel_size=1), ToPixels())
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, maps: list[Tensor], images: Tensor) -> Tensor:
+        """Segment a batch.
+
+        Parameters
+        ----------
+        maps : list of Tensor
+            ``(N, C, H / stride, W / stride)``, as the encoder gives them.
+        images : Tensor
+            ``(N, 3, H, W)``, RGB pixel values 0..255; height and width in multiples of 4.
+
+        Returns
+        -------
+        Tensor
+            Logits, float ``(N, n_classes, H, W)``.
+        """
+        return self.head(self.cells(maps, images))
+
+    def cells(self, maps: list[Tensor], images: Tensor) -> Tensor:
+        """Features of each cell of 4 x 4 pixels, ``(N, width / 2, H / 4, W / 4)``: all but the last layer."""
+        used = [maps[number] for number in self.maps]
+        steps = zip(used, self.norms, self.project, strict=True)
+        projected = [project(norm(feature_map)) for feature_map, norm, project in steps]
+        fine, coarse = projected[: self.n_fine], projected[self.n_fine :]
+        x = coarse[-1] + self.context(coarse[-1].mean((2, 3)))[:, :, None, None]
+        for number, (finer, merge) in enumerate(zip(reversed(coarse), self.merge, strict=True)):
+            x = merge(x if number == 0 else resize(x, finer.shape[-2:]) + finer)
+        for refine in self.refine:
+            x = refine(resize(x, (2 * x.shape[-2], 2 * x.shape[-1])))
+        quarter = (images.shape[-2] // FINE, images.shape[-1] // FINE)
+        x = resize(self.narrow(x), quarter)
+        for feature_map in fine:
+            x = x + resize(feature_map, quarter)
+        if self.stem is not None:
+            # Channel after channel in memory, and the second step in place, takes half the time on a CPU.
+            normal = (images.contiguous() - self.mean).div_(self.std)
+            x = torch.cat([x, self.stem(normal)], 1)
+        return self.join(x)
+
+
+class ToPixels(nn.Module):
+    """Channels of each cell to its own 4 x 4 pixels: `torch.nn.PixelShuffle`, in one copy where that takes three.
+
+    The cells lie channels last in memory; losses want the logits channel after channel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C * 16, h, w)`` to ``(N, C, 4 h, 4 w)``, contiguous."""
+        number, channels, height, width = x.shape
+        cells = x.view(number, channels // FINE**2, FINE, FINE, height, width)
+        return cells.permute(0, 1, 4, 2, 5, 3).reshape(number, -1, height * FINE, width * FINE)
+
+
+class FrozenSegmenter(nn.Module):
+    """A frozen encoder and a trained decoder behind it: pixels in, logits out.
+
+    Parameters
+    ----------
+    encoder : Encoder
+        Stays as it is.
+    decoder : Decoder
+        Made for the encoder's channels and strides.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder):
+        super().__init__()
+        # Torch does not look into a tuple: the encoder's weights are not trained, averaged or saved with ours.
+        self._frozen = (encoder,)
+        self.decoder = decoder
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder."""
+        return self._frozen[0]
+
+    def _apply(self, *arguments: Any, **options: Any) -> "FrozenSegmenter":
+        self.encoder._apply(*arguments, **options)  # it moves to another device with us all the same
+        return super()._apply(*arguments, **options)
+
+    def forward(self, images: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """Logits ``(N, 3, H, W)`` of pixels ``(N, 3, H, W)`` in 0..255; `maps` saves the encoder's pass."""
+        return self.decoder(self.encoder(images) if maps is None else maps, images)
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, ``(N, C, h, w)`` to ``(N, C, *size)``."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,56 @@
+"""What the study's models are called: short in files and on the command line, in words in prose and charts."""
+
+from petseg_utils.study import PetsegError
+
+TITLES = {
+    "unet": "U-Net",
+    "autoencoder": "autoencoder",
+    "autoencoder_unet": "U-Net on autoencoder",
+    "decoder": "decoder",
+    "decoder_selftrained": "self-trained decoder",
+    "point": "click model",
+}
+ENCODER_TITLES = {
+    "clip:ViT-B-16-quickgelu/openai": "CLIP ViT-B/16",
+    "clip:ViT-L-14-quickgelu/openai": "CLIP ViT-L/14",
+    "lite:efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
+    "lite:efficientnet_lite0+2x": "EfficientNet-Lite0 (ImageNet) at two scales",
+}
+RENAMED = {"clip": "decoder", "clip_selftrained": "decoder_selftrained"}  # as they were called until version 0.2
+
+
+def check_name(model: str) -> str:
+    """The name itself, if a model of the study has it.
+
+    Raises
+    ------
+    PetsegError
+        If none has; the message says what to write instead.
+    """
+    if model in RENAMED:
+        raise PetsegError(f"The model {model} is called {RENAMED[model]} now: write {RENAMED[model]}.")
+    if model not in TITLES:
+        raise PetsegError(f"No model {model!r}; it is one of {', '.join(TITLES)}.")
+    return model
+
+
+def encoder_title(identity: str) -> str:
+    """A frozen encoder's title for prose and charts; its identity itself where it has no other."""
+    return ENCODER_TITLES.get(identity, identity)
+
+
+def titled(model: str, encoder: str | None = None) -> str:
+    """A model's title for prose, tables and charts, as ``decoder on CLIP ViT-B/16``.
+
+    Parameters
+    ----------
+    model : str
+        A name of `TITLES`, or ``point, one click``.  Any other name, of somebody's own model, stays as it is.
+    encoder : str, optional
+        Identity of its frozen encoder.  None or NaN, as tables have it, for a model without one.
+    """
+    name, _, help_given = model.partition(", ")
+    title = TITLES.get(name, name)
+    if isinstance(encoder, str):
+        title += f" on {encoder_title(encoder)}"
+    return f"{title} after {help_given}" if help_given else title

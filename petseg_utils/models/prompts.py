@@ -1,0 +1,193 @@
+"""What a user says about a picture: clicks, scribbles and boxes; how they are drawn for a model; and a simulated user.
+
+Coordinates are model pixels: x to the right, y down, pixel centres at whole numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+SIGMA = 4.0  # standard deviation of a click in model pixels
+CHANNELS = ("positive", "negative", "box", "previous mask")
+
+
+@dataclass(frozen=True)
+class Click:
+    """A point that belongs to what is wanted, or, where `positive` is false, one that does not."""
+
+    x: float
+    y: float
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class Scribble:
+    """A stroke: the union of its points, each ``(x, y)``."""
+
+    points: tuple[tuple[float, float], ...]
+    positive: bool = True
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle around what is wanted, its edges in either order."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+Prompt = Click | Scribble | Box
+
+
+def draw_prompts(
+    prompts: Sequence[Prompt], size: int, previous: np.ndarray | None = None, sigma: float = SIGMA
+) -> np.ndarray:
+    """Draw prompts as maps.  Training, evaluation, command line and both demos all use this function.
+
+    A click is a Gaussian of height 1, a scribble the greatest of its points' Gaussians, a box a rectangle whose edges
+    fall off like a Gaussian outside it.  Several prompts of a channel are joined by their maximum.
+
+    Parameters
+    ----------
+    prompts : sequence of Click, Scribble or Box
+        In any order; none is fine.
+    size : int
+        Edge of the square in model pixels.
+    previous : ndarray, optional
+        ``float (size, size)``, the last mask as probabilities 0..1; zeros by default.
+    sigma : float
+        Width of the Gaussians in model pixels.
+
+    Returns
+    -------
+    ndarray
+        ``float32 (4, size, size)`` within 0..1, in the order of `CHANNELS`.
+
+    References
+    ----------
+    Xu et al.: "Deep Interactive Object Selection", CVPR 2016, arXiv:1603.04042 (clicks as input maps).
+    Sofiiuk et al.: "Reviving Iterative Training with Mask Guidance", ICIP 2022, arXiv:2102.06583 (previous mask).
+    """
+    maps = np.zeros((len(CHANNELS), size, size), np.float32)
+    pixels = np.arange(size, dtype=np.float32)
+
+    def bump(low: float, high: float) -> np.ndarray:
+        outside = np.maximum(np.maximum(low - pixels, pixels - high), 0)
+        return np.exp(-(outside**2) / (2 * sigma**2))
+
+    for prompt in prompts:
+        if isinstance(prompt, Box):
+            (left, right), (top, bottom) = sorted((prompt.x0, prompt.x1)), sorted((prompt.y0, prompt.y1))
+            spots, channel = [(left, right, top, bottom)], 2
+        else:
+            points = prompt.points if isinstance(prompt, Scribble) else [(prompt.x, prompt.y)]
+            spots, channel = [(x, x, y, y) for x, y in points], 0 if prompt.positive else 1
+        for left, right, top, bottom in spots:
+            np.maximum(maps[channel], np.outer(bump(top, bottom), bump(left, right)), out=maps[channel])
+    if previous is not None:
+        maps[3] = previous
+    return maps
+
+
+def correcting_click(target: np.ndarray, predicted: np.ndarray, ignored: np.ndarray) -> Click | None:
+    """The simulated user's next click: at the centre of the largest wrong region; None where nothing is wrong.
+
+    The centre is the pixel farthest from the region's edge.  The picture's edge counts as an edge, and ignored pixels
+    belong to no region.
+
+    Parameters
+    ----------
+    target, predicted, ignored : ndarray of bool, shape (H, W)
+        The wanted region; the model's mask; pixels that are not judged.
+
+    References
+    ----------
+    Sofiiuk et al., arXiv:2102.06583 (the larger of the missed and the false region, by the distance transform).
+    """
+    deepest, click = 0.0, None
+    for wrong, positive in ((target & ~predicted & ~ignored, True), (predicted & ~target & ~ignored, False)):
+        distance = distance_to_edge(wrong)
+        place = int(distance.argmax())
+        if distance.flat[place] > deepest:
+            y, x = divmod(place, wrong.shape[1])
+            deepest, click = distance.flat[place], Click(x, y, positive)
+    return click
+
+
+def centre_click(region: np.ndarray) -> Click:
+    """A positive click at the pixel of a region ``bool (H, W)`` that is farthest from its edge."""
+    y, x = divmod(int(distance_to_edge(region).argmax()), region.shape[1])
+    return Click(x, y)
+
+
+def random_click(region: np.ndarray, rng: np.random.Generator, positive: bool = True) -> Click:
+    """A click at a random pixel of a region ``bool (H, W)`` that has one."""
+    y, x = divmod(int(rng.choice(np.flatnonzero(region))), region.shape[1])
+    return Click(x, y, positive)
+
+
+def jitter(click: Click, region: np.ndarray, reach: float, rng: np.random.Generator) -> Click:
+    """The click moved to a random pixel of the region at most `reach` pixels away, as by an unsteady hand."""
+    ys, xs = np.nonzero(region)
+    near = np.hypot(xs - click.x, ys - click.y) <= reach
+    if not near.any():
+        return click
+    at = rng.choice(np.flatnonzero(near))
+    return Click(int(xs[at]), int(ys[at]), click.positive)
+
+
+def distance_to_edge(region: np.ndarray) -> np.ndarray:
+    """Distance in pixels of each pixel of a region ``bool (H, W)`` to the nearest one outside it; 0 outside."""
+    padded = np.pad(region.astype(np.uint8), 1)
+    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+
+
+def random_scribble(region: np.ndarray, rng: np.random.Generator, positive: bool = True) -> Scribble:
+    """A short bent stroke that starts inside a region and stays there."""
+    start = random_click(region, rng)
+    x, y, angle, points = float(start.x), float(start.y), rng.uniform(0, 2 * np.pi), []
+    step = region.shape[0] / 50
+    for _ in range(rng.integers(3, 16)):
+        row, column = round(y), round(x)
+        if not (0 <= row < region.shape[0] and 0 <= column < region.shape[1] and region[row, column]):
+            break
+        points.append((x, y))
+        angle += rng.normal(0, 0.4)
+        x, y = x + step * np.cos(angle), y + step * np.sin(angle)
+    return Scribble(tuple(points), positive)
+
+
+def loose_box(region: np.ndarray, rng: np.random.Generator, slack: float = 0.1) -> Box:
+    """The box around a region, each edge moved by up to `slack` of the box's size, as people draw them."""
+    (ys, xs), size = np.nonzero(region), region.shape[0]
+    left, right, top, bottom = xs.min(), xs.max(), ys.min(), ys.max()
+    wide, high = slack * (right - left + 1), slack * (bottom - top + 1)
+    moved = [edge + rng.uniform(-1, 1) * by for edge, by in ((left, wide), (top, high), (right, wide), (bottom, high))]
+    return Box(*(float(np.clip(edge, 0, size - 1)) for edge in moved))
+
+
+def first_prompts(target: np.ndarray, rng: np.random.Generator) -> list[Prompt]:
+    """What a user may begin with, at random: mostly one click, also up to three, a scribble, or a box."""
+    kind = rng.random()
+    if kind < 0.15:
+        return [loose_box(target, rng)]
+    if kind < 0.25:
+        return [random_scribble(target, rng)]
+    if kind < 0.4:
+        return [centre_click(target)]
+    return [random_click(target, rng) for _ in range(rng.choice([1, 1, 1, 1, 2, 3]))]
+
+
+def prompt_maps(
+    prompts: Sequence[Sequence[Prompt]], images: Tensor, previous: np.ndarray | None = None, sigma: float = SIGMA
+) -> Tensor:
+    """`draw_prompts` for each of several square pictures, ``float32 (N, 4, size, size)`` on the pictures' device."""
+    masks = [None] * len(prompts) if previous is None else previous
+    drawn = [draw_prompts(said, images.shape[-1], mask, sigma) for said, mask in zip(prompts, masks, strict=True)]
+    return torch.from_numpy(np.stack(drawn)).to(images.device)

@@ -1,0 +1,1 @@
+"""The notebooks as pages, and the index in front of them."""

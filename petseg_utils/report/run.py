@@ -1,0 +1,334 @@
+"""Run the numbered notebooks, and make a report of them or keep their outputs in the files."""
+
+import dataclasses
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import zmq
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbformat import NotebookNode
+from tqdm import tqdm
+from traitlets import default
+
+from petseg_utils.report.index import render_index
+from petseg_utils.report.pages import Sheet, read_sheet, render_page
+from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, load_study, shown
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm writes, with and without a known total
+_PLACE = re.compile(r"(?<![\w.:/<~-])~?(?:/[\w.@+-]+){2,}")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A notebook that did not run to its end.
+
+    Parameters
+    ----------
+    notebook : str
+        The file's name without its ending.
+    cell : int
+        Which code cell failed, counted from 1 as in ``In [1]``.
+    error : str
+        Kind and message in one line.
+    """
+
+    notebook: str
+    cell: int
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.notebook}, code cell {self.cell}: {self.error}"
+
+
+class _OwnKernel(AsyncKernelManager):
+    """Starts the interpreter that runs this code, whichever kernels are registered on the machine."""
+
+    @default("transport_encryption")
+    def _encrypt_if_possible(self) -> str:
+        return "auto" if zmq.has("curve") else "disabled"  # kernels warn where it could be used and is not
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())  # its command starts with sys.executable
+
+
+def build_report(
+    study: Study,
+    *,
+    only: list[str] | None = None,
+    notebooks: Path | None = None,
+    out: Path | None = None,
+    progress: bool = True,
+) -> list[Failure]:
+    """Run notebooks and write a page for each, and an index.
+
+    Pages are written as soon as they are done, so a run that is cut leaves what it had.  A notebook that fails gets its
+    page too, with the error in it, and the next ones still run.
+
+    Parameters
+    ----------
+    study : Study
+        What the notebooks run on.
+    only : list of str, optional
+        Numbers of the notebooks to run, such as ``["02", "03"]``; the index then still links the other pages.
+    notebooks, out : Path, optional
+        Where the notebooks are, and where pages go; see `notebook_folder` and `report_folder`.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of Failure
+        Empty if all went well.
+
+    Raises
+    ------
+    PetsegError
+        If there are no notebooks, or none with a number in `only`.
+    """
+    out = out or report_folder(study)
+    sheets = _find(notebooks or notebook_folder())
+    chosen = _choose(sheets, only)
+    out.mkdir(parents=True, exist_ok=True)
+    linked = [sheet for sheet in sheets if sheet in chosen or (out / f"{sheet.name}.html").is_file()]
+    failures: list[Failure] = []
+    seconds: dict[str, float] = {}
+    for sheet, bar in _with_bar(chosen, progress):
+        began = time.monotonic()
+        book, failure = _execute(sheet, study, bar)
+        seconds[sheet.name] = time.monotonic() - began
+        failures += [failure] if failure else []
+        page = render_page(study, book, sheet, linked, failure, seconds[sheet.name])
+        (out / f"{sheet.name}.html").write_text(page, encoding="utf-8")
+        (out / "index.html").write_text(render_index(study, sheets, out, seconds), encoding="utf-8")
+    return failures
+
+
+def execute_in_place(
+    study: Study, *, only: list[str] | None = None, notebooks: Path | None = None, progress: bool = True
+) -> list[Failure]:
+    """Run notebooks and keep their outputs in the files, without timings, progress bars, paths or kernel details.
+
+    Parameters and errors are those of `build_report`.
+
+    Returns
+    -------
+    list of Failure
+        Notebooks that failed; their files are left as they were.
+    """
+    failures = []
+    for sheet, bar in _with_bar(_choose(_find(notebooks or notebook_folder()), only), progress):
+        book, failure = _execute(sheet, study, bar)
+        if failure:
+            failures.append(failure)
+            continue
+        for cell in _code_cells(book):
+            cell.metadata.pop("execution", None)
+            # What is left on stderr are warnings of this machine's libraries, with their versions and line numbers.
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        book.metadata.pop("widgets", None)
+        book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        book.metadata["language_info"] = {"name": "python"}
+        part = sheet.path.with_name(sheet.path.name + ".part")
+        nbformat.write(book, part)
+        part.replace(sheet.path)
+    return failures
+
+
+def report_folder(study: Study) -> Path:
+    """Where a study's pages go."""
+    return ROOT / "reports" / study.name
+
+
+def notebook_folder() -> Path:
+    """Where the notebooks are: in this checkout; for an installed package in the current folder's ``notebooks/``.
+
+    Raises
+    ------
+    PetsegError
+        If an installed package is run where there are none.
+    """
+    if IS_CHECKOUT:
+        return ROOT / "notebooks"
+    here = Path.cwd() / "notebooks"
+    if not _numbered(here):
+        raise PetsegError(
+            "The notebooks are not part of the installed package, but of the project's repository: "
+            "run petseg report in a checkout of it."
+        )
+    return here
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.ipynb") if re.match(r"\d+_", path.name))
+
+
+def _find(folder: Path) -> list[Sheet]:
+    """Numbered notebooks of a folder, in order."""
+    paths = _numbered(folder)
+    if not paths:
+        raise PetsegError(f"No numbered notebooks, such as 01_data.ipynb, in {shown(folder)}.")
+    return [read_sheet(path) for path in paths]
+
+
+def _choose(sheets: list[Sheet], only: list[str] | None) -> list[Sheet]:
+    """Those with the numbers that were asked for; all by default."""
+    known = {sheet.number for sheet in sheets}
+    wanted = known if only is None else {number.zfill(2) for number in only}
+    if unknown := sorted(wanted - known):
+        raise PetsegError(f"No notebook {unknown[0]}. There are {', '.join(sorted(known))}.")
+    return [sheet for sheet in sheets if sheet.number in wanted]
+
+
+def _with_bar(sheets: list[Sheet], progress: bool) -> Iterator[tuple[Sheet, tqdm]]:
+    """Each notebook with the bar that says which one is running."""
+    with tqdm(sheets, unit="notebook", disable=not progress) as bar:
+        for sheet in sheets:
+            bar.set_description(sheet.name)
+            yield sheet, bar
+            bar.update()
+
+
+def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failure | None]:
+    """Run a copy of a notebook in its folder; its outputs are tidied, its first error is returned."""
+    book = nbformat.read(sheet.path, as_version=4)
+    for cell in _code_cells(book):  # outputs of another run must not stand below a cell that does not run now
+        cell.outputs, cell.execution_count = [], None
+    running = {"cell": book.cells[0] if book.cells else NotebookNode()}
+
+    def started(cell: NotebookNode, cell_index: int) -> None:
+        running["cell"] = cell
+        bar.set_postfix_str(f"cell {cell_index + 1} of {len(book.cells)}")
+
+    client = NotebookClient(
+        book,
+        timeout=None,
+        kernel_name="python3",
+        kernel_manager_class=_OwnKernel,
+        coalesce_streams=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(sheet.path.parent.resolve())}},
+        on_cell_start=started,
+    )
+    error = None
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            client.execute(env=_environment(study, Path(scratch)))
+        except CellExecutionError as failed:
+            error = f"{failed.ename}: {failed.evalue}"
+        except DeadKernelError:
+            error = "DeadKernelError: Python ended while this cell ran; often memory ran out"
+            output = nbformat.v4.new_output("error", ename="", evalue="", traceback=[error])
+            running["cell"].outputs.append(output)
+    for cell in _code_cells(book):
+        cell.outputs = _tidy(cell.outputs)
+    if error is None:
+        return book, None
+    running["cell"].metadata["failed"] = True
+    number = next(index for index, cell in enumerate(_code_cells(book), 1) if cell is running["cell"])
+    return book, Failure(sheet.name, number, " ".join(_without_places(error).split())[:300])
+
+
+def _code_cells(book: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def _environment(study: Study, scratch: Path) -> dict[str, str]:
+    """Environment of a kernel, from which `load_study` reads the same study: absolute, as the kernel runs elsewhere."""
+    places = {
+        "PETSEG_DATA": None if study.draws_its_data else study.data_dir,
+        "PETSEG_RUNS": study.runs_dir.parent,
+        "PETSEG_FIGURES": None if study.figures_dir == study.runs_dir / "figures" else study.figures_dir.parent,
+        "PETSEG_UNLABELLED": study.unlabelled_dir,
+        "PETSEG_OOD": study.elsewhere_dir,
+    }
+    env = {key: value for key, value in os.environ.items() if key not in places}
+    env |= {key: str(place) for key, place in places.items() if place}
+    env["PETSEG_STUDY"] = _study_name(study, scratch)
+    # Two warnings that say nothing of the study: frozen modules cannot be debugged; tqdm finds no widgets to draw with.
+    env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    env["PYTHONWARNINGS"] = ",".join(filter(None, [env.get("PYTHONWARNINGS"), "ignore:IProgress not found"]))
+    return env
+
+
+def _study_name(study: Study, scratch: Path) -> str:
+    """Name of the study if it ships; else the path of a file that says the same."""
+    if (STUDIES / f"{study.name}.toml").is_file() and _settings(load_study(study.name)) == _settings(study):
+        return study.name
+    path = scratch / f"{study.name}.toml"
+    path.write_text("\n".join(_toml_lines(_settings(study))) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    """What a study's file says, without its name and its places."""
+    values = dataclasses.asdict(study)
+    places = {key for key, value in values.items() if isinstance(value, Path) or value is None}
+    return {key: value for key, value in values.items() if key not in places | {"name", "draws_its_data"}}
+
+
+def _toml_lines(values: dict[str, Any], table: str = "") -> list[str]:
+    """Numbers, strings, lists of them, and tables of these, as TOML."""
+    # All but tables looks the same in JSON.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for key, inner in values.items():
+        if isinstance(inner, dict):
+            name = f"{table}.{key}" if table else key
+            lines += [f"[{name}]", *_toml_lines(inner, name)]
+    return lines
+
+
+def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Take progress bars and places of this machine out of outputs."""
+    kept = []
+    for output in outputs:
+        data = output.get("data", {})
+        if _WIDGET in data:
+            del data[_WIDGET]
+            if _BAR.search(data.get("text/plain", "")) or "HBox(" in data.get("text/plain", ""):
+                continue
+        if output.get("name") == "stderr":
+            lines = [line.rsplit("\r", 1)[-1] for line in output.text.splitlines()]
+            output.text = "\n".join(line for line in lines if line.strip() and not _BAR.search(line))
+            if not output.text:
+                continue
+        for key, value in data.items():
+            if isinstance(value, str) and not key.startswith("image/"):
+                data[key] = _without_places(value)
+        if "text" in output:
+            output.text = _without_places(output.text)
+        if "traceback" in output:
+            output.traceback = [_without_places(line) for line in output.traceback]
+            output.evalue = _without_places(output.evalue)
+        kept.append(output)
+    return kept
+
+
+def _without_places(text: str) -> str:
+    """Text in which paths of this machine are relative to the project, or only the file's name."""
+
+    def shorten(match: re.Match) -> str:
+        path = Path(match[0]).expanduser()
+        if path == Path.home():
+            return "~"  # its last part is the user's name
+        return shown(path) if Path(*path.parts[:2]).exists() else match[0]
+
+    # Literally first, as the pattern ends at a space and these folders may have one in their names; in both ways of
+    # writing them, as Windows has backslashes.
+    for folder, short in ((ROOT, ""), (Path.home(), "~/")):
+        for written in (str(folder), folder.as_posix()):
+            text = re.sub(rf"{re.escape(written)}[\\/]", short, text)
+    return _PLACE.sub(shorten, text)

@@ -1,0 +1,175 @@
+"""Sentences that hold numbers: each is made from records, so that it changes when they do."""
+
+import pandas as pd
+
+from petseg_utils.experiments.comparisons import distinct_pairs
+from petseg_utils.models.names import TITLES, titled
+from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
+
+
+def interval(value: float, low: float, high: float, form: str = ".3f") -> str:
+    """A value and its interval, as ``0.812 [0.790, 0.833]``."""
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the primary protocol that may be ranked: not stale, nobody helped, the best first."""
+    rows = table[(table["protocol"] == PRIMARY) & (table["model"] != PROMPTED) & (table["stale"] == "")]
+    return rows.sort_values("mIoU", ascending=False)
+
+
+def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictures: str) -> list[str]:
+    """What came out, in three sentences.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `results.results_table` of one study and set of pictures.
+    records : list of dict
+        The same records.
+    pairs : DataFrame
+        From `comparisons.paired_table`, or a file of it; empty where no pairs were compared.
+    pictures : str
+        What the pictures are: ``drawn pictures`` or ``photos``.
+
+    Returns
+    -------
+    list of str
+        Who leads and by what score; whether the lead is real; what clicks buy.
+    """
+    rows = ranked(table)
+    if rows.empty:
+        return []
+    best, others = rows.iloc[0], rows.iloc[1:]
+    seeds = f", mean of {best['seeds']} seeds" if best["seeds"] > 1 else ""
+    leader = f"Of the models that nobody helps, the {titled(best['model'], best['encoder'])} does best on "
+    leader += f"{best['n_images']} {pictures} of {best['n_breeds']} breeds: mIoU {_score(best)}{seeds}"
+    if len(others):
+        behind = [f"the {titled(row['model'], row['encoder'])} ({_score(row)})" for _, row in others.iterrows()]
+        leader += ", ahead of " + ", ".join(behind)
+    return [leader + ".", lead_sentence(rows, distinct_pairs(pairs)), clicks_sentence(records)]
+
+
+def _score(row: pd.Series) -> str:
+    return interval(row["mIoU"], row["mIoU low"], row["mIoU high"])
+
+
+def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
+    """Whether the first of the `ranked` rows really leads the second."""
+    if len(rows) < 2:
+        return "There is nothing to compare it with."
+    first, second = (titled(row["model"], row["encoder"]) for _, row in rows.iloc[:2].iterrows())
+    for _, pair in pairs.iterrows():
+        if {titled(pair["a"], pair["encoder a"]), titled(pair["b"], pair["encoder b"])} == {first, second}:
+            gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+            return (
+                f"Picture by picture, the lead of the {titled(pair['a'])} over the {titled(pair['b'])} is {gap}, "
+                f"{_verdict(pair, len(pairs))}. Of all {len(pairs)} pairs compared, {int(pairs['real'].sum())} are "
+                f"real ({_seeds(pairs)})."
+            )
+    return f"Whether the lead over the {second} is real was not tested picture by picture on this data."
+
+
+def _verdict(pair: pd.Series, n_pairs: int) -> str:
+    """Whether a difference is real: a word, a colon, and why."""
+    if pair["real"]:
+        return "real: on other pictures of this kind it would be there again"
+    if pair["low"] > 0:
+        return f"not sure: alone it would count, but not among {n_pairs} pairs, or not with every seed"
+    if pair["low"] == pair["high"] == 0:
+        return "none: on these pictures the two give the same masks, or equally good ones"
+    return "not shown: these pictures do not tell the two apart"
+
+
+def _seeds(pairs: pd.DataFrame) -> str:
+    """How many training runs of each model the pairs compare, in words."""
+    seeds = int(pairs["seeds"].min())
+    return f"{seeds} seeds of each model" if seeds > 1 else "one seed of each model"
+
+
+def clicks_sentence(records: list[dict]) -> str:
+    """What clicks buy, of the first study and encoder that were scored with clicks; means over its seeds."""
+    scored = [record for record in select(records, protocol=PRIMARY) if record.get("clicks") and "stale" not in record]
+    if not scored:
+        return "The click model was not scored with clicks on this data."
+    first, keys = scored[0], ("model", "encoder", "study")
+    runs = [flat_clicks(record) for record in scored if all(record[key] == first[key] for key in keys)]
+    clicks = {
+        name: [sum(values) / len(runs) for values in zip(*(run[name] for run in runs), strict=True)]
+        for name in ("proposed", "iou@1", "iou@3")
+    }
+    mean = f" (mean of {len(runs)} seeds)" if len(runs) > 1 else ""
+    return (
+        f"The {titled(first['model'], first['encoder'])}{mean} finds the pet with an IoU of "
+        f"{clicks['proposed'][0]:.3f} before anybody clicks, {interval(*clicks['iou@1'])} after one click at random on "
+        f"it and {interval(*clicks['iou@3'])} after two corrections."
+    )
+
+
+def pair_sentences(pairs: pd.DataFrame) -> str:
+    """A sentence for each pair that says whether its difference is real; Markdown."""
+    pairs, lines = distinct_pairs(pairs), []
+    for _, pair in pairs.iterrows():
+        gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+        helped = " †" if pair["prompted"] else ""
+        word, _, why = _verdict(pair, len(pairs)).partition(":")
+        lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}{helped}: {gap}. **{word.capitalize()}**:{why}.")
+    return "\n".join(lines) + (f"\n\nCompared: {_seeds(pairs)}." if lines else "")
+
+
+def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
+    """How far the U-Net's distance to the decoder is a matter of training; from two studies' records."""
+    (unet, decoder), (long_unet, long_decoder) = _unet_and_decoder(brief), _unet_and_decoder(thorough)
+    short, long = _unet_settings(brief), _unet_settings(thorough)
+    return (
+        f"How the U-Net is trained matters much. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} "
+        f"and {long['width']} channels in place of {short['width']}, it reaches mIoU {_score(long_unet)} on the same "
+        f"photos; the decoder, with the same settings there as here, {_score(long_decoder)}. So of the distance of "
+        f"{decoder['mIoU'] - unet['mIoU']:.3f} between the two, {long_decoder['mIoU'] - long_unet['mIoU']:.3f} is left."
+    )
+
+
+def _unet_and_decoder(records: list[dict]) -> list[pd.Series]:
+    """The rows of the two models in a study's table, by the primary protocol, without what is stale."""
+    rows = results_table([record for record in select(records, protocol=PRIMARY) if "stale" not in record])
+    return [rows[rows["model"] == name].iloc[0] for name in ("unet", "decoder")]
+
+
+def _unet_settings(records: list[dict]) -> dict:
+    return next(
+        record["trained_on"]["settings"] for record in records if record["model"] == "unet" and "stale" not in record
+    )
+
+
+def limits(records: list[dict], breeds: pd.Series | None = None) -> str:
+    """What a study's numbers stand on, and what was not measured; Markdown.
+
+    Parameters
+    ----------
+    records : list of dict
+        Of one study.
+    breeds : Series, optional
+        The breed of each picture of the data, to say how uneven they are.
+    """
+    tested = select(records, protocol=PRIMARY)
+    first, machines = tested[0], sorted({f"{record['machine']}, {record['device']}" for record in tested})
+    encoders = sorted({record["encoder"] for record in tested if record["encoder"]})
+    learned = first["trained_on"]["n_images"]
+    stand_in = any(encoder.startswith("lite:") for encoder in encoders)
+    runs = {(record["model"], record["seed"]) for record in tested}
+    few = ", ".join(titled(name) for name in TITLES if sum(name == scored for scored, _ in runs) == 1)
+    lines = [
+        f"Encoder: {', '.join(encoders) or 'none'}."
+        + (" It is a stand-in. **No number here is CLIP's**, and none says what CLIP would do." if stand_in else ""),
+        f"Pictures: {learned} to train; {first['n_images']}, of {first['n_breeds']} breeds, to test.",
+        f"Machine: {'; '.join(machines)}. Times were taken beside other work, and hold for this machine only.",
+    ]
+    if breeds is not None and len(breeds):
+        share = breeds.value_counts(normalize=True)
+        lines.append(
+            f"Breeds: {len(share)} in all; {', '.join(share.index[:3])} are the most frequent and make "
+            f"{share.iloc[:3].sum():.0%} of the pictures. Of the rarer ones few pictures were tested."
+        )
+    if few:
+        lines.append(f"Trained once only: {few}. How far another run would move them was not measured.")
+    return "\n".join(f"* {line}" for line in lines)

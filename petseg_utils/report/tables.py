@@ -1,0 +1,131 @@
+"""Tables of results as HTML: sortable in a report, and readable without its script and style."""
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+from petseg_utils.models.names import ENCODER_TITLES, titled
+from petseg_utils.report.pages import minutes
+from petseg_utils.scores.metrics import PROTOCOLS
+from petseg_utils.scores.results import PROMPTED, SCORE_NAMES
+
+CAPTIONS = {
+    "ignore_border": "Border pixels left out of the scores",
+    "border_as_background": "Border pixels counted as background",
+    "binary_border_as_pet": "Pet or not, border pixels counted as pet",
+}
+DAGGER = (
+    "† The click model, as it answers before anybody clicks. It was trained with clicks, and is made to be helped. "
+    "So it stands last and is not ranked; what clicks buy has a table of its own."
+)
+
+
+def cell(text: str, value: object = None, *below: str, number: bool = True) -> dict:
+    """One cell: what it says, what it is sorted by, and small print below it."""
+    return {"text": text, "value": text if value is None else value, "below": below, "number": number}
+
+
+def html_table(columns: list[str], rows: list[list[dict]], caption: str) -> Markup:
+    """A sortable table of `cell` rows; the first cell of a row is its head."""
+    head = "".join(
+        f'<th scope="col"{_class(first["number"])}>{escape(name)}</th>'
+        for name, first in zip(columns, rows[0], strict=True)
+    )
+    body = "".join(f"<tr>{_cell(row[0], 'th')}{''.join(_cell(part, 'td') for part in row[1:])}</tr>\n" for row in rows)
+    return Markup(
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">\n'
+        f'<table class="results sortable">\n<caption>{escape(caption)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n"
+    )
+
+
+def _class(number: bool) -> str:
+    return ' class="number"' if number else ""
+
+
+def _cell(parts: dict, tag: str) -> str:
+    scope = ' scope="row"' if tag == "th" else ""
+    below = "".join(f" <small>{escape(line)}</small>" for line in parts["below"])
+    value = escape(parts["value"])
+    return f'<{tag}{scope}{_class(parts["number"])} data-value="{value}">{escape(parts["text"])}{below}</{tag}>'
+
+
+def scores_table(table: pd.DataFrame, caption: str) -> Markup:
+    """Rows of a `results.results_table` of one protocol as a sortable table, the best first, the click model last.
+
+    Below a score stand its 95 % interval and, where there are several seeds, the smallest and largest of them; below
+    the milliseconds a picture the minutes of training.
+    """
+    table = table.assign(helped=table["model"] == PROMPTED)
+    table = table.sort_values(["helped", "mIoU"], ascending=[True, False])
+    names = list(SCORE_NAMES.values())
+    names += [name for name in table.columns if name.startswith("IoU ") and f"{name} low" in table.columns]
+    columns = ["model", *names, "test loss", "parameters", "ms a picture"]
+    rows = []
+    for _, row in table.iterrows():
+        below = [f"on {ENCODER_TITLES.get(row['encoder'], row['encoder'])}"] if isinstance(row["encoder"], str) else []
+        below += ["1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"]
+        below += [f"stale, of commit {row['stale']}"] if row["stale"] else []
+        title = titled(row["model"]) + (" †" if row["helped"] else "")
+        rows.append([cell(title, title, *below, number=False), *(_score(row, name) for name in names)])
+        weights, trained = row["parameters"], row["trained parameters"]
+        rows[-1] += [
+            _plain(row["test_loss"], ".3f"),
+            cell(f"{weights / 1e6:.2f} M", weights, f"{trained / 1e6:.2f} M trained"),
+            cell(f"{row['ms_per_picture']:.1f}", row["ms_per_picture"], *_training_time(row)),
+        ]
+    return html_table(columns, rows, caption)
+
+
+def breeds_table(table: pd.DataFrame) -> Markup:
+    """All breeds of a `comparisons.breed_table` as a sortable table that opens on a click."""
+    models = table.columns.drop(["species", "pictures"])
+    rows = [
+        [cell(breed, breed, row["species"], number=False), cell(str(row["pictures"]), row["pictures"])]
+        + [_plain(row[model], ".3f") for model in models]
+        for breed, row in table.iterrows()
+    ]
+    inner = html_table(
+        ["breed", "pictures", *map(titled, models)], rows, "IoU of each breed's own species, border left out."
+    )
+    return Markup(f'<details class="more"><summary>All {len(table)} breeds</summary>\n{inner}</details>\n')
+
+
+def _score(row: pd.Series, name: str) -> dict:
+    if pd.isna(row[name]):
+        return cell("–", "")
+    below = [f"[{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"]
+    below += [f"{row[f'{name} min']:.3f}–{row[f'{name} max']:.3f}"] if row["seeds"] > 1 else []
+    return cell(f"{row[name]:.3f}", row[name], *below)
+
+
+def _training_time(row: pd.Series) -> list[str]:
+    return [f"trained {minutes(row['training_seconds'])}"] if row["training_seconds"] > 0 else []
+
+
+def _plain(value: float, form: str) -> dict:
+    return cell("–", "") if pd.isna(value) else cell(format(value, form), value)
+
+
+def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
+    """The three protocols of a `results.results_table`, one open at a time, the primary one first.
+
+    Parameters
+    ----------
+    table : DataFrame
+        All rows that are to be compared: of one study and one set of pictures.
+    subject : str
+        What the table is of; it goes into the captions and tells groups of tabs apart.
+    """
+    parts = []
+    for protocol in PROTOCOLS:
+        rows = table[table["protocol"] == protocol]
+        classes = [f"IoU {name}" for name in ("background", "cat", "dog", "pet")]
+        rows = rows.drop(columns=[name for name in classes if name in rows and rows[name].isna().all()])
+        opened = " open" if protocol == PROTOCOLS[0] else ""
+        inner = scores_table(rows, f"{subject}. {CAPTIONS[protocol]}.")
+        parts.append(
+            f'<details class="more" name="{escape(subject)}"{opened}><summary>{CAPTIONS[protocol]} '
+            f"(<code>{protocol}</code>)</summary>\n{inner}</details>\n"
+        )
+    dagger = f'<p class="note">{DAGGER}</p>\n' if (table["model"] == PROMPTED).any() else ""
+    return Markup("".join(parts) + dagger)

@@ -1,0 +1,1 @@
+"""How good is a mask?  Scores, intervals, records and their tables."""

@@ -1,0 +1,171 @@
+"""How sure is a score?  Bootstrap intervals over pictures, and paired differences of two models."""
+
+import warnings
+
+import numpy as np
+
+from petseg_utils.scores.metrics import boundary_iou, protocol_classes, protocol_matrix, scores
+
+
+def bootstrap_intervals(
+    confusions: np.ndarray,
+    protocol: str,
+    *,
+    boundary: np.ndarray | None = None,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of the scores: how far they would move on other pictures of the same kind.
+
+    Pictures are resampled, not pixels, because a picture's pixels are right or wrong together (Efron & Tibshirani, "An
+    Introduction to the Bootstrap", 1993, chapter 13).  How much retraining would move the scores is not included.
+
+    Parameters
+    ----------
+    confusions : ndarray, shape (N, 5, 3)
+        Counts from `picture_confusions`, N at least 1.
+    boundary : ndarray, shape (N, K, 2), optional
+        Counts from `boundary_counts` of the same pictures and protocol.
+    n_resamples, seed, level
+        Number of resamples, at least 1; their random seed; share of them within the interval, 0..1.
+
+    Returns
+    -------
+    dict of str to (low, high)
+        For ``miou``, ``dice``, ``accuracy``, each ``iou.<class>`` and, if `boundary` is given, ``boundary_iou``.
+        Resamples in which a score is NaN are left out; (NaN, NaN) if none remain.  A resample that lacks a class is
+        averaged over the others, which widens the intervals of means on very few pictures.
+    """
+    matrices = protocol_matrix(confusions, protocol)
+    values = _named_scores(resampled_sums(matrices, n_resamples, seed), protocol)
+    if boundary is not None:
+        if boundary.shape != (expected := (*matrices.shape[:2], 2)):
+            raise ValueError(f"boundary must have shape {expected} to match the confusions, not {boundary.shape}")
+        values["boundary_iou"] = boundary_iou(resampled_sums(boundary, n_resamples, seed))
+    intervals = {name: percentile_interval(value, level) for name, value in values.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
+
+
+@np.errstate(invalid="ignore")  # zero by zero is NaN, which is what a score of nothing is here
+def paired_difference(
+    confusions_a: np.ndarray,
+    confusions_b: np.ndarray,
+    protocol: str,
+    *,
+    score: str = "miou",
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, float]:
+    """Bootstrap the difference of two models, a minus b, on the same resamples (see `bootstrap_intervals`).
+
+    A hard picture then counts against both and drops out, so models whose own intervals overlap can differ clearly.
+    The counts must be of the same pictures in the same order; `score` is any named by `bootstrap_intervals`, except
+    ``boundary_iou``.
+
+    Returns
+    -------
+    dict of str to float
+        ``difference`` on all pictures, its interval ``low`` to ``high``, and ``share_positive``, the share of
+        resamples in which a beats b.
+    """
+    # Which pixels have which label does not depend on the model, so row totals tell whether pictures are the same.
+    if not np.array_equal(np.sum(confusions_a, axis=-1), np.sum(confusions_b, axis=-1)):
+        raise ValueError("a pair needs counts of the same pictures in the same order; these differ in pixels per label")
+    both = np.stack([protocol_matrix(confusions_a, protocol), protocol_matrix(confusions_b, protocol)], axis=1)
+    whole = _named_scores(both.sum(axis=0), protocol)
+    if score not in whole:
+        raise ValueError(f"unknown score {score!r}; known: {', '.join(whole)}")
+    a, b = _named_scores(resampled_sums(both, n_resamples, seed), protocol)[score].T
+    low, high = percentile_interval(a - b, level)
+    result = {
+        "difference": whole[score][0] - whole[score][1],
+        "low": low,
+        "high": high,
+        "share_positive": np.sum(a > b) / np.sum(~np.isnan(a - b)),
+    }
+    return {name: float(value) for name, value in result.items()}
+
+
+def summarise(
+    confusions: np.ndarray, protocol: str, boundary: np.ndarray | None = None, n_resamples: int = 1000, seed: int = 0
+) -> dict:
+    """All scores of a split with 95 % intervals, for JSON: unrounded plain floats, None for NaN.
+
+    Arguments are those of `bootstrap_intervals`.  Keys are ``miou``, ``iou`` (by class), ``dice``, ``accuracy``,
+    ``boundary_iou`` (if `boundary` is given) and ``ci95`` ([low, high] of every score, ``iou.<class>`` by class).
+    """
+    intervals = bootstrap_intervals(confusions, protocol, boundary=boundary, n_resamples=n_resamples, seed=seed)
+    whole = scores(protocol_matrix(confusions, protocol).sum(axis=0))
+    if boundary is not None:
+        whole["boundary_iou"] = boundary_iou(boundary.sum(axis=0))
+    by_class = zip(protocol_classes(protocol), whole.pop("iou"), strict=True)
+    return {
+        "iou": {name: _plain(value) for name, value in by_class},
+        **{name: _plain(value) for name, value in whole.items()},
+        "ci95": {name: [_plain(low), _plain(high)] for name, (low, high) in intervals.items()},
+    }
+
+
+def _named_scores(matrix: np.ndarray, protocol: str) -> dict[str, np.ndarray]:
+    """`scores` with one number per name: ``iou`` becomes ``iou.<class>``."""
+    named = scores(matrix)
+    iou = named.pop("iou")
+    return named | {f"iou.{name}": iou[..., k] for k, name in enumerate(protocol_classes(protocol))}
+
+
+def resampled_sums(counts: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+    """Sum counts ``(N, ...)`` over N pictures drawn with replacement, ``float64 (n_resamples, ...)``.
+
+    The same `seed` draws the same pictures of N, whatever is counted.
+
+    Raises
+    ------
+    ValueError
+        If there are no pictures, or no resamples are asked for.
+    """
+    N = len(counts)
+    if N == 0 or n_resamples < 1:
+        raise ValueError(f"cannot draw {n_resamples} resamples of {N} pictures; both must be at least 1")
+    rng = np.random.default_rng(seed)
+    # How often each picture is drawn, times its counts: several times faster than gathering the drawn pictures, and
+    # as exact, for float64 holds every integer below 2**53.
+    flat = counts.reshape(N, -1).astype(np.float64)
+    sums = [np.bincount(rng.integers(N, size=N), minlength=N) @ flat for _ in range(n_resamples)]
+    return np.reshape(sums, (n_resamples, *counts.shape[1:]))
+
+
+def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high end, ``(...)`` each, of the middle share `level` of values ``(n_resamples, ...)``.
+
+    NaN is left out; where nothing else is left, both ends are NaN.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+@np.errstate(invalid="ignore")  # the mean of nothing is NaN
+def mean_interval(values: np.ndarray, n_resamples: int, seed: int = 0) -> tuple[float, float, float]:
+    """Mean of values ``(N,)``, one of each picture, or ``(N, K)``, and its 95 % bootstrap interval over pictures.
+
+    NaN is left out, of the mean as of each resample.
+
+    Returns
+    -------
+    (float, float, float)
+        Mean, low, high.
+    """
+    present = ~np.isnan(values)
+    values = np.ascontiguousarray(np.where(present, values, 0))
+    terms = np.stack([values, present], axis=1).reshape(len(values), 2, -1).sum(-1)  # sum and number of each picture
+    total, number = resampled_sums(terms, n_resamples, seed).T
+    low, high = percentile_interval(total / number)
+    return float(values.sum() / present.sum()), float(low), float(high)
+
+
+def _plain(value: np.ndarray | float) -> float | None:
+    """A plain float, with None for NaN, which JSON cannot hold."""
+    return None if np.isnan(value) else float(value)

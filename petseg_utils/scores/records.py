@@ -1,0 +1,112 @@
+"""Records: what a run scored, with all that is needed to repeat it."""
+
+import json
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from torch import nn
+
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.models.decoder import FrozenSegmenter
+from petseg_utils.scores.predictions import Predictions, score_protocols, small_breeds
+from petseg_utils.study import Study
+from petseg_utils.study.provenance import git_commit, versions
+
+
+def make_records(
+    study: Study, card: dict, split: str, pictures: PictureSet, predictions: Predictions, model: nn.Module
+) -> list[dict]:
+    """One record per protocol and subset (all pictures; small breeds, where there are some).
+
+    Parameters
+    ----------
+    study : Study
+        Gives the number of resamples and the image size.
+    card : dict
+        The checkpoint's card.
+    split : str
+        Which split the pictures are.
+    pictures, predictions
+        As for `score_protocols`.
+    model : nn.Module
+        Its parameters are counted.
+    """
+    small = small_breeds(pictures)
+    subsets = {"all": np.ones(len(pictures), bool)} | ({"small breeds": small} if small.any() else {})
+    own = sum(parameter.numel() for parameter in model.parameters())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    frozen = model.encoder if isinstance(model, FrozenSegmenter) else nn.Module()  # no part of the model's parameters
+    borrowed = sum(parameter.numel() for parameter in frozen.parameters())
+    shared = {
+        "model": card["model"],
+        "encoder": card["encoder"],
+        "study": card["study"],
+        "seed": card["seed"],
+        "split": split,
+        "image_size": study.image_size,
+        "data": pictures.fingerprint,
+        "trained_on": {
+            key: card.get(key)
+            for key in (
+                "data",
+                "n_images",
+                "n_breeds",
+                "extra",
+                "more",
+                "pretraining",
+                "settings",
+                "precision",
+                "commit",
+            )
+        }
+        | {"version": card.get("version", 1)},  # of the recipe; cards did not always say it
+        "parameters": {"trained": trained, "total": own + borrowed},
+        "training_seconds": card.get("training_seconds"),
+        "seconds_per_picture": predictions.seconds,
+        "device": str(next(model.parameters()).device),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": versions(),
+        "commit": git_commit(),
+    }
+    records = []
+    for subset, rows in subsets.items():
+        table = pictures.table[rows]
+        for protocol, values in score_protocols(pictures, predictions, study.bootstrap_resamples, rows).items():
+            records.append(
+                shared
+                | {"subset": subset, "n_images": len(table), "n_breeds": int(table["breed"].nunique())}
+                | {"protocol": protocol, "test_loss": float(predictions.loss[rows].mean()), "scores": values}
+            )
+    return records
+
+
+def append_records(path: Path, records: list[dict]) -> None:
+    """Add records to a JSON-lines file; those of the same run, split, subset and protocol are replaced."""
+
+    def identity(record: dict) -> tuple:
+        return tuple(
+            record[key] for key in ("model", "encoder", "study", "seed", "data", "split", "subset", "protocol")
+        )
+
+    new = {identity(record) for record in records}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):  # two evaluations at once must not lose each other's records
+        write_records(path, [record for record in read_records(path) if identity(record) not in new] + records)
+
+
+def write_records(path: Path, records: list[dict]) -> None:
+    """Write a JSON-lines file of records, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_records(path: Path) -> list[dict]:
+    """Read a JSON-lines file of records; none where there is no file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

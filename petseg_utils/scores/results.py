@@ -1,0 +1,181 @@
+"""Records become tables; nothing here is typed by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from petseg_utils.models.names import titled
+from petseg_utils.scores.metrics import PROTOCOLS
+
+PRIMARY = PROTOCOLS[0]
+PROMPTED = "point"  # the model that can be helped by clicks, and so is not ranked with the others
+CLICKED = f"{PROMPTED}, one click"
+SCORE_NAMES = {"miou": "mIoU", "dice": "mean Dice", "accuracy": "accuracy", "boundary_iou": "boundary IoU"}
+
+
+def select(records: list[dict], *, split: str = "test", subset: str = "all", protocol: str | None = None) -> list[dict]:
+    """Records of one split and subset, and of one protocol where one is named."""
+    return [
+        record
+        for record in records
+        if record["split"] == split and record["subset"] == subset and protocol in (None, record["protocol"])
+    ]
+
+
+def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
+    """A record's scores as name to (value, low, high); class IoUs are named ``IoU cat`` and so on."""
+    scores = record["scores"]
+    values = {name: (scores[key], scores["ci95"][key]) for key, name in SCORE_NAMES.items() if key in scores}
+    values |= {f"IoU {name}": (value, scores["ci95"][f"iou.{name}"]) for name, value in scores["iou"].items()}
+    return {name: (value, *interval) for name, (value, interval) in values.items()}
+
+
+def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
+    """A record's click scores as name to (value, low, high); none for a model that takes no clicks."""
+    clicks = dict(record.get("clicks", {}))
+    intervals, same = clicks.pop("ci95", {}), clicks.pop("same_class_click", {})
+    values = clicks | {f"same_class_click.{key}": value for key, value in same.items()}
+    return {name: (value, *intervals[name]) for name, value in values.items()}
+
+
+def clicks_table(records: list[dict], **chosen) -> pd.DataFrame:
+    """Click scores for reading: a row per score, a column per model and encoder, means over seeds, with 95 % bounds."""
+    columns: dict[str, list] = {}
+    for record in select(records, protocol=PRIMARY, **chosen):
+        if "clicks" in record:
+            columns.setdefault(titled(record["model"], record["encoder"]), []).append(flat_clicks(record))
+    table: dict[str, dict[str, str]] = {}
+    for name, seeds in columns.items():
+        means = {score: np.mean([by_score[score] for by_score in seeds], axis=0) for score in seeds[0]}
+        table[name] = {score: "{:.3f} [{:.3f}, {:.3f}]".format(*mean) for score, mean in means.items()}
+    return pd.DataFrame(table).rename_axis("score")
+
+
+def results_table(records: list[dict], *, split: str = "test", subset: str = "all") -> pd.DataFrame:
+    """A row per model, study, set of pictures and protocol, over its seeds.
+
+    Returns
+    -------
+    DataFrame
+        ``study``, ``model``, ``encoder``, ``protocol``, ``data`` (fingerprint), ``n_images``, ``n_breeds``, ``seeds``
+        (how many), parameters, ``test_loss``, ``training_seconds`` and ``ms_per_picture`` (means over
+        seeds), ``stale`` (commits of records that do not fit the study any more, else empty), and for each score:
+        its mean over seeds, ``… low`` and ``… high`` (means of the seeds' 95 % bootstrap bounds: how much other
+        pictures would move it), ``… min`` and ``… max`` over seeds (how much another run would).
+    """
+    rows = []
+    keys = ("study", "model", "encoder", "protocol", "data")
+    chosen = select(records, split=split, subset=subset)
+    frame = pd.DataFrame([{key: record[key] for key in keys} | {"old": "stale" in record} for record in chosen])
+    if frame.empty:
+        return frame
+    for values, group in frame.groupby([*keys, "old"], sort=False, dropna=False):
+        members = [chosen[index] for index in group.index]
+        first = members[0]
+        row = dict(zip(keys, (None if pd.isna(value) else value for value in values[:-1]), strict=True))
+        row |= {"n_images": first["n_images"], "n_breeds": first["n_breeds"], "seeds": len(members)}
+        row |= {"parameters": first["parameters"]["total"], "trained parameters": first["parameters"]["trained"]}
+        for key in ("test_loss", "training_seconds"):
+            row[key] = pd.Series([member[key] for member in members], dtype=float).mean()
+        row["ms_per_picture"] = 1000 * pd.Series([member["seconds_per_picture"] for member in members]).mean()
+        row["stale"] = ", ".join(sorted({member["commit"] for member in members if "stale" in member}))
+        flat = [flat_scores(member) for member in members]
+        for name in flat[0]:
+            by_seed = pd.DataFrame([scores[name] for scores in flat], columns=["value", "low", "high"]).astype(float)
+            row |= {name: by_seed["value"].mean(), f"{name} low": by_seed["low"].mean()}
+            row |= {f"{name} high": by_seed["high"].mean()}
+            row |= {f"{name} min": by_seed["value"].min(), f"{name} max": by_seed["value"].max()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def protocol_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One model of one study for reading: a row per score, a column per protocol.
+
+    A cell is ``0.812 [0.790, 0.833]``, the value and its 95 % interval over pictures; with several seeds their mean,
+    and ``(0.801 to 0.820)`` over them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of a `results_table` that differ in protocol only.
+    """
+    columns = {}
+    for _, row in table.iterrows():
+        cells = {}
+        for name in [column for column in table.columns if f"{column} low" in table.columns and pd.notna(row[column])]:
+            cells[name] = f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
+            if row["seeds"] > 1:
+                cells[name] += f" ({row[f'{name} min']:.3f} to {row[f'{name} max']:.3f})"
+        if row["protocol"] in columns:
+            raise ValueError(
+                f"two rows of protocol {row['protocol']}: this table is of one model on one set of pictures"
+            )
+        columns[row["protocol"]] = cells
+    return pd.DataFrame(columns).fillna("").rename_axis("score")
+
+
+def heading(table: pd.DataFrame) -> str:
+    """What a `protocol_table` scores, in words: model, study, pictures, breeds, seeds."""
+    row = table.iloc[0]
+    seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    pictures = f"{row['n_images']} test pictures of {row['n_breeds']} breeds"
+    stale = f"; STALE, made at commit {row['stale']} with other settings or pictures" if row["stale"] else ""
+    return f"{titled(row['model'], row['encoder'])}, study {row['study']}: {pictures}, {seeds}{stale}"
+
+
+def cost_line(table: pd.DataFrame) -> str:
+    """What the model of a `protocol_table` costs: parameters and time of training; and its test loss.
+
+    Not the time of a picture, which is comparable in `comparisons.timing_table` only: records of models on a frozen
+    encoder may come from cached features.
+    """
+    row = table.iloc[0]
+    return (
+        f"{row['trained parameters']:,} trained of {row['parameters']:,} parameters; test loss {row['test_loss']:.3f}; "
+        f"trained in {row['training_seconds']:.0f} s."
+    )
+
+
+def report_tables(records: list[dict]) -> str:
+    """Every model's scores as Markdown: on all test pictures, and on the small breeds where there are some."""
+    parts = []
+    for subset in ("all", "small breeds"):
+        table = results_table(records, subset=subset)
+        if table.empty:
+            continue
+        note = "" if subset == "all" else " (only breeds with few test pictures)"
+        for _, rows in table.groupby(["study", "model", "encoder", "data", "stale"], sort=False, dropna=False):
+            scores = markdown(protocol_table(rows).reset_index())
+            parts.append(f"**{heading(rows)}**{note}\n\n{cost_line(rows)}\n\n{scores}")
+    return "\n".join(parts)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as GitHub Markdown."""
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
+    lines += [["" if pd.isna(value) else str(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def score_lines(records: list[dict]) -> str:
+    """Scores of one evaluation as text for the terminal."""
+    lines = []
+    for record in records:
+        lines.append(
+            f"\n{record['protocol']}, {record['subset']}: {record['n_images']} pictures, {record['n_breeds']} breeds"
+        )
+        for name, (value, low, high) in flat_scores(record).items():
+            shown = "absent" if value is None else f"{value:.4f}   [{low:.4f}, {high:.4f}]"
+            lines.append(f"  {name:16} {shown}")
+    for record in select(records, split=records[0]["split"], protocol=PRIMARY):
+        for name, (value, low, high) in flat_clicks(record).items():
+            lines.append(f"  {name:24} {value:.4f}   [{low:.4f}, {high:.4f}]")
+    return "\n".join(lines)
+
+
+def write_tables(folder: Path, records: list[dict]) -> None:
+    """Write ``results.csv`` and ``results.md`` of some records into a folder."""
+    results_table(records).to_csv(folder / "results.csv", index=False, float_format="%.4f")
+    (folder / "results.md").write_text(report_tables(records), encoding="utf-8")

@@ -1,0 +1,36 @@
+"""Where files lie: in a checkout beside the code, for an installed package in the user's data folder."""
+
+import json
+import os
+from pathlib import Path
+
+import platformdirs
+
+_BESIDE_THE_CODE = Path(__file__).resolve().parents[2]
+IS_CHECKOUT = (_BESIDE_THE_CODE / "pyproject.toml").is_file() and (_BESIDE_THE_CODE / "notebooks").is_dir()
+# An installed package must not write among other packages.
+ROOT = _BESIDE_THE_CODE if IS_CHECKOUT else platformdirs.user_data_path("petseg", appauthor=False)
+STUDIES = Path(__file__).parent
+
+
+class PetsegError(Exception):
+    """Something the user can put right; the message says what was wrong and what to do."""
+
+
+def runs_root() -> Path:
+    """Folder of all runs and caches, absolute: ``runs/`` of the project, or what ``PETSEG_RUNS`` names."""
+    return Path(os.environ.get("PETSEG_RUNS") or ROOT / "runs").expanduser().absolute()
+
+
+def shown(path: Path) -> str:
+    """Path as text for messages and records: relative to the project, or its last part where it lies outside."""
+    path = Path(path).resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,50 @@
+"""Where a result comes from: versions, commit, device."""
+
+import importlib.metadata
+import platform
+import subprocess
+
+from petseg_utils.study import ROOT, Study
+
+RECORDED_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "open-clip-torch",
+    "numpy",
+    "albumentations",
+    "accelerate",
+    "pillow",
+    "opencv-python-headless",
+)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in RECORDED_PACKAGES
+    }
+
+
+def git_commit() -> str:
+    """Short commit of the project, with ``+`` where files differ from it; ``unknown`` outside a git checkout."""
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return run.stdout.strip()
+
+
+def describe(study: Study) -> str:
+    """One line for the top of notebooks and logs: versions, study, device and seeds."""
+    import torch
+
+    installed = versions()
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return (
+        f"petseg study {study.name!r} | device {device} | seeds {list(study.seeds)} | "
+        f"python {installed['python']} | torch {installed['torch']} | torchvision {installed['torchvision']}"
+    )

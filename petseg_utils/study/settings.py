@@ -1,0 +1,324 @@
+"""A study: every number that a run depends on, read from one TOML file, and where its files go."""
+
+import os
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import ConfigDict, Strict, ValidationError
+from pydantic.dataclasses import dataclass
+
+from petseg_utils.study.paths import ROOT, STUDIES, PetsegError, runs_root
+
+# Strict: "32" is no number, and true is not 1.
+Flag = Annotated[bool, Strict()]
+Natural = Annotated[int, Strict(), Ge(0)]
+Count = Annotated[int, Strict(), Ge(1)]
+Number = Annotated[float, Strict(), Ge(0)]
+Positive = Annotated[float, Strict(), Gt(0)]
+Share = Annotated[float, Strict(), Ge(0), Le(1)]
+Seeds = Annotated[tuple[Natural, ...], MinLen(1)]
+CHECKED = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=CHECKED)
+class TrainingSettings:
+    """How one model is trained.
+
+    Parameters
+    ----------
+    width : int
+        Channels of the first stage.
+    epochs, batch_size : int
+        Passes over the training pictures, at most; pictures a step.
+    learning_rate, weight_decay : float
+        Peak of the one-cycle schedule; AdamW's decoupled weight decay.
+    patience : int
+        Stop after this many epochs without a better validation mIoU.
+    mixed_precision : str
+        ``"no"`` or ``"bf16"``; ``"auto"`` is ``"bf16"`` where the machine has instructions for it (about twice as
+        fast), else ``"no"``.  A checkpoint's card says what it was.
+    dice : float
+        Weight of the Dice loss beside the cross-entropy's 1; 0 leaves it out.
+    average : float
+        Decay of an exponential moving average of the weights, updated each step, which is then what is scored and
+        kept; 0 keeps the weights themselves.
+    maps : tuple of int
+        Decoder only: which of the encoder's maps it gets, counted from 0; all of them by default.
+    stem : bool
+        Decoder only: whether it sees the picture itself too.
+    crop : int
+        Autoencoder only: edge of the window, in pixels, that is used of the pictures of a step; 0 uses all of them.
+    hidden : float
+        Autoencoder only: share of the patches that it has to paint without seeing them, 0 to 1.
+    skips : bool
+        Autoencoder only: whether its decoder gets the encoder's fine maps, past the bottleneck.
+    frozen : bool
+        Pre-trained U-Net only: whether the encoder stays as the autoencoder made it.
+    cache : bool
+        Decoders on a frozen encoder only: learn from cached features of the pictures and their mirror images, which is
+        fast.  Without it pictures are varied as for the U-Net, and the encoder runs at every step.
+    """
+
+    width: Count
+    epochs: Count
+    batch_size: Count
+    learning_rate: Positive
+    weight_decay: Number = 1e-4
+    patience: Count = 10
+    mixed_precision: Literal["no", "bf16", "auto"] = "no"
+    dice: Number = 0.0
+    average: Annotated[float, Strict(), Ge(0), Lt(1)] = 0.0
+    maps: tuple[Natural, ...] = ()
+    stem: Flag = True
+    crop: Natural = 0
+    hidden: Share = 0.0
+    skips: Flag = False
+    frozen: Flag = True
+    cache: Flag = True
+
+
+@dataclass(frozen=True, config=CHECKED)
+class GridSettings:
+    """The small grid of notebook 02: every learning rate with every batch size, each for a few epochs."""
+
+    learning_rates: Annotated[tuple[Positive, ...], MinLen(1)]
+    batch_sizes: Annotated[tuple[Count, ...], MinLen(1)]
+    epochs: Count
+
+
+@dataclass(frozen=True, config=CHECKED)
+class LabelSettings:
+    """The experiments of notebooks 03 and 04 with few labels: many short runs, on small pictures.
+
+    Parameters
+    ----------
+    image_size : int
+        Edge of the letterboxed square in pixels, for these runs.
+    epochs : int
+        With all labels; a run with fewer makes as many steps.
+    shares : tuple of float
+        Parts of the training pictures whose labels are used, 0 to 1.
+    seeds : tuple of int
+        Each share is drawn and trained with each of them.
+    """
+
+    image_size: Count
+    epochs: Count
+    shares: Annotated[tuple[Annotated[float, Strict(), Gt(0), Le(1)], ...], MinLen(1)]
+    seeds: Seeds
+
+
+@dataclass(frozen=True, config=CHECKED)
+class RobustnessSettings:
+    """The sweep of notebook 06 over perturbed test pictures, and its training with noise.
+
+    Parameters
+    ----------
+    pictures : int
+        How many test pictures are perturbed; 0 is all.
+    noise_epochs : int
+        How long a trained model goes on learning, with and without noise.
+    """
+
+    pictures: Natural = 0
+    noise_epochs: Count = 2
+
+
+@dataclass(frozen=True, config=CHECKED)
+class Study:
+    """One study.
+
+    What its file says:
+
+    Parameters
+    ----------
+    name : str
+        The file's name without its ending; runs and figures go into folders of this name.
+    title : str
+        One line for reports.
+    data : str
+        ``"sample"`` (the embedded pictures, drawn on demand) or ``"oxford"`` (the official data set).
+    image_size : int
+        Edge of the letterboxed square in pixels.
+    validation_share : float
+        Part of ``trainval`` that is held out, 0 to 1.
+    seeds : tuple of int
+        One training run each; the first one is the one that figures show.
+    bootstrap_resamples : int
+        Resamples of pictures behind each interval.
+    encoder : str
+        The frozen encoder, as `models.encoders.load_encoder` takes it.
+    models : dict of str to TrainingSettings
+        How each model is trained, by its name; see `training.recipes`.
+    unet_grid : GridSettings
+        The search of notebook 02.
+    labels : LabelSettings
+        How many labels are enough, in notebooks 03 and 04.
+    ablation_epochs : int
+        Length of the runs in notebook 04 that leave out a part of the decoder.
+    robustness : RobustnessSettings
+        The sweep over perturbed pictures, in notebook 06.
+    sample_trainval, sample_test : int
+        How many pictures are drawn; used by ``data = "sample"`` only.
+
+    Where things lie, absolute, from the environment or their defaults (see `load_study`):
+
+    Parameters
+    ----------
+    data_dir : Path
+        The pictures.
+    runs_dir : Path
+        Checkpoints, records and logs of this study.
+    cache_dir : Path
+        Decoded pictures and feature maps, of all studies.
+    figures_dir : Path
+        Figures and tables.
+    unlabelled_dir, elsewhere_dir : Path or None
+        Pictures without masks to learn from; labelled pictures from elsewhere to test on.
+    draws_its_data : bool
+        Whether the pictures are the embedded ones, and so may be shown in committed figures.
+    """
+
+    name: str
+    title: str
+    data: Literal["sample", "oxford"]
+    image_size: Count
+    validation_share: Annotated[float, Strict(), Gt(0), Lt(1)]
+    seeds: Seeds
+    bootstrap_resamples: Count
+    encoder: str
+    models: dict[str, TrainingSettings]
+    unet_grid: GridSettings
+    labels: LabelSettings
+    ablation_epochs: Count
+    data_dir: Path
+    runs_dir: Path
+    cache_dir: Path
+    figures_dir: Path
+    robustness: RobustnessSettings = RobustnessSettings()
+    sample_trainval: Natural = 0
+    sample_test: Natural = 0
+    unlabelled_dir: Path | None = None
+    elsewhere_dir: Path | None = None
+    draws_its_data: Flag = False
+
+    def settings(self, model: str) -> TrainingSettings:
+        """How the study trains a model.
+
+        Raises
+        ------
+        PetsegError
+            If the study does not train it.
+        """
+        if model not in self.models:
+            raise PetsegError(f"Study {self.name!r} has no settings [models.{model}]; it has {', '.join(self.models)}.")
+        return self.models[model]
+
+
+_PLACES = (
+    "name",
+    "data_dir",
+    "runs_dir",
+    "cache_dir",
+    "figures_dir",
+    "unlabelled_dir",
+    "elsewhere_dir",
+    "draws_its_data",
+)
+
+
+def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
+    """Read a study, and the environment: nothing of petseg reads it later.
+
+    ``PETSEG_STUDY`` names the study where none is given; ``PETSEG_DATA`` the folder of its pictures; ``PETSEG_RUNS``
+    the folder of all runs, ``runs/`` by default; ``PETSEG_FIGURES`` the folder that gets a folder of figures for each
+    study, by default that of the study's runs; ``PETSEG_UNLABELLED`` a folder of pictures without masks to learn from,
+    and ``PETSEG_OOD`` one of labelled pictures from elsewhere to test on.
+
+    Parameters
+    ----------
+    name : str, optional
+        A study that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``) or the path of a TOML
+        file; by default the environment variable ``PETSEG_STUDY``, else ``sample``.
+    data : Path, optional
+        Folder of the pictures, instead of the study's own.
+
+    Raises
+    ------
+    PetsegError
+        If there is no such study, a key is unknown, missing or out of range, or the environment names no folder.
+    """
+    name = name or os.environ.get("PETSEG_STUDY") or "sample"
+    path = Path(name).expanduser() if name.endswith(".toml") else STUDIES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.toml")))
+        raise PetsegError(f"No study {name!r}. Name one of {known}, or the path of a .toml file.")
+    if path.resolve() != (STUDIES / path.name).resolve() and (STUDIES / path.name).is_file():
+        raise PetsegError(f"{path.name} has the name of a study that ships; give your file another name.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
+    if own := next((key for key in _PLACES if key in values), None):
+        told = "a study is named by its file" if own == "name" else "folders come from the environment"
+        raise PetsegError(f"{path.name}: {told}; take the key {own!r} out.")
+    for table, model in {"clip": "decoder", "clip_selftrained": "decoder_selftrained"}.items():
+        if table in values or table in values.get("models", {}):
+            raise PetsegError(f"{path.name}: the model {table} is called {model} now; write [models.{model}].")
+    runs = runs_root() / path.stem
+    own_data = data or _folder_from("PETSEG_DATA", must_exist=False)
+    default_data = ROOT / "data" / ("oxford-iiit-pet" if values.get("data") == "oxford" else path.stem)
+    figures = os.environ.get("PETSEG_FIGURES")
+    places: dict[str, Any] = {
+        "name": path.stem,
+        "data_dir": (own_data or default_data).expanduser().absolute(),
+        "runs_dir": runs,
+        "cache_dir": runs_root() / "cache",
+        "figures_dir": Path(figures).expanduser().absolute() / path.stem if figures else runs / "figures",
+        "unlabelled_dir": _folder_from("PETSEG_UNLABELLED"),
+        "elsewhere_dir": _folder_from("PETSEG_OOD"),
+        "draws_its_data": values.get("data") == "sample" and own_data is None,
+    }
+    try:
+        study = Study(**values, **places)
+    except ValidationError as error:
+        raise PetsegError(f"{path.name}{_first_fault(error)}") from error
+    for size in (study.image_size, study.labels.image_size):
+        if size % 16:
+            raise PetsegError(f"{path.name}: image_size is {size}; it must be a positive multiple of 16.")
+    return study
+
+
+def _folder_from(variable: str, *, must_exist: Flag = True) -> Path | None:
+    """The folder that an environment variable names, absolute; None if it names none."""
+    if not (named := os.environ.get(variable)):
+        return None
+    folder = Path(named).expanduser().absolute()
+    if must_exist and not folder.is_dir():
+        raise PetsegError(f"{variable} names {folder.name!r}, which is no folder.")
+    return folder
+
+
+def _first_fault(error: ValidationError) -> str:
+    """What is wrong with a study's file, in words: table, key, and what was expected."""
+    faults = error.errors(include_url=False)
+    unknown = "unexpected_keyword_argument"  # told first: a misspelt key is missing under its right name, too
+    fault = min(faults, key=lambda candidate: candidate["type"] != unknown)
+    *tables, key = [str(part) for part in fault["loc"] if isinstance(part, str)]  # not a value's place in a list
+    table = f" [{'.'.join(tables)}]" if tables else ""
+    if fault["type"] == unknown:
+        kinds = {"unet_grid": GridSettings, "labels": LabelSettings, "robustness": RobustnessSettings}
+        kind = Study if not tables else kinds.get(tables[0], TrainingSettings)
+        known = [field.name for field in fields(kind) if field.name not in _PLACES]
+        return f"{table}: unknown key {key!r}; known keys are {', '.join(known)}."
+    if fault["type"] in ("missing", "missing_argument"):
+        return f"{table}: the key {key!r} is missing."
+    return f"{table}: {key} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+
+
+def recorded_settings(values: dict) -> TrainingSettings:
+    """Settings from a card or a record, where tuples are lists; those that did not exist then have their defaults."""
+    return TrainingSettings(**values)

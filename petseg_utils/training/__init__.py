@@ -1,0 +1,1 @@
+"""How models learn: one loop, a recipe for each model, checkpoints."""

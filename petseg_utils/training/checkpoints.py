@@ -1,0 +1,242 @@
+"""Checkpoints: weights as safetensors beside a JSON card, and all that a cut run needs to go on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from petseg_utils.models.cards import SHIPPED, read_card
+from petseg_utils.models.encoders import load_encoder
+from petseg_utils.models.names import check_name
+from petseg_utils.study import PetsegError, Study, recorded_settings, write_json
+from petseg_utils.training.recipe import Recipe
+from petseg_utils.training.recipes import recipe_of
+
+ABOUT_SHIPPED = {
+    "source": "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012",
+    "licence": "CC BY-SA 4.0, as the data",
+    "limits": "One cat or dog, most of it in view, in a photo as people take them. Few breeds had true masks; of the "
+    "others masks were proposed by a model. Two animals of one photo are not told apart. Not for other animals.",
+}
+# What a run's weights depend on, all of it in its card.  `version` is the recipe's.
+CONDITIONS = (
+    "model", "version", "seed", "settings", "precision", "encoder_spec", "image_size",
+    "data", "n_images", "extra", "unlabelled", "start",
+)  # fmt: skip
+
+
+def conditions_in(card: dict) -> dict:
+    """What the weights of a card depend on.  A card from before recipes had versions is of version 1."""
+    return {key: card.get(key, 1 if key == "version" else None) for key in CONDITIONS}
+
+
+def first_difference(then: Any, now: Any, name: str = "") -> str | None:
+    """Where two values differ, in words, or None: of dicts, which entry, at any depth."""
+    then, now = (json.loads(json.dumps(value)) for value in (then, now))  # a tuple in a card is a list
+    if isinstance(then, dict) and isinstance(now, dict):
+        found = (first_difference(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in now)
+        return next(filter(None, found), None)
+    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        found = (
+            first_difference(*pair, f"{name}[{number}]") for number, pair in enumerate(zip(then, now, strict=True))
+        )
+        return next(filter(None, found), None)
+    return None if then == now else f"{name} was {then}, and is {now} now"
+
+
+def run_folder(model: str, study: Study, seed: int) -> Path:
+    """Folder of one training run."""
+    return study.runs_dir / f"{model}-seed{seed}"
+
+
+def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
+    """Load a checkpoint: the model, in evaluation mode on the best device there is, and its card.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.safetensors`` file; its card lies beside it.
+    recipe : Recipe, optional
+        Of a model that is not the study's.
+
+    Raises
+    ------
+    PetsegError
+        If the file or its card is missing, damaged, or of another model.
+    """
+    card = read_card(path)
+    recipe = recipe or recipe_of(card["model"])
+    encoder = load_encoder(card["encoder_spec"], card["image_size"]) if recipe.on_frozen_encoder else None
+    if encoder and encoder.identity != card["encoder"]:
+        raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {encoder.identity}.")
+    network = recipe.build(recorded_settings(card["settings"]), encoder)
+    load_weights(network, path)
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return network.to(device).to(memory_format=torch.channels_last).eval(), card
+
+
+def find_checkpoint(model: str, study: Study | None, seed: int | None = None) -> Path:
+    """Weights for a model: the study's own run, else those that ship if this study made them.
+
+    Parameters
+    ----------
+    model : str
+        A name of `models.names.TITLES`.
+    study : Study or None
+        None means the weights that ship.
+    seed : int, optional
+        The study's first seed by default.
+
+    Raises
+    ------
+    PetsegError
+        If there are none; the message says how to train them.
+    """
+    shipped = SHIPPED / f"{check_name(model)}.safetensors"
+    if study is None:
+        if shipped.is_file():
+            return shipped
+        raise PetsegError(f"No weights ship for {model}. Train it: petseg train {model}, and name the study.")
+    seed = study.seeds[0] if seed is None else seed
+    own = run_folder(model, study, seed) / "best.safetensors"
+    if own.is_file():
+        return own
+    if shipped.is_file() and all(
+        read_card(shipped)[key] == value for key, value in (("study", study.name), ("seed", seed))
+    ):
+        return shipped
+    raise PetsegError(
+        f"Study {study.name!r} has no trained {model} with seed {seed}. "
+        f"Train it: petseg train {model} --study {study.name} --seed {seed}"
+    )
+
+
+def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | None = None) -> Path:
+    """Copy a run's best weights, as float16, to the weights that ship with the package.
+
+    Parameters
+    ----------
+    model, study, seed
+        Which run.
+    records : list of dict
+        Of its evaluation on the test split; the card repeats their scores.
+    slot : str, optional
+        The model as which it is to be found; `model` by default.
+
+    Returns
+    -------
+    Path
+        The written ``.safetensors`` file; its card lies beside it.
+    """
+    network, card = load(run_folder(model, study, seed) / "best.safetensors")
+    for parameter in network.parameters():  # running variances stay as they are: they may exceed float16's range
+        parameter.data = parameter.data.half()
+    test = {
+        f"{record['subset']}, {record['protocol']}": {"n_images": record["n_images"]}
+        | {key: record["scores"][key] for key in ("miou", "dice", "accuracy")}
+        for record in records
+    }
+    shipped_as = {"model": slot or model, "trained_as": model, "stored_as": "float16", "test": test}
+    shipped_as |= {"clicks": records[0]["clicks"]} if "clicks" in records[0] else {}
+    path = SHIPPED / f"{slot or model}.safetensors"
+    save_checkpoint(path, network, card | shipped_as | ABOUT_SHIPPED)
+    return path
+
+
+def save_checkpoint(path: Path, model: nn.Module, card: dict) -> None:
+    """Write weights as safetensors, and a JSON card of the same name beside them."""
+    _save_tensors(path, model.state_dict(), {})
+    write_json(path.with_suffix(".json"), card)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint's weights into a model; every tensor must fit.
+
+    Raises
+    ------
+    PetsegError
+        If the file is damaged or was made for another model.
+    """
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    except (SafetensorError, RuntimeError, OSError) as error:  # damaged, of another model, unreadable
+        raise PetsegError(f"{path.name} does not hold this model's weights, or is damaged: {error}") from error
+
+
+def save_state(path: Path, parts: dict[str, Any], progress: dict) -> None:
+    """Write everything that a run needs to go on, in one file: never half of one epoch and half of another.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    parts : dict
+        ``model`` and ``average`` (modules; the latter may be None), ``optimizer`` and ``schedule``.
+    progress : dict
+        What else is to be kept, fit for JSON.
+    """
+    optimizer = parts["optimizer"].state_dict()
+    tensors = {
+        f"{part}.{name}": tensor
+        for part in ("model", "average")
+        if parts[part] is not None
+        for name, tensor in parts[part].state_dict().items()
+    }
+    for index, slots in optimizer["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
+    schedule = {key: value for key, value in parts["schedule"].state_dict().items() if not callable(value)}
+    kept = progress | {"groups": optimizer["param_groups"], "schedule": schedule}
+    _save_tensors(path, tensors, {"progress": json.dumps(kept)})
+
+
+def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
+    """Put a run's parts back to where `save_state` left them; returns what else it kept.
+
+    Raises
+    ------
+    PetsegError
+        If the file is damaged, or what the run's weights depend on (see `CONDITIONS`) is another than in `card`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise PetsegError(f"{path.name} is damaged ({error}). Train afresh without --resume.") from error
+    if differs := first_difference(conditions_in(progress["card"]), conditions_in(card)):
+        raise PetsegError(
+            f"Cannot resume: {differs}. Train afresh without --resume, or restore what the run was begun with."
+        )
+    for part in ("model", "average"):
+        if parts[part] is not None:
+            of_part = {
+                name.removeprefix(f"{part}."): one for name, one in tensors.items() if name.startswith(f"{part}.")
+            }
+            parts[part].load_state_dict(of_part)
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, slot = name.split(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+    parts["optimizer"].load_state_dict({"state": slots, "param_groups": progress["groups"]})
+    parts["schedule"].load_state_dict(progress["schedule"])
+    return progress
+
+
+def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        # A copy in plain layout: safetensors stores contiguous tensors only, and live weights are channels-last.
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise PetsegError(
+            f"Could not write {path.name} ({error}). Make room, or name another place by PETSEG_RUNS; "
+            "what was saved before is whole, and --resume goes on from it."
+        ) from error
+    temporary.replace(path)

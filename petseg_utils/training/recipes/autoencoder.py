@@ -1,0 +1,33 @@
+"""The autoencoder on whose encoder model 2 stands: it learns to reconstruct pictures, without any label."""
+
+from torch import Tensor, nn
+
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.models.autoencoder import Autoencoder
+from petseg_utils.models.feature_cache import Features
+from petseg_utils.scores.reconstruction import psnr, reconstruct
+from petseg_utils.study import TrainingSettings
+from petseg_utils.training.losses import reconstruction_loss
+from petseg_utils.training.recipe import Recipe
+
+
+def loss(model: nn.Module, batch: dict[str, Tensor], settings: TrainingSettings) -> Tensor:
+    """See `losses.reconstruction_loss`."""
+    return reconstruction_loss(model, batch, crop=settings.crop, hidden=settings.hidden)
+
+
+def validate(model: nn.Module, pictures: PictureSet, _: Features | None) -> dict[str, float]:
+    """Mean PSNR in decibels."""
+    return {"psnr": float(psnr(pictures, reconstruct(model, pictures)).mean())}
+
+
+RECIPE = Recipe(
+    "autoencoder",
+    version=1,
+    build=lambda settings, _: Autoencoder(settings.width, skips=settings.skips),
+    loss=loss,
+    validate=validate,
+    score="psnr",
+    unlabelled="optional",
+    makes_masks=False,
+)

@@ -1,0 +1,216 @@
+"""Train a model of the study, or load it where its run is current."""
+
+import functools
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from petseg_utils.data.pictures import PictureSet, join
+from petseg_utils.data.unlabelled import files_identity, list_unlabelled, read_unlabelled
+from petseg_utils.models.cards import read_card
+from petseg_utils.models.encoders import Encoder, load_encoder, resolve
+from petseg_utils.models.feature_cache import JoinedFeatures, load_features
+from petseg_utils.study import PetsegError, Study, TrainingSettings
+from petseg_utils.study.provenance import git_commit, versions
+from petseg_utils.training.batches import TrainingPictures, augmented, mirrored
+from petseg_utils.training.checkpoints import conditions_in, first_difference, load, run_folder
+from petseg_utils.training.loop import chosen_precision, fit
+from petseg_utils.training.recipe import Recipe
+from petseg_utils.training.recipes import recipe_of
+from petseg_utils.training.self_training import propose_masks
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    model: str | Recipe,
+    study: Study,
+    seed: int,
+    splits: dict[str, PictureSet],
+    *,
+    settings: TrainingSettings | None = None,
+    folder: Path | None = None,
+    start: Path | None = None,
+    extra: PictureSet | None = None,
+    length: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> nn.Module:
+    """Train a model of the study, or go on with a run that was cut.
+
+    Parameters
+    ----------
+    model : str or Recipe
+        A name of `models.names.TITLES`, or the recipe of a model of your own.
+    study : Study
+        Gives the settings, and the encoder.
+    seed : int
+        First weights, order of pictures and augmentation.
+    splits : dict
+        ``train`` and ``validation`` pictures, from `pictures.load_splits`.
+    settings : TrainingSettings, optional
+        Instead of the study's, for a search over them.
+    folder : Path, optional
+        Instead of the run's own folder.
+    start : Path, optional
+        Checkpoint to start from, instead of the study's own, which is trained if need be: for ``autoencoder_unet`` the
+        autoencoder's, for ``point`` that of the decoder without prompts.
+    extra : PictureSet, optional
+        Further labelled pictures to learn from, from `extra_labels.read_extra`.
+    length : int, optional
+        Examples an epoch, if not one for each picture.
+    resume, progress : bool
+        See `loop.Run`.
+
+    Returns
+    -------
+    nn.Module
+        The weights of the best epoch.
+    """
+    recipe = recipe_of(model) if isinstance(model, str) else model
+    settings = settings or study.settings(recipe.name)
+    folder = folder or run_folder(recipe.name, study, seed)
+    labelled, validation = splits["train"], splits["validation"]
+    more = further_pictures(recipe, study, splits, progress=progress)
+    if recipe.starts_from and start is None:
+        start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
+    parts = [part for part in (labelled, extra, more) if part]
+    data = functools.reduce(join, parts)
+    torch.manual_seed(seed)
+    encoder = load_encoder(study.encoder, labelled.images.shape[1]) if recipe.on_frozen_encoder else None
+    network = recipe.build(settings, encoder)
+    features, make = None, augmented()
+    if encoder:
+        features = load_features(encoder, validation, study.cache_dir, progress=progress)
+        if settings.cache:
+            cached = tuple(load_features(encoder, part, study.cache_dir, progress=progress) for part in parts)
+            make = mirrored(JoinedFeatures(cached))
+    before: dict | None = None
+    if start and recipe.start:
+        base, before = load(start)
+        recipe.start(network, base)
+    card = conditions(recipe, study, seed, splits, settings=settings, extra=extra, start=before) | {
+        "encoder": encoder.identity if encoder else None,
+        "study": study.name,
+        "n_breeds": int(labelled.table["breed"].nunique()),
+        "more": described(more),
+        "pretraining": before and {key: before.get(key) for key in _OF_PRETRAINING},
+        "skipped": [finding.name for finding in data.skipped],
+        "versions": versions(),
+        "commit": git_commit(),
+    }
+    fit(
+        network,
+        TrainingPictures(data, seed, make, length),
+        lambda network, batch: recipe.loss(network, batch, settings),
+        lambda fitted: recipe.validate(fitted, validation, features),
+        settings,
+        folder,
+        seed=seed,
+        card=card,
+        score=recipe.score,
+        resume=resume,
+        progress=progress,
+    )
+    return load(folder / "best.safetensors", recipe)[0]  # as anybody else gets it
+
+
+_OF_PRETRAINING = ("data", "n_images", "more", "settings", "epoch", "training_seconds")
+
+
+def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True) -> nn.Module:
+    """The study's model: loaded if a finished run under the same conditions is there, else trained now."""
+    return load(trained_checkpoint(model, study, seed, splits, progress=progress))[0]
+
+
+def trained_checkpoint(
+    model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True
+) -> Path:
+    """Checkpoint of the study's model, which is trained first where `trained` would."""
+    path = run_folder(model, study, seed) / "best.safetensors"
+    if path.is_file() and path.with_suffix(".json").is_file():
+        card = read_card(path)
+        wanted = conditions(recipe_of(model), study, seed, splits)
+        differs = first_difference(conditions_in(card), wanted)
+        if "training_seconds" in card and not differs:
+            log.info("Loaded the checkpoint of epoch %s, trained under the same conditions.", card["epoch"])
+            return path
+        log.info("Trained anew: %s.", differs or "the run before did not come to its end")
+    train(model, study, seed, splits, resume=False, progress=progress)
+    return path
+
+
+def conditions(
+    recipe: Recipe,
+    study: Study,
+    seed: int,
+    splits: dict[str, PictureSet],
+    *,
+    settings: TrainingSettings | None = None,
+    extra: PictureSet | None = None,
+    start: dict | None = None,
+) -> dict:
+    """Everything that a run's weights depend on, by the names of `checkpoints.CONDITIONS`.
+
+    Parameters
+    ----------
+    recipe, study, seed, splits, settings, extra
+        As for `train`.
+    start : dict, optional
+        Card of the checkpoint it starts from; by default that is the study's own.
+    """
+    settings, labelled, folder = settings or study.settings(recipe.name), splits["train"], study.unlabelled_dir
+    bases = []
+    if start:
+        bases = [conditions_in(start)]
+    elif recipe.starts_from:
+        bases = [conditions(recipe_of(recipe.starts_from(study)), study, seed, splits)]
+    if recipe.teacher:
+        bases += [conditions(recipe_of(recipe.teacher), study, other, splits) for other in study.seeds]
+    return {
+        "model": recipe.name,
+        "version": recipe.version,
+        "seed": seed,
+        "settings": asdict(settings),
+        "precision": chosen_precision(settings),
+        "encoder_spec": resolve(study.encoder) if recipe.on_frozen_encoder else None,
+        "image_size": int(labelled.images.shape[1]),
+        "data": labelled.fingerprint,
+        "n_images": len(labelled),
+        "extra": described(extra),
+        "unlabelled": files_identity(list_unlabelled(folder, splits)) if recipe.unlabelled and folder else None,
+        "start": bases,
+    }
+
+
+def described(pictures: PictureSet | None) -> dict | None:
+    """Number and fingerprint of some pictures, for a card."""
+    return {"n_images": len(pictures), "fingerprint": pictures.fingerprint} if pictures else None
+
+
+def further_pictures(
+    recipe: Recipe, study: Study, splits: dict[str, PictureSet], *, progress: bool = True
+) -> PictureSet | None:
+    """The pictures without masks that a model learns from, with masks by its teachers if it has any; or None.
+
+    Raises
+    ------
+    PetsegError
+        If it needs such pictures and the study has none.
+    """
+    if not recipe.unlabelled or not (study.unlabelled_dir or recipe.unlabelled == "required"):
+        return None
+    if study.unlabelled_dir is None:
+        raise PetsegError(f"{recipe.name} needs pictures without masks: PETSEG_UNLABELLED names their folder.")
+    more = read_unlabelled(
+        list_unlabelled(study.unlabelled_dir, splits), splits["train"].images.shape[1], progress=progress
+    )
+    if not recipe.teacher:
+        return more
+    teachers = [trained(recipe.teacher, study, seed, splits, progress=progress) for seed in study.seeds]
+    features = load_features(cast(Encoder, teachers[0].encoder), more, study.cache_dir, progress=progress)
+    return propose_masks(teachers, more, features, progress=progress)

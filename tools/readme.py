@@ -1,0 +1,94 @@
+"""The README's numbers: what stands between its markers is made from the committed records, by `make tables`."""
+
+import re
+
+import pandas as pd
+
+from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.models.names import ENCODER_TITLES, titled
+from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, interval, ranked
+from petseg_utils.scores.records import read_records
+from petseg_utils.scores.results import (
+    PRIMARY,
+    PROMPTED,
+    SCORE_NAMES,
+    markdown,
+    results_table,
+    select,
+    write_tables,
+)
+from petseg_utils.study import ROOT
+
+BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
+
+
+def short_table(records: list[dict]) -> str:
+    """The primary protocol's scores as one Markdown table, a row per model and set of test pictures."""
+    rows = []
+    for subset, note in (("all", ""), ("small breeds", ", small breeds only")):
+        table = results_table(select(records, protocol=PRIMARY, subset=subset), subset=subset)
+        for _, row in table.assign(encoder=table["encoder"].fillna("none")).iterrows():
+            stale = f", stale: of commit {row['stale']}" if row["stale"] else ""
+            cells = {
+                "model": titled(row["model"]) + " †" * (row["model"] == PROMPTED) + stale,
+                "encoder": ENCODER_TITLES.get(row["encoder"], row["encoder"]),
+                "test photos": f"{row['n_images']} of {row['n_breeds']} breeds{note}",
+                "seeds": row["seeds"],
+            }
+            for name in SCORE_NAMES.values():
+                cells[name] = interval(row[name], row[f"{name} low"], row[f"{name} high"])
+            rows.append(cells)
+    return markdown(pd.DataFrame(rows))
+
+
+def stands_on(records: list[dict], breeds: pd.Series) -> str:
+    """On how many photos and breeds the numbers stand, in two sentences."""
+    first = select(records, protocol=PRIMARY)[0]
+    share = breeds.value_counts(normalize=True)
+    return (
+        f"Only a part of the data set was at hand: {first['trained_on']['n_images']} photos of "
+        f"{first['trained_on']['n_breeds']} breeds to train, {first['n_images']} of {first['n_breeds']} to test. "
+        f"{share.iloc[:3].sum():.0%} of all show three breeds ({', '.join(share.index[:3])}), so the others stand on "
+        "their own too.\n"
+    )
+
+
+def sample_line(records: list[dict]) -> str:
+    """What the embedded pictures' study gives, in a sentence."""
+    table = results_table(select(records, protocol=PRIMARY))
+    table = pd.concat([ranked(table), table[table["model"] == PROMPTED]])  # the one with help last, unranked
+    scores = ", ".join(
+        f"{titled(row['model'], row['encoder'])}{' †' * (row['model'] == PROMPTED)} {row['mIoU']:.3f}"
+        for _, row in table.iterrows()
+    )
+    return f"mIoU on its {table['n_images'].iloc[0]} drawn test pictures: {scores}.\n"
+
+
+def blocks() -> dict[str, str]:
+    """What belongs between the README's markers, by the markers' names."""
+    photos, sample, shipped = (committed_records(name) for name in ("oxford-cpu", "sample", "shipped"))
+    folder = ROOT / "figures" / "oxford-cpu"
+    pairs = pd.read_csv(folder / "pairs.csv")
+    leader, lead, _ = answer(results_table(photos), photos, pairs, "photos")
+    training = budget_sentence(photos, committed_records("oxford-gpu"))
+    tested = f"Tested on {select(shipped)[0]['n_images']} photos, with the weights that ship."
+    return {
+        "answer": f"{leader}\n\n{lead}\n\n{training}\n",
+        "photos": stands_on(photos, pd.read_csv(folder / "pictures.csv")["breed"]),
+        "results": short_table(photos),
+        "clicks": f"{clicks_sentence(shipped)} {tested}\n",
+        "sample": sample_line(sample),
+    }
+
+
+def readme_with_results(readme: str) -> str:
+    """The README's text with what stands between its markers made anew from the committed records."""
+    texts = blocks()
+    return BLOCK.sub(lambda match: match[1] + texts[match[2]] + match[3], readme)
+
+
+if __name__ == "__main__":
+    for records_path in sorted((ROOT / "figures").glob("*/records.jsonl")):
+        write_tables(records_path.parent, read_records(records_path))
+    path = ROOT / "README.md"
+    path.write_text(readme_with_results(path.read_text(encoding="utf-8")), encoding="utf-8")
