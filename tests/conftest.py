@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from petseg_utils.data.pictures import load_splits
 from petseg_utils.study import load_study
 
 
@@ -56,10 +58,27 @@ def study(data):
     return load_study("smoke")
 
 
+@pytest.fixture
+def splits(study):
+    """The study's three splits."""
+    return load_splits(study, progress=False)
+
+
 def first_picture(root: Path) -> tuple[Path, Path]:
     """Photo and trimap of the first trainval picture."""
     name = (root / "annotations" / "trainval.txt").read_text().split()[0]
     return root / "images" / f"{name}.jpg", root / "annotations" / "trimaps" / f"{name}.png"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Fail where a connection is opened."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 @pytest.fixture(scope="module")  # playwright keeps an event loop running, which would get into other tests' way

@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from petseg_utils import checkpoints, models
-from petseg_utils.pictures import load_splits
-from petseg_utils.prompts import Click
+from petseg_utils.data.labels import PADDING
+from petseg_utils.data.pictures import load_splits
+from petseg_utils.models.prompts import Click, draw_prompts
+from petseg_utils.scores.predictions import predict
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
+from petseg_utils.training.train import trained_checkpoint
 
 
 @pytest.fixture
 def segmenters(study):
     splits = load_splits(study, progress=False)
-    for model in ("clip", "point"):
-        models.trained(model, study, 0, splits, progress=False)
     return {
-        model: Segmenter.load(weights=checkpoints.run_folder(model, study, 0) / "best.safetensors")
-        for model in ("clip", "point")
+        model: Segmenter.load(weights=trained_checkpoint(model, study, 0, splits, progress=False))
+        for model in ("decoder", "point")
     }
 
 
@@ -72,16 +72,33 @@ def test_points_outside_the_photo_and_models_without_prompts_are_refused(segment
             opened.click(*wrong)
     assert opened.prompts == []
     with pytest.raises(PetsegError, match="takes no clicks; the model point does"):
-        segmenters["clip"].open(PHOTO).click(5, 5)
+        segmenters["decoder"].open(PHOTO).click(5, 5)
 
 
 def test_an_open_photo_of_a_model_without_prompts_shows_what_it_predicts(segmenters):
-    opened = segmenters["clip"].open(PHOTO)
-    predicted = segmenters["clip"].predict(PHOTO)
+    opened = segmenters["decoder"].open(PHOTO)
+    predicted = segmenters["decoder"].predict(PHOTO)
     assert predicted.shape == (90, 140) and predicted.dtype == np.uint8
-    classes = segmenters["clip"].probabilities([PHOTO])[0]
+    classes = segmenters["decoder"].probabilities([PHOTO])[0]
     inner = opened._steps[0][0] > 0.5  # compared at the model's size: at the photo's, one is enlarged before, one after
     assert np.array_equal(inner, classes.argmax(0) > 0)
+
+
+def test_the_summary_says_what_is_selected_and_nothing_where_nothing_is(segmenters):
+    opened = segmenters["point"].open(PHOTO)
+    size = segmenters["point"].card["image_size"]
+    target, classes = np.full((size, size), 0.9, np.float32), np.zeros((3, size, size), np.float32)
+    classes[1] = 1
+    opened._steps = [(target, classes)]
+    assert opened.summary == "Proposed: cat, 100.0% of the photo, with confidence 90%."
+    opened.prompts.append(Click(2, 2))
+    assert opened.summary.startswith("Selected: cat, ")
+    opened._steps = [(1 - target, classes)]
+    assert opened.summary == ""
+
+
+def test_only_the_model_whose_recipe_says_so_takes_prompts(segmenters):
+    assert segmenters["point"].takes_prompts and not segmenters["decoder"].takes_prompts
 
 
 def test_open_photos_do_not_share_anything(segmenters):
@@ -89,3 +106,27 @@ def test_open_photos_do_not_share_anything(segmenters):
     before = second.mask
     first.click(70, 45)
     assert second.prompts == [] and np.array_equal(second.mask, before)
+
+
+def test_training_and_an_open_photo_show_the_model_the_same_prompts(segmenters):
+    segmenter, seen = segmenters["point"], []
+    segmenter.model.head.register_forward_pre_hook(lambda module, given: seen.append(given[2].clone()))
+    opened = segmenter.open(np.zeros((100, 200, 3), np.uint8))
+    opened.click(100, 50)
+    proposed = opened._steps[0][0]
+    x, y = (100 + 0.5) * 64 / 200 - 0.5, (50 + 0.5) * 32 / 100 - 0.5 + 16
+    assert np.array_equal(seen[1][0].numpy(), draw_prompts([Click(x, y)], 64, proposed))
+
+
+def test_a_photo_of_any_size_gets_a_mask_of_its_size(segmenters):
+    photo = np.random.default_rng(0).integers(0, 255, (37, 201, 3), np.uint8)
+    mask = segmenters["decoder"].predict(photo)
+    assert mask.shape == (37, 201) and mask.dtype == np.uint8 and mask.max() <= 2
+
+
+def test_segmenter_agrees_with_the_evaluation(segmenters, splits):
+    test = splits["test"]
+    expected = predict(segmenters["decoder"].model, test).classes[0]
+    inside = test.labels[0] != PADDING
+    probabilities = segmenters["decoder"].probabilities([np.array(test.images[0])])[0]
+    assert (probabilities.argmax(0) == expected)[inside].all()

@@ -1,22 +1,30 @@
 """The set-up files agree with each other, and the repository is fit to be published."""
 
+import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
 
+import petseg_utils
 from petseg_utils.study import ROOT, STUDIES, load_study
 
+PACKAGE = ROOT / "petseg_utils"
+WORKFLOWS = ROOT / ".github" / "workflows"
 LOCK = (ROOT / "requirements.lock").read_text()
 PINS = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", LOCK, flags=re.M))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DIRECT = {
     re.split("[=<>]", line)[0] for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
 }  # fmt: skip
+needs_make = pytest.mark.skipif(sys.platform == "win32", reason="make is for Linux and macOS")
 
 
 def tracked() -> list[str]:
@@ -46,11 +54,30 @@ def test_the_lock_pins_every_line_with_hashes_and_names_no_index():
     assert "://" not in LOCK and "--index" not in LOCK and "--extra-index" not in LOCK
 
 
-def test_the_lock_installs_on_linux_and_macos():
+def test_the_lock_installs_on_linux_macos_and_windows():
     for line in LOCK.splitlines():
         if line.startswith(("nvidia-", "triton==", "cuda-")):
             assert "sys_platform == 'linux'" in line
-    assert "appnope==" in LOCK  # needed on macOS only, so a lock made for Linux alone would lack it
+    # Needed on macOS and on Windows only, so a lock made for Linux alone would lack them.
+    assert "appnope==" in LOCK and "colorama==" in LOCK
+
+
+def test_the_hooks_before_a_commit_have_the_locks_versions():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    pinned = dict(line.split("==") for hook in local["hooks"] for line in hook["additional_dependencies"])
+    del pinned["pre-commit-hooks"]  # of no use to anything else
+    assert pinned == {name: PINS[name] for name in pinned}
+
+
+@pytest.mark.parametrize("folder", ["petseg_utils", "tools"])
+def test_every_library_that_is_imported_is_a_direct_dependency(folder):
+    of_module = {"bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "IPython": "ipython", "PIL": "pillow"}
+    of_module |= {"open_clip": "open-clip-torch", "skimage": "scikit-image", "sklearn": "scikit-learn"}
+    of_module |= {"yaml": "pyyaml", "zmq": "pyzmq"}
+    own = {*sys.stdlib_module_names, "petseg_utils", "tools"}
+    modules = {name.partition(".")[0] for path in sources(folder) for name, _ in imports(ast.parse(path.read_bytes()))}
+    needed = {of_module.get(name, name.replace("_", "-")) for name in modules - own}
+    assert needed - {re.split("[=<>]", line)[0] for line in PROJECT["dependencies"]} == set()
 
 
 def test_torch_and_torchvision_are_a_matching_pair():
@@ -68,35 +95,118 @@ def test_importing_the_module_is_quick_and_loads_nothing_heavy():
 
 
 def test_importing_everything_opens_no_connection():
-    modules = [path.stem for path in (ROOT / "petseg_utils").glob("*.py") if path.stem != "__main__"]
-    code = f"""
-import os, socket, sys
+    code = """
+import importlib, os, pkgutil, socket, sys
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 def refuse(*args, **kwargs):  # ends the process: an exception might be swallowed on the way
-    sys.stderr.write(f"a connection was opened: {{args}}")
+    sys.stderr.write(f"a connection was opened: {args}")
     sys.stderr.flush()
     os._exit(3)
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-import importlib
-for module in {modules}:
-    importlib.import_module("petseg_utils." + module)
-from petseg_utils.transforms import make_augmentation
+import petseg_utils
+names = [module.name for module in pkgutil.walk_packages(petseg_utils.__path__, "petseg_utils.")]
+names.remove("petseg_utils.__main__")  # runs the command line
+for name in names:
+    importlib.import_module(name)
+from petseg_utils.data.transforms import make_augmentation
 make_augmentation()
+print(len(names))
 """
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
     run = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], env=environment, capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
+    folders = sum(path.name == "__init__.py" for path in sources("petseg_utils")) - 1  # without the outermost
+    files = sum(path.name not in ("__init__.py", "__main__.py") for path in sources("petseg_utils"))
+    assert int(run.stdout) == folders + files
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(tree: ast.AST, guarded: bool = False) -> list[tuple[str, bool]]:
+    """Names of the modules that some code imports, and whether a guard stands around: an `if` or `try` of its own."""
+    listed = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            listed += [(alias.name, guarded) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            listed.append((node.module, guarded))
+        about_the_system = isinstance(node, ast.If) and re.search(r"sys\.platform|os\.name", ast.unparse(node.test))
+        caught = isinstance(node, ast.Try) and any(
+            handler.type and re.search("ImportError|ModuleNotFoundError", ast.unparse(handler.type))
+            for handler in node.handlers
+        )
+        listed += imports(node, guarded or bool(about_the_system) or caught)
+    return listed
+
+
+POSIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios"}
+
+
+def test_no_module_needs_posix():
+    for path in sources("petseg_utils"):
+        needed = {name for name, guarded in imports(ast.parse(path.read_bytes())) if not guarded}
+        assert not needed & POSIX_ONLY, path.name
+
+
+def test_an_unguarded_posix_import_is_seen_wherever_it_stands():
+    guarded = "try:\n    import fcntl\nexcept ImportError:\n    fcntl = None\n"
+    guarded += "if sys.platform != 'win32':\n    import resource\n"
+    assert imports(ast.parse(guarded)) == [("fcntl", True), ("resource", True)]
+    bare = "def lock():\n    if wanted:\n        import fcntl\n    try:\n        from pwd import getpwnam\n"
+    bare += "    except OSError:\n        pass\n"
+    assert imports(ast.parse(bare)) == [("fcntl", False), ("pwd", False)]
+
+
+def test_at_most_twelve_entries_stand_directly_in_the_package():
+    entries = {name.split("/")[1] for name in tracked() if name.startswith("petseg_utils/")}
+    assert len(entries) <= 12, sorted(entries)
+
+
+@pytest.fixture(scope="module")
+def wheel_files(tmp_path_factory) -> set[str]:
+    """What a wheel holds.  It is built from a copy, since `pip wheel` leaves a folder where it builds."""
+    copy, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for folder in ("petseg_utils", "tools", "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
+    run = subprocess.run([*command, "--wheel-dir", made, copy], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (wheel,) = made.glob("*.whl")
+    assert wheel.name == f"petseg_utils-{PROJECT['version']}-py3-none-any.whl"
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_a_wheel_holds_the_whole_package_and_nothing_else(wheel_files):
+    inside = {name for name in wheel_files if ".dist-info/" not in name}
+    there = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*") if path.is_file()}
+    assert inside == {name for name in there if "__pycache__" not in name}
+
+
+def test_a_wheel_holds_weights_studies_templates_scripts_and_styles(wheel_files):
+    for name in ("decoder", "point", "unet"):
+        assert {f"petseg_utils/models/weights/{name}.{kind}" for kind in ("safetensors", "json")} <= wheel_files
+    assert {f"petseg_utils/study/{path.name}" for path in STUDIES.glob("*.toml")} <= wheel_files
+    assert {"petseg_utils/report/templates/report.css", "petseg_utils/report/templates/report.html.j2"} <= wheel_files
+    assert {"petseg_utils/apps/widget.js", "petseg_utils/apps/widget.css", "petseg_utils/py.typed"} <= wheel_files
+    wings = ("study", "data", "data/drawing", "models", "training", "training/recipes", "scores", "experiments")
+    for wing in (*wings, "experiments/robustness", "report", "apps", "apps/cli"):
+        assert f"petseg_utils/{wing}/__init__.py" in wheel_files
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    newest = re.search(r"^## \[(.+)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.M)
+    assert newest.groups() == (PROJECT["version"], str(citation["date-released"]))
+    assert petseg_utils.__version__ == citation["version"] == PROJECT["version"]
 
 
 def test_every_study_that_ships_can_be_read():
-    assert {load_study(path.stem).name for path in STUDIES.glob("*.toml")} == {
-        "smoke",
-        "sample",
-        "oxford",
-        "oxford-cpu",
-        "oxford-gpu",
-        "shipped",
-    }
+    names = {load_study(path.stem).name for path in STUDIES.glob("*.toml")}
+    assert names == {"smoke", "sample", "oxford", "oxford-cpu", "oxford-gpu", "shipped"}
 
 
 def test_nothing_tracked_is_large_or_names_a_machines_path():
@@ -110,8 +220,9 @@ def test_nothing_tracked_is_large_or_names_a_machines_path():
             assert not leak.search(path.read_text(encoding="utf-8")), name
 
 
+@needs_make
 def test_the_workflow_publishes_what_make_reports_writes():
-    (job,) = yaml.safe_load((ROOT / ".github" / "workflows" / "report.yml").read_text())["jobs"].values()
+    (job,) = yaml.safe_load((WORKFLOWS / "report.yml").read_text())["jobs"].values()
     steps = [step.get("run") or step["uses"].partition("@")[0] for step in job["steps"]]
     assert (
         steps.index("make reports") < steps.index("actions/upload-pages-artifact") < steps.index("actions/deploy-pages")
@@ -121,7 +232,8 @@ def test_the_workflow_publishes_what_make_reports_writes():
     assert path == f"reports/{load_study('sample').name}" and "petseg report" in recipe
 
 
+@needs_make
 def test_make_help_lists_the_commands():
     run = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True)
-    for command in ("setup", "reports", "test", "test-reports", "notebooks", "demo"):
+    for command in ("setup", "reports", "test", "test-reports", "notebooks", "tables", "demo", "lint"):
         assert f"make {command} " in run.stdout

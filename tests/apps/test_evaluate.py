@@ -1,0 +1,113 @@
+"""`petseg evaluate`: the JSON it promises, and what it says where it cannot score."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from petseg_utils.apps.cli.main import app
+from petseg_utils.data.pictures import load_pictures
+from petseg_utils.scores import results
+from petseg_utils.scores.metrics import PROTOCOLS
+from petseg_utils.scores.records import read_records
+from petseg_utils.study import STUDIES
+from petseg_utils.training.checkpoints import run_folder
+from petseg_utils.training.train import train
+from tests.conftest import write_data
+from tests.models.tiny_clip import write_checkpoint
+
+
+@pytest.fixture
+def trained(study, splits):
+    train("unet", study, 0, splits, progress=False)
+    return study
+
+
+def test_evaluate_writes_the_promised_json(trained, tmp_path):
+    out = tmp_path / "scores.json"
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--json", str(out)])
+    assert run.exit_code == 0, run.output
+    written = json.loads(out.read_text())
+    assert written["model"] == "unet" and written["split"] == "test" and written["n_images"] == 6
+    assert written["encoder"] is None and written["data"] == load_pictures(trained, "test", progress=False).fingerprint
+    assert set(written["protocols"]) == set(PROTOCOLS)
+    primary = written["protocols"]["ignore_border"]
+    assert set(primary["iou"]) == {"background", "cat", "dog"}
+    assert set(primary) == {"miou", "iou", "dice", "accuracy", "boundary_iou", "ci95"}
+    assert all(low <= high for low, high in primary["ci95"].values()) and "iou.cat" in primary["ci95"]
+    assert primary["miou"] <= primary["dice"] + 1e-9 <= 2 * primary["miou"] / (1 + primary["miou"]) + 1e-6
+    assert f"{primary['miou']:.4f}" in run.output
+    records = read_records(trained.runs_dir / "records.jsonl")
+    assert records[0]["scores"] == primary
+
+
+def test_evaluate_without_a_checkpoint_says_how_to_get_one(study):
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke"])
+    assert run.exit_code == 1 and "petseg train unet --study smoke --seed 0" in str(run.exception)
+
+
+def test_evaluate_on_an_unknown_split_names_the_known_ones(trained):
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--split", "tset"])
+    assert "No split 'tset'; it is one of train, validation, test" in str(run.exception)
+
+
+def test_other_data_of_the_same_study_is_scored_and_kept_apart(trained, tmp_path, monkeypatch):
+    other = write_data(tmp_path / "other", n_trainval=2, n_test=8)
+    (other / "annotations" / "trainval.txt").unlink()  # only the split that is asked for must be there
+    assert CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke"]).exit_code == 0
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--data", str(other)])
+    assert run.exit_code == 0 and "8 pictures" in run.output
+    table = results.results_table(read_records(trained.runs_dir / "records.jsonl"))
+    assert sorted(table["n_images"]) == [6, 6, 6, 8, 8, 8]
+    text = results.report_tables(read_records(trained.runs_dir / "records.jsonl"))
+    assert "6 test pictures" in text and "8 test pictures" in text and "nan" not in text
+
+
+def test_names_that_are_not_there_are_told(trained, tmp_path):
+    names = tmp_path / "names.csv"
+    names.write_text("name,split\nTabby_100,test\nNobody_7,test\n")
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--names", str(names)])
+    assert "1 pictures, 1 breeds" in run.output and "1 of 3 names are not in the data: Nobody_7" in run.stderr
+
+
+def test_weights_of_another_study_are_refused(trained, data):
+    path = run_folder("unet", trained, 0) / "best.safetensors"
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "sample", "--weights", str(path)])
+    assert "was trained by study 'smoke' at 64 px, not by 'sample' at 128 px" in str(run.exception)
+
+
+def test_wrong_usage_exits_2():
+    assert CliRunner().invoke(app, ["evaluate"]).exit_code == 2
+    assert CliRunner().invoke(app, ["evaluate", "unet", "--nope"]).exit_code == 2
+
+
+def test_an_autoencoder_is_not_evaluated_and_the_message_says_what_is(data):
+    result = CliRunner().invoke(app, ["evaluate", "autoencoder"])
+    assert "makes no masks: evaluate autoencoder_unet" in str(result.exception)
+
+
+def test_evaluating_the_point_model_reports_clicks(data, tmp_path):
+    path = tmp_path / "out.json"
+    done = CliRunner().invoke(app, ["evaluate", "point", "--data", str(data), "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    clicks = json.loads(path.read_text())["clicks"]
+    assert {"iou@1", "iou@3", "iou@5", "noc@85", "noc@90", "same_class_click"} <= set(clicks)
+    assert set(clicks["same_class_click"]) == {"miou", "dice"}
+    assert 0 <= clicks["iou@1"] <= 1 and 1 <= clicks["noc@85"] <= clicks["noc@90"] <= 20
+    assert "iou@1" in done.output
+
+
+def test_decoder_on_a_clip_from_a_file_trains_and_scores_by_the_command_line(data, tmp_path, no_network):
+    tiny = write_checkpoint(tmp_path, "tiny-vit")
+    toml = tmp_path / "tiny-study.toml"
+    text = (STUDIES / "smoke.toml").read_text()
+    toml.write_text(text.replace("epochs = 2", "epochs = 1").replace('data = "sample"', 'data = "oxford"'))
+    run = CliRunner()
+    done = run.invoke(app, ["train", "decoder", "--study", str(toml), "--encoder", f"clip:tiny-vit/{tiny}"])
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "scores.json"
+    done = run.invoke(app, ["evaluate", "decoder", "--study", str(toml), "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    scores = json.loads(out.read_text())
+    assert scores["encoder"].startswith("clip:tiny-vit//tiny.safetensors@")
+    assert 0 <= scores["protocols"]["ignore_border"]["miou"] <= 1

@@ -1,0 +1,471 @@
+"""`petseg segment`: what it writes, what it keeps, what it refuses, and that a kill at any moment loses nothing."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from petseg_utils.apps import bench, segment_folder
+from petseg_utils.apps.cli import main
+from petseg_utils.apps.photo_folders import BOX, COLUMNS, ENDINGS, LOCK, Photo, alone_in, read_table, seen_from
+from petseg_utils.data.datasets import Picture, read_label, species_of
+from petseg_utils.data.drawing.breeds import BREEDS
+from petseg_utils.data.drawing.pictures import draw_pet
+from petseg_utils.data.labels import CLASSES
+from petseg_utils.models.prompts import Box, Click
+from petseg_utils.segmenter import Segmenter
+
+# Equal but for a few pixels on an edge: how many photos go through a model together decides in which order it sums.
+ALMOST = 0.998
+by_signals = pytest.mark.skipif(os.name != "posix", reason="ends or limits the process by POSIX signals")
+
+
+@pytest.fixture(scope="module")
+def pets():
+    """Four drawn pets, each with its mask."""
+    return [draw_pet(BREEDS[breed], number) for breed, number in ((0, 1), (4, 1), (14, 1), (18, 2))]
+
+
+@pytest.fixture
+def folder(pets, tmp_path):
+    """Seven sound photos of all sorts, of which three share a name; and three files that are none."""
+    root = tmp_path / "photos"
+    (root / "cats" / "old").mkdir(parents=True)
+    Image.fromarray(pets[0][0]).save(root / "a.png")
+    Image.fromarray(pets[1][0]).save(root / "a.jpg")
+    Image.fromarray(pets[1][0]).save(root / "cats" / "a.jpg")
+    Image.fromarray(pets[2][0]).convert("L").save(root / "cats" / "grey.PNG")
+    clear = np.dstack([pets[3][0], np.full(pets[3][1].shape, 255, np.uint8)])
+    clear[:5, :, 3] = 0
+    Image.fromarray(clear).save(root / "cats" / "old" / "clear.png")
+    Image.fromarray(pets[3][0]).save(root / "cats" / "old" / "small.webp")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # lies on its side; a viewer turns it clockwise
+    Image.fromarray(np.rot90(pets[0][0]).copy()).save(root / "turned.png", exif=turned)
+    (root / "text.jpg").write_text("not a picture")
+    Image.fromarray(pets[0][0]).save(root / "moving.gif")
+    (root / "notes.txt").write_text("milk")
+    return root
+
+
+GOOD = ("a.jpg", "a.png", "cats/a.jpg", "cats/grey.PNG", "cats/old/clear.png", "cats/old/small.webp", "turned.png")
+
+
+@pytest.fixture
+def petseg(monkeypatch, capsys):
+    """Run the command line in this process; gives its exit code, and what it said."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["petseg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        said = capsys.readouterr()
+        return end.value.code or 0, said.out, said.err
+
+    return run
+
+
+def masks(out):
+    return {row["file"]: np.asarray(Image.open(out / row["mask"])) for row in read_table(out / "results.csv")}
+
+
+def test_a_folder_is_mirrored_bad_files_are_listed_and_others_ignored(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    code, said, errors = petseg("segment", folder, "-o", out)
+    assert code == 1  # two photos failed
+    assert re.search(r"Weights: .*decoder.safetensors .*encoder \w+:", said)
+    assert "Segmented: 7; done before: 0; failed: 2." in said
+    assert "Ignored, no photos by their names: 1 .txt" in errors
+    assert "failed: text.jpg: is no picture" in errors and "failed: moving.gif: is a picture of the kind GIF" in errors
+    failed = list(csv.DictReader((out / "failed.csv").open()))
+    assert {row["file"] for row in failed} == {"text.jpg", "moving.gif"} and all(row["reason"] for row in failed)
+    stems = ["a", "a.png", "cats/a", "cats/grey", "cats/old/clear", "cats/old/small", "turned"]
+    files = {f"{stem}{end}" for stem in stems for end in ("_mask.png", "_overlay.jpg", "_cutout.png")}
+    files |= {"results.csv", "failed.csv", "about.json"}
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()} == files
+
+
+def test_masks_have_the_upright_photos_size_and_the_table_says_what_they_show(petseg, folder, pets, tmp_path):
+    out = tmp_path / "out"
+    petseg("segment", folder, "-o", out)
+    rows = read_table(out / "results.csv")
+    assert tuple(row["file"] for row in rows) == GOOD and tuple(rows[0]) == COLUMNS
+    height, width = pets[0][1].shape
+    assert (rows[-1]["width"], rows[-1]["height"]) == (str(width), str(height)) and height != width
+    for row in rows:
+        label = Image.open(out / row["mask"])
+        mask = np.asarray(label)
+        assert label.mode == "P" and set(np.unique(mask)) <= {0, 1, 2}
+        assert len({tuple(label.getpalette()[3 * k : 3 * k + 3]) for k in range(3)}) == 3
+        assert np.array_equal(mask, read_label(Picture("", "", 0, "", out / row["mask"], out / row["mask"])))
+        assert mask.shape == (int(row["height"]), int(row["width"]))
+        assert row["class"] == CLASSES[species_of(mask)]
+        assert float(row["share"]) == pytest.approx((mask > 0).mean(), abs=1e-6)
+        ys, xs = np.nonzero(mask)
+        box = [xs.min(), ys.min(), xs.max(), ys.max()] if len(xs) else [""] * 4
+        assert [row[name] for name in BOX] == list(map(str, box))
+        assert 0.5 < float(row["confidence"]) <= 1 if len(xs) else float(row["confidence"]) == 0
+        assert (out / row["photo"]).resolve() == (folder / row["file"]).resolve()
+        stem = row["mask"].removesuffix("_mask.png")
+        cut = np.asarray(Image.open(out / f"{stem}_cutout.png"))
+        assert cut.shape == (*mask.shape, 4) and np.array_equal(cut[..., 3], 255 * (mask > 0))
+        assert not cut[..., :3][mask == 0].any()  # black beneath: what was cut away is gone
+        assert Image.open(out / f"{stem}_overlay.jpg").size == label.size
+    assert any(float(row["share"]) > 0.02 for row in rows)
+    upright = np.asarray(Image.open(out / "turned_cutout.png"))
+    assert np.array_equal(upright[..., :3][upright[..., 3] > 0], pets[0][0][upright[..., 3] > 0])
+
+
+def test_photos_in_a_batch_get_the_masks_that_they_get_alone(petseg, folder, tmp_path):
+    petseg("segment", folder, "-o", tmp_path / "out")
+    segmenter = Segmenter.load("decoder")
+    for name, mask in masks(tmp_path / "out").items():
+        assert (mask == segmenter.predict(folder / name)).mean() > ALMOST, name
+
+
+def test_a_photo_without_a_pet_has_no_box(tmp_path):
+    photo, image = Photo(tmp_path / "a.jpg", "a.jpg", "a"), np.full((70, 90, 3), 128, np.uint8)
+    row = segment_folder._save(tmp_path, photo, image, lambda: (np.zeros((70, 90), np.uint8), 0.9))
+    assert row["class"] == "background" and [row[name] for name in BOX] == [""] * 4
+    assert row["share"] == "0.000000" and row["confidence"] == "0.0000"
+
+
+# Dies like a killed process: before a row is appended, before a file gets its name, or in the middle of writing one.
+KILLED = """
+import os, signal
+from pathlib import Path
+from petseg_utils.apps import segment_folder
+from petseg_utils.apps.cli import main as cli
+
+calls, whole = [], {place}
+write_bytes = Path.write_bytes
+
+def counted(*arguments):
+    calls.append(1)
+    if len(calls) == {call}:
+        if whole is write_bytes:
+            arguments[0].open("wb").write(bytes(arguments[1])[:200])
+        os.kill(os.getpid(), signal.{signal})
+    return whole(*arguments)
+
+{place} = counted
+cli.main()
+"""
+
+
+def run_script(place, call, *arguments, by="SIGKILL"):
+    script = KILLED.format(place=place, call=call, signal=by)
+    return subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True)
+
+
+@by_signals
+@pytest.mark.parametrize(
+    ("place", "call"), [("segment_folder.append_row", 4), ("Path.replace", 13), ("Path.write_bytes", 8)]
+)
+def test_a_killed_run_goes_on_to_the_same_result(petseg, folder, tmp_path, place, call):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert run_script(place, call, "segment", folder, "-o", cut).returncode == -signal.SIGKILL
+    listed = read_table(cut / "results.csv")
+    assert len(listed) < len(GOOD)
+    for row in listed:
+        assert all((cut / row["mask"].replace("_mask.png", end)).is_file() for end in ENDINGS)
+    for path in [*cut.rglob("*.png"), *cut.rglob("*.jpg")]:
+        Image.open(path).load()
+    with (cut / "results.csv").open("a") as file:  # as a crash of the whole machine may leave it
+        file.write(f"a.jpg{',1' * (len(COLUMNS) - 2)},../photos/a.j")
+    petseg("segment", folder, "-o", whole)
+    code, said, _ = petseg("segment", folder, "-o", cut)
+    assert f"Segmented: {7 - len(listed)}; done before: {len(listed)}; failed: 2." in said and code == 1
+    names = [sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) for out in (whole, cut)]
+    assert names[0] == names[1]
+    assert (whole / "about.json").read_text() == (cut / "about.json").read_text()
+    rows = [read_table(out / "results.csv") for out in (whole, cut)]
+    for one, other in zip(*rows, strict=True):
+        assert [one[key] for key in ("file", "class", "mask")] == [other[key] for key in ("file", "class", "mask")]
+        assert float(one["share"]) == pytest.approx(float(other["share"]), abs=1 - ALMOST)
+    for name, mask in masks(whole).items():
+        assert (mask == masks(cut)[name]).mean() > ALMOST, name
+
+
+@by_signals
+def test_after_ctrl_c_the_same_command_goes_on(folder, tmp_path):
+    run = run_script("segment_folder.append_row", 3, "segment", folder, "-o", tmp_path / "out", by="SIGINT")
+    assert run.returncode == 130 and "The same command goes on from here." in run.stderr
+    assert len(read_table(tmp_path / "out" / "results.csv")) in (2, 3)
+
+
+def test_what_is_done_is_kept_unless_its_photo_is_newer_or_a_file_is_gone(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    petseg("segment", folder, "-o", out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*g")}
+    order = (out / "results.csv").read_text()
+    assert "Segmented: 0; done before: 7; failed: 2." in petseg("segment", folder, "-o", out)[1]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (out / "results.csv").read_text() == order
+    (out / "a_overlay.jpg").unlink()
+    later = (out / "turned_mask.png").stat().st_mtime + 1
+    os.utime(folder / "turned.png", (later, later))
+    shutil.copy(folder / "a.jpg", folder / "b.jpg")
+    (folder / "text.jpg").unlink()
+    (folder / "moving.gif").unlink()
+    code, said, _ = petseg("segment", folder, "-o", out)
+    assert code == 0 and "Segmented: 3; done before: 5; failed: 0." in said and not (out / "failed.csv").exists()
+    assert [row["file"] for row in read_table(out / "results.csv")] == [*GOOD[1:-1], "a.jpg", "b.jpg", "turned.png"]
+
+
+def test_results_of_other_weights_are_not_mixed(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    petseg("segment", folder / "a.jpg", "-o", out)
+    before = (out / "results.csv").read_text()
+    code, _, errors = petseg("segment", folder, "-o", out, "--model", "unet")
+    assert code == 1 and re.search(
+        r"petseg: out holds masks by decoder .*would be by unet .*name another folder", errors
+    )
+    assert len(errors.strip().splitlines()) == 1
+    assert (out / "results.csv").read_text() == before
+    for name, text in (("results.csv", "mine"), ("about.json", "[]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(text)
+        code, _, errors = petseg("segment", folder / "a.jpg", "-o", tmp_path / name)
+        assert code == 1 and "tables that are not petseg's: name another folder" in errors
+        assert (tmp_path / name / name).read_text() == text
+
+
+def test_photos_of_one_name_from_several_folders_do_not_collide(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    assert petseg("segment", folder / "a.jpg", folder / "cats" / "a.jpg", "-o", out)[0] == 0
+    assert [row["mask"] for row in read_table(out / "results.csv")] == ["a_mask.png", "cats/a_mask.png"]
+    # Later, of another folder: nothing is overwritten.
+    (tmp_path / "more").mkdir()
+    shutil.copy(folder / "a.png", tmp_path / "more" / "A.jpg")
+    assert petseg("segment", tmp_path / "more", "-o", out)[0] == 0
+    assert [row["mask"] for row in read_table(out / "results.csv")][2:] == ["A.jpg_mask.png"]
+
+
+def test_results_inside_the_photos_folder_are_not_taken_for_photos(petseg, folder):
+    out = folder / "masks"
+    petseg("segment", folder, "-o", out)
+    assert "Segmented: 0; done before: 7; failed: 2." in petseg("segment", folder, "-o", out)[1]
+    _, said, errors = petseg("segment", folder, "-o", folder / "again")
+    assert "Segmented: 7; done before: 0; failed: 2." in said and "1 masks/" in errors
+
+
+def middle(mask):
+    """The pixel of a mask that lies nearest to its mean."""
+    ys, xs = np.nonzero(mask)
+    nearest = np.hypot(xs - xs.mean(), ys - ys.mean()).argmin()
+    return int(xs[nearest]), int(ys[nearest])
+
+
+def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets, tmp_path):
+    picture, pet = pets[2]
+    photo, out = tmp_path / "pet.png", tmp_path / "out"
+    Image.fromarray(picture).save(photo)
+    x, y = middle(pet)
+    ys, xs = np.nonzero(pet)
+    box = (int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max()))
+    u, v = xs[ys.argmin()] + 0.5, int(ys.min()) + 4  # high up on the pet, so that a no there must be heard
+    segmenter = Segmenter.load("point")
+    selected = {}
+    for options, row_says, prompts in (
+        (["--click", f"{x},{y}"], f"click {x},{y}", [Click(x, y)]),
+        (["--click", "3,3"], "click 3,3", [Click(3, 3)]),
+        (
+            ["--not", f"{u},{v}", "--click", f"{x},{y}"],
+            f"click {x},{y}; not {u},{v}",
+            [Click(x, y), Click(u, v, False)],
+        ),
+        (["--box", ",".join(map(str, box))], f"box {','.join(map(str, box))}", [Box(*box)]),
+    ):
+        code, said, _ = petseg("segment", photo, "-o", out, *options)
+        assert code == 0 and re.search(r"Weights: .*point.safetensors", said)
+        [row] = read_table(out / "results.csv")  # other clicks replace what was there
+        assert row["prompts"] == row_says
+        selected[row_says] = np.asarray(Image.open(out / row["mask"])) > 0
+        opened = segmenter.open(photo)
+        for prompt in prompts:
+            opened.add(prompt)
+        assert np.array_equal(selected[row_says], opened.mask)
+    clicked, elsewhere, less, boxed = selected.values()
+    assert clicked[y, x] and clicked[v, int(u)] and not less[v, int(u)]
+    for mask in (clicked, boxed):
+        assert (mask & pet).sum() / (mask | pet).sum() > 0.5
+    assert all((mask != clicked).any() for mask in (elsewhere, less, boxed))
+    assert "Segmented: 0; done before: 1" in petseg("segment", photo, "-o", out, "--box", ",".join(map(str, box)))[1]
+
+
+def test_the_point_model_proposes_without_prompts(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    assert petseg("segment", folder / "cats", "-o", out, "--model", "point")[0] == 0
+    segmenter = Segmenter.load("point")
+    for name, mask in masks(out).items():
+        opened = segmenter.open(folder / "cats" / name)
+        assert np.array_equal(mask > 0, opened.mask)
+        if opened.label != "background":
+            assert set(np.unique(mask)) <= {0, CLASSES.index(opened.label)}
+
+
+def test_a_click_outside_the_photo_changes_nothing(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    petseg("segment", folder / "a.jpg", "-o", out, "--click", "9,9")
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    code, _, errors = petseg("segment", folder / "a.jpg", "-o", out, "--click", "9,99999")
+    assert code == 1 and re.search(r"petseg: The point \(9, 99999\) lies outside the photo of \d+ x \d+ pixels", errors)
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--click", "1"], "'1' is not X,Y"),
+        (["--click", "a,b"], "'a,b' is not X,Y"),
+        (["--not", "1,nan"], "'1,nan' is not X,Y"),
+        (["--box", "1,2,3"], "'1,2,3' is not X0,Y0,X1,Y1"),
+        (["--click", "1,1", "--model", "unet"], "The model unet takes no clicks and no box; the model point does"),
+        (["b.jpg", "--click", "1,1"], "Clicks and boxes are for one photo, and here are 2"),
+        (["--weights", "x.safetensors", "--study", "smoke"], "give one of them"),
+        (["--opacity", "1"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_told_and_ends_with_2(petseg, pets, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        Image.fromarray(pets[0][0]).save(name)
+    code, _, errors = petseg("segment", "a.jpg", "-o", "out", *options)
+    assert code == 2 and message in " ".join(errors.split()) and not os.path.exists("out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jpg", "-o", "out"], "No file or folder 'nowhere.jpg'"),
+        (["empty", "-o", "out"], "No photos there: looked for files in .jpg,"),
+        (["empty/notes.txt", "-o", "out"], "failed: notes.txt: is no picture"),
+        (["a.jpg", "-o", "a.jpg"], "a.jpg is a file: name a folder"),
+        (["a.jpg", "-o", "a.jpg/out"], "Could not write to out"),
+        ([".", "-o", "."], "The results would lie among the photos"),
+        (["a.jpg", "-o", "out", "--model", "yolo"], "No model 'yolo'; it is one of unet,"),
+        (["a.jpg", "-o", "out", "--study", "smoke"], "Train it: petseg train decoder --study smoke"),
+        (["a.jpg", "-o", "out", "--weights", "x.safetensors"], "No checkpoint x.safetensors"),
+        (["a.jpg", "-o", "out", "--model", "clip"], "The model clip is called decoder now: write decoder."),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_sentence_and_ends_with_1(
+    petseg, pets, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PETSEG_RUNS", "runs")
+    Image.fromarray(pets[0][0]).save("a.jpg")
+    os.mkdir("empty")
+    (tmp_path / "empty" / "notes.txt").write_text("milk")
+    code, _, errors = petseg("segment", *arguments)
+    assert code == 1 and message in errors and "Traceback" not in errors
+
+
+@by_signals
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_no_half_files(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    script = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))  # writing past this fails as on a full disk
+from petseg_utils.apps.cli import main as cli
+cli.main()
+"""
+    command = [sys.executable, "-c", script, "segment", str(folder / "a.jpg"), "-o", str(out)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1 and re.search(r"^petseg: Could not write to out \(.*\)\. Make room", run.stderr, re.M)
+    assert "Traceback" not in run.stderr and not list(out.rglob("*.part"))
+    assert read_table(out / "results.csv") == []
+    assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0  # with room again, it goes on
+
+
+def test_two_runs_do_not_write_into_one_folder_at_once(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with alone_in(out):
+        code, _, errors = petseg("segment", folder / "a.jpg", "-o", out)
+        assert code == 1 and "Another petseg segment writes to out just now" in errors
+        assert [path.name for path in out.iterdir()] == [LOCK]
+    assert not list(out.iterdir())
+    assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0
+    assert (out / "results.csv").is_file()
+
+
+@by_signals
+def test_the_lock_of_a_killed_run_is_in_nobodys_way(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    assert run_script("segment_folder.append_row", 2, "segment", folder, "-o", out).returncode == -signal.SIGKILL
+    assert (out / LOCK).is_file()
+    assert "failed: 2." in petseg("segment", folder, "-o", out)[1] and not (out / LOCK).exists()
+
+
+def test_a_photo_on_another_drive_has_its_whole_path_in_the_table(tmp_path, monkeypatch):
+    def other_drive(*_):
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    assert seen_from(tmp_path / "out", tmp_path / "photos" / "a.jpg") == "../photos/a.jpg"
+    monkeypatch.setattr(os.path, "relpath", other_drive)
+    assert seen_from(tmp_path / "out", tmp_path / "a.jpg") == (tmp_path.resolve() / "a.jpg").as_posix()
+
+
+def test_segmenting_loads_no_library_for_charts():
+    code = "import sys, petseg_utils.apps.segment_folder; print('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_what_another_run_wrote_in_the_meantime_is_not_lost(petseg, folder, tmp_path, monkeypatch):
+    out, whole = tmp_path / "out", segment_folder.alone_in
+
+    def overtaken(place):
+        monkeypatch.setattr(segment_folder, "alone_in", whole)
+        assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0
+        return whole(place)
+
+    monkeypatch.setattr(segment_folder, "alone_in", overtaken)
+    code, _, errors = petseg("segment", folder / "a.png", "-o", out)
+    assert code == 1 and "Another run has just written to out. Start again" in errors
+    assert [row["photo"] for row in read_table(out / "results.csv")] == ["../photos/a.jpg"]
+    assert petseg("segment", folder / "a.png", "-o", out)[0] == 0
+    assert len(read_table(out / "results.csv")) == 2
+
+
+def test_few_photos_are_held_at_a_time():
+    begun = []
+    with ThreadPoolExecutor(1) as pool:
+        large = ((number, np.empty((4000, 5000, 3), np.uint8)) for number in range(20))  # 20 megapixels each
+        waiting = segment_folder._ahead(pool, lambda number, image: begun.append(number), large)
+        for done, _ in enumerate(waiting):
+            assert len(begun) <= done + 3
+        small = ((number,) for number in range(100))
+        begun.clear()
+        for done, _ in enumerate(segment_folder._ahead(pool, begun.append, small)):
+            assert len(begun) <= done + segment_folder.AHEAD + 1
+
+
+def test_help_teaches_by_examples(petseg):
+    code, said, _ = petseg("segment", "--help")
+    assert code == 0 and "petseg segment holiday -o masks" in said and "--click 310,200 --not 40,420" in said
+    assert "petseg segment PHOTOS -o MASKS" in petseg("--help")[1]
+
+
+def test_bench_writes_what_it_says(petseg, tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "ROUNDS", 2)
+    code, said, error = petseg("bench", "--json", str(tmp_path / "times.json"))
+    assert code == 0, error
+    times = json.loads((tmp_path / "times.json").read_text())
+    assert list(times["tasks"]) == ["unet: a photo", "decoder: a photo", "point: open a photo", "point: a click"]
+    reference = times["tasks"]["unet: a photo"]["median"]
+    for name, task in times["tasks"].items():
+        assert 0 < task["median"] <= task["p95"] and task["ratio"] == pytest.approx(task["median"] / reference)
+        assert f"{name:22}{task['median']:7.1f} ms" in said
+    assert times["rounds"] == 2 and times["encoder"] in said and f"{times['threads']} threads" in said

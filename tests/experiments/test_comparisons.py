@@ -1,0 +1,150 @@
+"""Which differences are called real, and what went wrong where."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from petseg_utils.data.labels import PADDING
+from petseg_utils.experiments import comparisons
+from petseg_utils.experiments.comparisons import Remade
+from petseg_utils.experiments.original_table import perfect
+from petseg_utils.scores.metrics import picture_confusions, protocol_matrix, scores
+from petseg_utils.scores.results import CLICKED
+from petseg_utils.study import ROOT, PetsegError
+from petseg_utils.training.train import train
+from tests.experiments.invented_masks import some_labels, spoiled
+
+
+def remade(labels: np.ndarray, *predictions: np.ndarray) -> Remade:
+    counts = [picture_confusions(labels, of_seed) for of_seed in predictions]
+    return Remade(np.sum(counts, axis=0), counts, predictions[0], None, 0.01, 1000)
+
+
+def test_a_clear_difference_is_real_and_chance_is_not(study):
+    labels = some_labels()
+    models = {
+        "good": remade(labels, spoiled(labels, 0.02, 1)),
+        "alike": remade(labels, spoiled(labels, 0.02, 2)),
+        "bad": remade(labels, spoiled(labels, 0.3, 3)),
+    }
+    pairs = comparisons.paired_table(models, study).set_index(["a", "b"])
+    assert len(pairs) == 3 and (pairs["difference"] >= 0).all()
+    assert pairs.loc[("good", "bad"), "real"] and pairs.loc[("alike", "bad"), "real"]
+    close = pairs.drop(index=[("good", "bad"), ("alike", "bad")]).iloc[0]
+    assert not close["real"] and close["low"] < 0 < close["high"]
+    whole = [
+        float(scores(protocol_matrix(models[name].counts.sum(0), "ignore_border"))["miou"]) for name in ("good", "bad")
+    ]
+    assert pairs.loc[("good", "bad"), "difference"] == pytest.approx(whole[0] - whole[1])
+
+
+def test_a_difference_that_another_seed_turns_round_is_not_real(study):
+    labels = some_labels()
+    steady = remade(labels, spoiled(labels, 0.2, 1), spoiled(labels, 0.2, 2))
+    moody = remade(labels, spoiled(labels, 0.02, 3), spoiled(labels, 0.21, 4))
+    pair = comparisons.paired_table({"steady": steady, "moody": moody}, study).iloc[0]
+    assert pair["a"] == "moody" and pair["low"] > 0 and not pair["real"] and pair["seeds"] == 2
+
+
+def test_equal_masks_differ_in_nothing(study):
+    labels = some_labels()
+    models = {name: remade(labels, spoiled(labels, 0.1, 1)) for name in ("decoder", CLICKED)}
+    pair = comparisons.paired_table(models, study)
+    assert (pair["low"][0], pair["difference"][0], pair["high"][0]) == (0, 0, 0) and not pair["real"][0]
+
+
+def test_among_many_pairs_a_difference_has_to_be_clearer(study):
+    study, labels = replace(study, bootstrap_resamples=1000), some_labels()
+    two = {"a": remade(labels, spoiled(labels, 0.1, 8)), "b": remade(labels, spoiled(labels, 0.107, 108))}
+    alone = comparisons.paired_table(two, study).iloc[0]
+    more = two | {f"more {seed}": remade(labels, spoiled(labels, 0.3, seed)) for seed in range(4)}
+    among = comparisons.paired_table(more, study).set_index(["a", "b"]).loc[("a", "b")]
+    assert alone["real"] and not among["real"] and among["low"] == alone["low"] > 0
+
+
+def test_checkpoints_that_are_there_are_compared_without_training(study, splits):
+    with pytest.raises(PetsegError, match="fewer than two finished checkpoints"):
+        comparisons.compare_checkpoints(study, splits)
+    for model in ("unet", "autoencoder_unet"):
+        train(model, study, study.seeds[0], splits, progress=False)
+    pairs = comparisons.compare_checkpoints(study, splits)
+    assert set(pairs[["a", "b"]].iloc[0]) == {"unet", "autoencoder_unet"} and len(pairs) == 1
+    assert pd.read_csv(study.figures_dir / "pairs.csv")["a"].tolist() == pairs["a"].tolist()
+    assert len(pd.read_csv(study.figures_dir / "timing.csv")) == 2
+
+
+def test_the_click_model_is_compared_after_a_click_alone_and_marked(study):
+    labels = some_labels()
+    models = {name: remade(labels, spoiled(labels, 0.1, 1)) for name in ("unet", "decoder", "point", CLICKED)}
+    pairs = comparisons.paired_table(models, study)
+    assert len(pairs) == 3 and not pairs[["a", "b"]].eq("point").any(axis=None)  # before a click it is the decoder
+    assert pairs["prompted"].tolist() == [CLICKED in pair for pair in pairs[["a", "b"]].to_numpy().tolist()]
+    assert list(comparisons.timing_table(models, study)["model"]) == ["unet", "decoder", "point"]
+
+
+def test_older_files_hold_pairs_of_the_click_model_before_a_click_which_are_left_out():
+    old = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "pairs.csv")
+    distinct = comparisons.distinct_pairs(old)
+    assert not distinct[["a", "b"]].eq("point").any(axis=None)
+    models = set(distinct["a"]) | set(distinct["b"])
+    assert len(distinct) == len(models) * (len(models) - 1) // 2
+
+
+def test_a_comparison_takes_ten_thousand_resamples_but_for_trial_runs(study):
+    assert comparisons.paired_resamples(study) == study.bootstrap_resamples < 1000
+    for own, taken in ((1000, 10_000), (20_000, 20_000)):
+        assert comparisons.paired_resamples(replace(study, bootstrap_resamples=own)) == taken
+
+
+def test_a_mistake_gets_the_right_word():
+    def word(background, cat):  # rows: true background and true cat; columns as predicted
+        return comparisons.what_went_wrong(np.array([background, cat, [0] * 3, [0] * 3, [9, 9, 9]]), 1)
+
+    assert word([100, 0, 0], [2, 98, 0]) == "the outline only"
+    assert word([100, 0, 0], [90, 10, 0]) == "not found"
+    assert word([100, 0, 0], [40, 60, 0]) == "part of it missed"
+    assert word([100, 0, 0], [10, 30, 60]) == "called a dog"
+    assert word([100, 70, 9], [10, 80, 10]) == "background taken for pet"
+
+
+def test_each_breed_is_scored_on_its_own_species(splits):
+    test = splits["test"]
+    truth = perfect(np.array(test.labels))
+    swapped = np.array([0, 2, 1], np.uint8)[truth]
+    models = {"right": remade(test.labels, truth), "swapped": remade(test.labels, swapped)}
+    table = comparisons.breed_table(models, test)
+    assert table["pictures"].sum() == len(test) and (table["right"] == 1).all() and (table["swapped"] == 0).all()
+    counts = comparisons.mistake_counts(models, test)
+    assert counts.loc["the outline only", "right"] == counts.loc["the other species", "swapped"] == len(test)
+
+
+class Obedient(torch.nn.Module):
+    """Takes whatever lies in the clicked half of the picture, and calls it a dog; without a click, nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def encoder(self, images):
+        return []
+
+    def look(self, images, maps):
+        dog = torch.ones_like(images[:, :1])
+        return images, torch.cat([0 * dog, 0 * dog, dog], 1)
+
+    def head(self, images, classes, prompts):
+        chosen = (prompts[:, :1].amax((2, 3), keepdim=True) > 0.5).float()
+        half = torch.arange(images.shape[3]) < images.shape[3] // 2
+        return 2 * chosen * half.expand(images[:, :1].shape) - 1
+
+
+def test_one_click_selects_and_the_selection_is_named(splits):
+    test = splits["test"]
+    classes = comparisons.predict_clicked(Obedient(), test)
+    half = classes.shape[2] // 2
+    inside = np.asarray(test.labels) != PADDING
+    assert (classes[:, :, :half][inside[:, :, :half]] == 2).all()
+    assert (classes[:, :, half:] == 0).all() and (classes[~inside] == 0).all()

@@ -1,0 +1,154 @@
+"""The feature cache: the encoder's own maps, in order, whatever happened while they were written."""
+
+import multiprocessing
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from petseg_utils.apps.cli.main import app
+from petseg_utils.models import feature_cache
+from petseg_utils.models.encoders import Encoder
+from petseg_utils.models.feature_cache import load_features
+from petseg_utils.study import PetsegError
+
+
+class Counted(nn.Module):
+    """A stand-in network that counts the pictures it sees, and can die on the way."""
+
+    def __init__(self, dies_after: int | None = None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.fine, self.coarse = nn.Conv2d(3, 5, 4, 4), nn.Conv2d(3, 7, 16, 16)
+        self.seen, self.dies_after = 0, dies_after
+
+    def maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        if self.dies_after is not None and self.seen >= self.dies_after:
+            raise KeyboardInterrupt
+        self.seen += len(images)
+        return [self.fine(images), self.coarse(images)]
+
+
+def make_encoder(identity: str = "test", dies_after: int | None = None) -> Encoder:
+    network = Counted(dies_after)
+    return Encoder(identity, network, network.maps, [127.0] * 3, [128.0] * 3, (4, 16), (5, 7))
+
+
+@pytest.fixture
+def pictures(splits, monkeypatch):
+    monkeypatch.setattr(feature_cache, "BATCH", 3)
+    return splits["train"]
+
+
+@pytest.fixture
+def cache(study):
+    return study.cache_dir
+
+
+def test_cached_maps_are_the_encoders_of_each_picture_and_its_mirror_image(pictures, cache):
+    encoder = make_encoder()
+    cached = load_features(encoder, pictures, cache, progress=False)
+    assert len(cached) == len(pictures)
+    images = torch.from_numpy(np.array(pictures.images)).permute(0, 3, 1, 2)
+    for mirrored, seen in ((0, images), (1, images.flip(-1))):
+        for ours, wanted in zip(cached.read(slice(None), mirrored), encoder(seen), strict=True):
+            torch.testing.assert_close(ours, wanted, rtol=2e-3, atol=2e-3)  # float16
+    third = cached.read(2)
+    assert [tuple(part.shape) for part in third] == [(5, 16, 16), (7, 4, 4)]
+    assert torch.equal(third[0], cached.read(np.array([2]))[0][0])
+
+
+def test_the_second_time_no_picture_is_encoded(pictures, cache):
+    load_features(make_encoder(), pictures, cache, progress=False)
+    again = make_encoder()
+    load_features(again, pictures, cache, progress=False)
+    assert again.network.seen == 0
+
+
+def test_a_run_that_was_cut_goes_on_where_it_was(pictures, cache):
+    whole = load_features(make_encoder("whole"), pictures, cache, progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        load_features(make_encoder("cut", dies_after=6), pictures, cache, progress=False)
+    (folder,) = [path.parent for path in cache.glob("features-*/started.json")]
+    with (folder / "map1.f16").open("ab") as file:
+        file.write(b"half a picture")  # as a kill leaves it
+    second = make_encoder("cut")
+    resumed = load_features(second, pictures, cache, progress=False)
+    assert second.network.seen == 2 * (len(pictures) - 3)  # both orientations; one batch of three was whole
+    assert all(np.array_equal(*pair) for pair in zip(whole.maps, resumed.maps, strict=True))
+
+
+@pytest.mark.parametrize("fault", ["truncated", "gone", "stale card"])
+def test_a_damaged_cache_is_refused(pictures, cache, fault):
+    load_features(make_encoder(), pictures, cache, progress=False)
+    (folder,) = cache.glob("features-*")
+    file = folder / "map1.f16"
+    if fault == "truncated":
+        file.write_bytes(file.read_bytes()[:-2])
+    elif fault == "gone":
+        file.unlink()
+    else:
+        card = folder / "card.json"
+        card.write_text(card.read_text().replace('"test"', '"another"'))
+    with pytest.raises(PetsegError, match=r"The feature cache features-\w+ is damaged.*`petseg data cache --clear`"):
+        load_features(make_encoder(), pictures, cache, progress=False)
+
+
+def test_other_encoders_pictures_and_orders_have_caches_of_their_own(pictures, cache):
+    first = load_features(make_encoder(), pictures, cache, progress=False)
+    load_features(make_encoder("other"), pictures, cache, progress=False)
+    turned = pictures.subset(pictures.table["name"][::-1].tolist())
+    second = load_features(make_encoder(), turned, cache, progress=False)
+    assert len(list(cache.glob("features-*"))) == 3
+    assert np.array_equal(first.maps[0], second.maps[0][::-1])
+
+
+def _load(pictures, cache, queue):
+    encoder = make_encoder()
+    total = sum(
+        float(held.astype(np.float64).sum()) for held in load_features(encoder, pictures, cache, progress=False).maps
+    )
+    queue.put((encoder.network.seen, total))
+
+
+def test_of_two_processes_one_computes_and_the_other_waits(pictures, cache):
+    context = multiprocessing.get_context("spawn")  # a forked process hangs in threads that it has not
+    queue = context.Queue()
+    pictures = replace(pictures, images=np.array(pictures.images))
+    both = [context.Process(target=_load, args=(pictures, cache, queue), daemon=True) for _ in range(2)]
+    for process in both:
+        process.start()
+    results = sorted(queue.get(timeout=60) for _ in both)
+    for process in both:
+        process.join(60)
+    assert [seen for seen, _ in results] == [0, 2 * len(pictures)]
+    assert results[0][1] == results[1][1]
+
+
+def test_a_full_disk_is_told_with_the_size_and_nothing_is_lost(pictures, cache, monkeypatch):
+    class Full(feature_cache.tqdm):
+        def update(self, n=1):
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_cache, "tqdm", Full)
+        with pytest.raises(PetsegError, match=r"\(No space left on device\). It needs 0 MB .* PETSEG_RUNS"):
+            load_features(make_encoder(), pictures, cache, progress=False)
+    after = make_encoder()
+    load_features(after, pictures, cache, progress=False)
+    assert after.network.seen == 2 * (len(pictures) - 3)
+
+
+def test_size_is_logged_and_caches_are_listed_and_cleared(pictures, cache, caplog):
+    caplog.set_level("INFO")
+    load_features(make_encoder(), pictures, cache, progress=False)
+    wanted = len(pictures) * 2 * 2 * (5 * 16 * 16 + 7 * 4 * 4) / 1e6
+    assert f"Features of {len(pictures)} pictures by test: {wanted:,.0f} MB" in caplog.text
+    run = CliRunner()
+    listed = run.invoke(app, ["data", "cache"]).output
+    assert f"features of {len(pictures)} pictures by test" in listed and "decoded pictures" in listed
+    assert "Deleted." in run.invoke(app, ["data", "cache", "--clear"]).output
+    assert feature_cache.caches(cache) == []

@@ -1,0 +1,119 @@
+"""Sentences say what the records say, and change with them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from petseg_utils.experiments.comparisons import distinct_pairs
+from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.models.names import titled
+from petseg_utils.report import sentences
+from petseg_utils.scores import results
+from petseg_utils.study import ROOT
+
+
+@pytest.fixture
+def sample_records() -> list[dict]:
+    return committed_records("sample")
+
+
+def test_the_answer_is_made_of_the_records(sample_records):
+    table = results.results_table(sample_records)
+    pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
+    distinct = distinct_pairs(pairs)
+    first, second, third = sentences.answer(table, sample_records, pairs, "drawn pictures")
+    for _, row in sentences.ranked(table).iterrows():
+        assert f"{row['mIoU']:.3f} [{row['mIoU low']:.3f}, {row['mIoU high']:.3f}]" in first
+    assert f"all {len(distinct)} pairs compared, {distinct['real'].sum()} are real" in second
+    clicks = next(record["clicks"] for record in sample_records if "clicks" in record)
+    assert f"{clicks['iou@1']:.3f}" in third and f"{clicks['proposed']:.3f}" in third
+    changed = json.loads(json.dumps(sample_records))
+    for record in changed:
+        record["scores"]["miou"] = 0.1234
+    assert "0.123" in sentences.answer(results.results_table(changed), changed, pairs, "pictures")[0]
+    assert sentences.answer(table, sample_records[:3], pd.DataFrame(), "pictures")[1].endswith("on this data.")
+
+
+def test_the_lead_is_that_of_the_same_encoders(sample_records):
+    other = [record | {"encoder": "lite:other"} for record in sample_records if record["model"] == "decoder"]
+    for record in other:
+        record["scores"] = record["scores"] | {"miou": record["scores"]["miou"] + 0.01}
+    pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
+    said = sentences.answer(results.results_table(sample_records + other), sample_records, pairs, "pictures")
+    assert "the decoder on lite:other does best" in said[0] and "was not tested" in said[1]
+
+
+def test_limits_name_the_encoder_and_say_that_it_is_not_clip(sample_records):
+    text = sentences.limits(sample_records, pd.Series(["a", "a", "b", "c", "d"]))
+    first = sample_records[0]
+    assert "lite:efficientnet_lite0" in text and "No number here is CLIP's" in text
+    assert f"{first['n_images']}, of {first['n_breeds']} breeds" in text and "make 80% of the pictures" in text
+
+
+def test_what_clicks_buy_is_the_mean_over_the_seeds(sample_records):
+    said = sentences.clicks_sentence(sample_records)
+    records = json.loads(json.dumps(results.select(sample_records, protocol=results.PRIMARY)))
+    record = next(record for record in records if "clicks" in record)
+    other = json.loads(json.dumps(record)) | {"seed": 1}
+    other["clicks"]["iou@1"] -= 0.2
+    both = sentences.clicks_sentence([record, other, json.loads(json.dumps(other)) | {"study": "another"}])
+    assert "mean of 2 seeds" in both and "mean of" not in said
+    assert f"{record['clicks']['iou@1'] - 0.1:.3f} [" in both and f"{record['clicks']['iou@1']:.3f} [" in said
+
+
+def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
+    both = [committed_records(name) for name in ("oxford-cpu", "oxford-gpu")]
+    said = sentences.budget_sentence(*both)
+    assert said in (ROOT / "README.md").read_text(encoding="utf-8")
+    tables = [
+        results.results_table(results.select(records, protocol=results.PRIMARY)).set_index("model") for records in both
+    ]
+    gaps = [table.loc["decoder", "mIoU"] - table.loc["unet", "mIoU"] for table in tables]
+    assert said.endswith("distance of {:.3f} between the two, {:.3f} is left.".format(*gaps))
+    here, there = [
+        next(record["trained_on"]["settings"] for record in records if record["model"] == "decoder") for records in both
+    ]
+    assert here | {"mixed_precision": ""} == there | {"mixed_precision": ""}  # "with the same settings there as here"
+
+
+def some_pairs(**changes) -> pd.DataFrame:
+    """A pair of models whose difference is real, or what the changes make of it."""
+    pair = {"a": "decoder", "b": "unet", "encoder a": "lite:x", "encoder b": None, "difference": 0.1, "low": 0.05}
+    pair |= {"high": 0.15, "real": True, "prompted": False, "pictures": 9, "seeds": 1}
+    return pd.DataFrame([pair | changes])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "**Real**"),
+        ({"real": False}, "**Not sure**"),
+        ({"real": False, "low": -0.01}, "**Not shown**"),
+        ({"real": False, "low": 0.0, "difference": 0.0, "high": 0.0}, "**None**"),
+    ],
+)
+def test_each_pair_gets_its_verdict(changes, word):
+    said = sentences.pair_sentences(some_pairs(**changes))
+    assert word in said and said.startswith("* decoder over U-Net: ") and "Compared: one seed of each model." in said
+
+
+def test_of_the_click_model_only_the_pairs_after_a_click_are_told_and_marked():
+    pairs = pd.concat([some_pairs(a="point"), some_pairs(a="point, one click", prompted=True, seeds=2)])
+    said = sentences.pair_sentences(pairs)
+    assert said.count("* ") == 1 and said.startswith("* click model after one click over U-Net †")
+    assert "2 seeds of each model" in said
+
+
+def test_the_prompted_model_never_leads(sample_records):
+    best = json.loads(json.dumps(sample_records))
+    for record in best:
+        if record["model"] == results.PROMPTED:
+            record["scores"]["miou"] = 0.999
+    table = results.results_table(best)
+    first = sentences.answer(table, best, pd.DataFrame(), "pictures")[0]
+    leader = sentences.ranked(table).iloc[0]
+    assert first.startswith(
+        f"Of the models that nobody helps, the {titled(leader['model'], leader['encoder'])} does best"
+    )
+    assert "click model" not in first

@@ -1,0 +1,50 @@
+"""Tables of results can be sorted, and mark the model that is helped."""
+
+import json
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.models.names import titled
+from petseg_utils.report.tables import breeds_table, protocol_tabs
+from petseg_utils.scores import results
+
+
+@pytest.fixture
+def sample_records() -> list[dict]:
+    return committed_records("sample")
+
+
+def test_the_prompted_model_stands_last_and_is_marked_however_good_it_is(sample_records):
+    best = json.loads(json.dumps(sample_records))
+    for record in best:
+        if record["model"] == results.PROMPTED:
+            record["scores"]["miou"] = 0.999
+    table = results.results_table(best)
+    soup = BeautifulSoup(protocol_tabs(table, "A study"), "html.parser")
+    names = [row.th["data-value"] for row in soup.table.select("tbody tr")]
+    others = table[(table["protocol"] == results.PRIMARY) & (table["model"] != results.PROMPTED)]
+    assert names == [*map(titled, others.sort_values("mIoU", ascending=False)["model"]), "click model †"]
+    assert "not ranked" in soup.select_one(".note").get_text()
+
+
+def test_all_three_protocols_are_a_click_away_and_one_is_open(sample_records):
+    soup = BeautifulSoup(protocol_tabs(results.results_table(sample_records), "A study"), "html.parser")
+    tabs = soup.select("details")
+    assert [tab.code.get_text() for tab in tabs] == ["ignore_border", "border_as_background", "binary_border_as_pet"]
+    assert [tab.has_attr("open") for tab in tabs] == [True, False, False] and len({tab["name"] for tab in tabs}) == 1
+    heads = [[head.get_text() for head in tab.select("thead th")] for tab in tabs]
+    assert "IoU cat" in heads[0] and "IoU pet" not in heads[0] and "IoU pet" in heads[2] and "IoU cat" not in heads[2]
+    for row in soup.select("tbody tr"):
+        assert all(cell.has_attr("data-value") for cell in row.find_all(["th", "td"]))
+
+
+def test_breeds_open_on_a_click_and_can_be_sorted():
+    table = pd.DataFrame({"species": ["dog", "cat"], "pictures": [3, 4], "unet": [0.5, 0.75]}, index=["pug", "Manx"])
+    soup = BeautifulSoup(breeds_table(table), "html.parser")
+    assert soup.select_one("details > summary").get_text() == "All 2 breeds"
+    cells = [[cell["data-value"] for cell in row.find_all(["th", "td"])] for row in soup.select("tbody tr")]
+    assert cells == [["pug", "3", "0.5"], ["Manx", "4", "0.75"]]
+    assert [head.get_text() for head in soup.select("thead th")] == ["breed", "pictures", "U-Net"]

@@ -1,0 +1,116 @@
+"""What the committed notebooks show is made of the committed records and files."""
+
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from petseg_utils.experiments import elsewhere
+from petseg_utils.experiments.comparisons import distinct_pairs
+from petseg_utils.experiments.robustness import tables as robustness_tables
+from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.models.names import titled
+from petseg_utils.report import model_cards, sentences
+from petseg_utils.report.tables import protocol_tabs
+from petseg_utils.scores import results
+from petseg_utils.study import ROOT
+
+PHOTOS = ROOT / "figures" / "oxford-cpu"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def shown(number: str, kind: str) -> list[str]:
+    """The outputs of one kind, such as ``text/html``, of the notebook with a number."""
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith(number))
+    cells = nbformat.read(path, as_version=4).cells
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    return [data[kind] for data in outputs if kind in data]
+
+
+def without_costs(html: str) -> str:
+    """Tables without their last column: times, which are others each time that somebody runs the study."""
+    soup = BeautifulSoup(html, "html.parser")
+    for row in soup.select("tbody tr"):
+        row.find_all("td")[-1].decompose()
+    return str(soup)
+
+
+def test_the_results_of_07_are_those_of_the_records():
+    wanted = [("sample", "all")]
+    wanted += [(study, subset) for study in ("oxford-cpu", "oxford-gpu") for subset in ("all", "small breeds")]
+    displayed = [html for html in shown("07", "text/html") if 'name="Study ' in html]
+    for html, (study, subset) in zip(displayed, wanted, strict=True):
+        subject = BeautifulSoup(html, "html.parser").details["name"]
+        table = results.results_table(committed_records(study), subset=subset)
+        assert without_costs(html) == without_costs(str(protocol_tabs(table, subject))), subject
+
+
+def test_the_sentences_of_07_are_those_of_the_records():
+    said = "\n".join(shown("07", "text/markdown"))
+    records, photos, shipped = (committed_records(study) for study in ("sample", "oxford-cpu", "shipped"))
+    own_pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
+    of_photos = results.results_table(photos), photos + shipped, pd.read_csv(PHOTOS / "pairs.csv"), "photos"
+    for sentence in sentences.answer(results.results_table(records), records, own_pairs, "drawn pictures"):
+        assert sentence in said
+    for sentence in sentences.answer(*of_photos):
+        assert sentence in said
+    assert sentences.budget_sentence(photos, committed_records("oxford-gpu")) in said
+    assert sentences.limits(photos, model_cards.committed_breeds(PHOTOS)) in said
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_prose_types_a_score(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown" and path.name.startswith("07"):
+            assert not re.findall(r"(?<![\d.])0\.\d{3,4}\b", cell.source), cell.source
+
+
+@pytest.mark.parametrize(
+    ("number", "study", "models"),
+    [
+        ("02", "oxford-cpu", {"unet"}),
+        ("02", "oxford-gpu", {"unet"}),
+        ("03", "oxford-cpu", {"unet", "autoencoder_unet"}),
+        ("04", "oxford-cpu", {"decoder", "decoder_selftrained"}),
+    ],
+)
+def test_a_notebooks_tables_of_photos_are_those_of_the_records(number, study, models):
+    records = [record for record in committed_records(study) if record["model"] in models]
+    assert results.report_tables(records) in shown(number, "text/markdown")
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "read"),
+    [
+        ("04", "looks", lambda path: pd.read_csv(path, index_col="seed").round(3)),
+        ("05", "shipped", lambda path: results.clicks_table(committed_records(path.stem))),
+        ("07", "shipped", lambda path: results.clicks_table(committed_records(path.stem))),
+        ("06", "noise", lambda path: pd.read_csv(path).set_index("what").round(3)),
+        ("06", "calibration", lambda path: pd.read_csv(path, index_col=0).rename(titled).round(3)),
+        ("06", "elsewhere", lambda path: elsewhere.by_set(pd.read_csv(path))),
+    ],
+)
+def test_tables_of_photos_show_the_committed_files(number, name, read):
+    with pd.option_context("display.max_columns", 20):  # as in a notebook, whatever the width of this terminal
+        assert read(PHOTOS / f"{name}.csv")._repr_html_() in shown(number, "text/html")
+
+
+def test_the_pairs_of_photos_in_07_are_those_of_the_file_and_agree_with_the_table():
+    pairs = pd.read_csv(PHOTOS / "pairs.csv")
+    assert sentences.pair_sentences(pairs) in shown("07", "text/markdown")
+    records = [record for record in committed_records("oxford-cpu") if "stale" not in record]
+    scored = results.results_table(results.select(records, protocol=results.PRIMARY)).set_index("model")["mIoU"]
+    pairs = distinct_pairs(pairs)
+    pairs = pairs[pairs["a"].isin(scored.index) & pairs["b"].isin(scored.index)]  # a click's answer has no row there
+    n_models = len(set(pairs["a"]) | set(pairs["b"]))
+    assert n_models >= 4 and len(pairs) == n_models * (n_models - 1) // 2
+    gaps = scored[pairs["a"]].to_numpy() - scored[pairs["b"]].to_numpy()
+    assert (pairs["difference"] - gaps).abs().max() < 5e-4  # pairs pool the seeds' counts, the table takes their mean
+
+
+def test_what_06_says_of_photos_is_what_the_sweep_found():
+    photos = pd.read_csv(PHOTOS / "robustness.csv")
+    said = robustness_tables.verdict_sentences(photos, robustness_tables.verdicts(photos))
+    assert said in shown("06", "text/markdown")

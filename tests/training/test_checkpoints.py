@@ -1,0 +1,74 @@
+"""Checkpoints are whole or not there, and say what they are."""
+
+import subprocess
+import sys
+
+import pytest
+
+from petseg_utils.study import PetsegError
+from petseg_utils.training.checkpoints import (
+    CONDITIONS,
+    conditions_in,
+    find_checkpoint,
+    first_difference,
+    load,
+    run_folder,
+)
+from petseg_utils.training.train import train
+
+
+def test_damaged_weights_are_refused(study, splits):
+    train("unet", study, 0, splits, progress=False)
+    path = run_folder("unet", study, 0) / "best.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(PetsegError, match=r"best.safetensors does not hold this model's weights, or is damaged"):
+        load(path)
+
+
+def test_a_damaged_card_is_refused(study, splits):
+    train("unet", study, 0, splits, progress=False)
+    path = run_folder("unet", study, 0) / "best.safetensors"
+    for text in ("{", "[]", "{}"):
+        path.with_suffix(".json").write_text(text)
+        with pytest.raises(PetsegError, match=r"The card best.json is damaged"):
+            load(path)
+
+
+def test_a_model_without_weights_says_how_to_train_it(study):
+    with pytest.raises(PetsegError, match="petseg train unet --study smoke --seed 0"):
+        find_checkpoint("unet", study)
+    with pytest.raises(PetsegError, match="The model clip is called decoder now"):
+        find_checkpoint("clip", None)
+
+
+def test_a_card_holds_all_that_its_weights_depend_on(study, splits):
+    train("unet", study, 0, splits, progress=False)
+    _, card = load(run_folder("unet", study, 0) / "best.safetensors")
+    assert set(CONDITIONS) <= set(card)
+
+
+def test_a_card_without_a_version_is_of_the_first():
+    assert conditions_in({"model": "unet"})["version"] == 1
+
+
+def test_a_difference_is_named_by_its_place():
+    assert first_difference({"a": 1, "b": (1, 2)}, {"a": 1, "b": [1, 2]}) is None
+    assert first_difference({"a": {"b": 1}}, {"a": {"b": 2}}) == "a.b was 1, and is 2 now"
+    assert first_difference({"a": [{"b": 1}]}, {"a": [{"b": 2}]}) == "a[0].b was 1, and is 2 now"
+    assert first_difference({"a": []}, {"a": [1]}) == "a was [], and is [1] now"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX's")
+def test_a_full_disk_while_saving_is_told_in_a_sentence(tmp_path):
+    folder = tmp_path / "file"
+    folder.mkdir()
+    code = f"""
+import pathlib, resource, signal, torch
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # writing past this fails as on a full disk
+from petseg_utils.training.checkpoints import save_checkpoint
+save_checkpoint(pathlib.Path({str(folder)!r}) / "best.safetensors", torch.nn.Linear(100, 100), {{}})
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "PetsegError: Could not write best.safetensors" in run.stderr and "--resume" in run.stderr
+    assert list(folder.iterdir()) == []

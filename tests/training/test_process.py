@@ -1,0 +1,59 @@
+"""Memory that is free again stays with the process, where somebody asked for it; nothing else changes the process."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+COUNT_FAULTS = """
+import resource
+import torch
+from petseg_utils.training.process import set_up_process
+{call}
+def layers():
+    for _ in range(20):
+        torch.ones(8 << 20)  # 32 MB, which the next round could have again
+layers()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+layers()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+LIBRARY_CALLS = """
+import logging, os, torch
+from petseg_utils.models.encoders import load_encoder
+from petseg_utils.study import load_study
+from petseg_utils.training.recipes import RECIPES
+from petseg_utils.data.pictures import load_splits
+from petseg_utils.training.train import trained
+def state():
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+        logging.getLogger().handlers[:],
+        {key: value for key, value in os.environ.items() if key.startswith("PETSEG")},
+    )
+study = load_study("smoke")
+before = state()
+trained("unet", study, 0, load_splits(study, progress=False), progress=False)
+for recipe in RECIPES.values():
+    if recipe.name in study.models:
+        recipe.build(study.settings(recipe.name), load_encoder("auto", 64) if recipe.on_frozen_encoder else None)
+assert state() == before
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is told; other systems have another")
+def test_a_layers_memory_is_used_again_without_asking_the_system():
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
+    faults = []
+    for call in ("", "set_up_process()"):
+        command = [sys.executable, "-c", COUNT_FAULTS.format(call=call)]
+        faults.append(int(subprocess.run(command, capture_output=True, check=True, env=plain).stdout))
+    assert faults[1] < 0.05 * faults[0]
+
+
+def test_building_training_and_loading_print_nothing_and_leave_the_process_as_it_was(data):
+    run = subprocess.run([sys.executable, "-c", LIBRARY_CALLS], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ""
