@@ -6,6 +6,9 @@ READY := .venv/ready
 # Threads that wait spin for a moment only: as fast on an idle machine, and not many times slower on a busy one.
 export GOMP_SPINCOUNT ?= 3000
 
+# Which part may import which, spelling, and that the notebooks ran from top to bottom: seconds.
+CHECKS := $(BIN)/lint-imports && $(BIN)/codespell && $(BIN)/python -m tools.check_notebooks
+
 .DEFAULT_GOAL := help
 .PHONY: help setup reports test test-reports notebooks tables demo lint lock clean
 
@@ -26,26 +29,29 @@ $(READY): requirements.lock pyproject.toml
 reports: $(READY)  ## run all notebooks on the embedded pictures; reports/sample/index.html
 	$(BIN)/petseg report
 
-test: $(READY)  ## run all tests, the notebooks' among them
+test: $(READY)  ## run all checks and tests, the notebooks' among them
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(CHECKS)
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 	PETSEG_STUDY=smoke $(BIN)/python -m pytest --nbval notebooks
 
 test-reports: $(READY)  ## run the notebooks on the embedded pictures again, and compare the table with the committed one
 	PETSEG_STUDY=sample $(BIN)/python -m pytest --nbval notebooks
-	PETSEG_STUDY=sample $(BIN)/python -m petseg_utils.repeat
+	PETSEG_STUDY=sample $(BIN)/python -m tools.compare_tables
 
-notebooks: $(READY)  ## re-execute the committed notebooks in place
-	$(BIN)/petseg report --in-place
+notebooks: $(READY)  ## re-execute the committed notebooks in place, with their figures
+	PETSEG_FIGURES=figures $(BIN)/petseg report --in-place
 
 tables: $(READY)  ## make the README's numbers anew from the committed records
-	$(BIN)/python -m petseg_utils.readme
+	$(BIN)/python -m tools.readme
 
 demo: $(READY)  ## open the page that segments your own photos, on this machine only
 	$(BIN)/petseg demo
 
-lint: $(READY)  ## put code into the project's format
+lint: $(READY)  ## put code into the project's format, and check imports, spelling and notebooks
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(CHECKS)
 
 lock:  ## pin the newest versions anew (needs uv); then run the tests
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --fork-strategy fewest --upgrade \
