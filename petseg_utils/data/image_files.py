@@ -1,6 +1,5 @@
 """Reading an image file: the one way in for photos and masks, and all that can be wrong with the file."""
 
-import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeVar
@@ -71,22 +70,22 @@ def read_image_file(
     try:
         if not path.is_file():
             raise ImageFileError("missing")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if formats is not None and image.format not in formats:
-                    raise ImageFileError("other format", str(image.format))
-                if max_pixels is not None and image.width * image.height > max_pixels:
-                    raise ImageFileError("too large", f"more than {max_pixels} pixels")
-                image.load()
-                return reading(image)
+        with Image.open(path) as image:
+            if formats is not None and image.format not in formats:
+                raise ImageFileError("other format", str(image.format))
+            # Pillow only warns of it, and a warning made an error for a moment is one for the other threads, too.
+            limits = [limit for limit in (max_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]
+            if image.width * image.height > min(limits, default=image.width * image.height):
+                raise ImageFileError("too large", f"more than {min(limits)} pixels")
+            image.load()
+            return reading(image)
     except FileNotFoundError as error:  # deleted since we looked
         raise ImageFileError("missing") from error
     except PermissionError as error:
         raise ImageFileError("no access") from error
     except UnidentifiedImageError as error:
         raise ImageFileError("no image") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
         raise ImageFileError("too large", str(error)) from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's ways of saying truncated, broken, or senseless EXIF
         raise ImageFileError("damaged", str(error)) from error

@@ -257,7 +257,7 @@ def mistake_counts(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFr
 
 
 def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
-    """`paired_table` of the checkpoints that are there, first seeds, without training what is not.
+    """`paired_table` of the models whose checkpoints of all seeds are there, without training what is not.
 
     Writes ``pairs.csv`` and ``timing.csv`` into the study's folder of figures.
 
@@ -269,9 +269,9 @@ def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataF
     networks = {}
     for name in ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED):
         with contextlib.suppress(PetsegError):
-            network, card = load(find_checkpoint(name, study))
-            if card.get("training_seconds"):
-                networks[name] = [network]
+            loaded = [load(find_checkpoint(name, study, seed)) for seed in study.seeds]
+            if all(card.get("training_seconds") for _, card in loaded):
+                networks[name] = [network for network, _ in loaded]
     if len(networks) < 2:
         raise PetsegError(f"Study {study.name!r} has fewer than two finished checkpoints to compare: train some.")
     remade = remake(networks, splits["test"])
@@ -288,7 +288,7 @@ def cost_chart(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        From `comparisons.timing_table`, or rows with the same columns made from records.
+        From `timing_table`, or rows with the same columns made from records.
     """
     figure, axis = new_figure(width=8.5, height=3.6)
     areas = 40 + 500 * table["parameters"] / table["parameters"].max()
@@ -305,7 +305,7 @@ def cost_chart(table: pd.DataFrame) -> Figure:
 
 
 def pairs_chart(pairs: pd.DataFrame) -> Figure:
-    """Differences of a `comparisons.paired_table` with their intervals; grey where not shown to be real."""
+    """Differences of a `paired_table` with their intervals; grey where not shown to be real."""
     pairs = distinct_pairs(pairs)
     figure, axis = new_figure(width=8.5, height=1.1 + 0.32 * len(pairs))
     rows = np.arange(len(pairs))[::-1]
@@ -313,14 +313,14 @@ def pairs_chart(pairs: pd.DataFrame) -> Figure:
     axis.hlines(rows, pairs["low"], pairs["high"], colors=colours, linewidth=2)
     axis.scatter(pairs["difference"], rows, color=colours, zorder=3)
     axis.axvline(0, color="black", linewidth=1)
-    names = [f"{titled(row['a'])} minus {titled(row['b'])}{' †' * row['prompted']}" for _, row in pairs.iterrows()]
+    names = [f"{titled(row['a'])} minus {titled(row['b'])}" for _, row in pairs.iterrows()]
     axis.set(yticks=rows, yticklabels=names, ylim=(-0.7, len(pairs) - 0.3))
     axis.set(title="Paired differences in mIoU: blue is real, grey is not shown", xlabel="difference in mIoU")
     return figure
 
 
 def breeds_chart(table: pd.DataFrame, shown: int = 12) -> Figure:
-    """IoU of each breed's own species by model, the hardest breeds first, from `comparisons.breed_table`."""
+    """IoU of each breed's own species by model, the hardest breeds first, from `breed_table`."""
     part = table.iloc[:shown]
     figure, axis = new_figure(width=8.5, height=1.1 + 0.3 * len(part))
     rows = np.arange(len(part))[::-1]

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from petseg_utils.models.names import RENAMED
-from petseg_utils.study import PetsegError
+from petseg_utils.study import RENAMED, PetsegError
 
 SHIPPED = Path(__file__).parent / "weights"
 

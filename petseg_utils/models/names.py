@@ -1,6 +1,6 @@
 """What the study's models are called: short in files and on the command line, in words in prose and charts."""
 
-from petseg_utils.study import PetsegError
+from petseg_utils.study import RENAMED, PetsegError
 
 TITLES = {
     "unet": "U-Net",
@@ -16,7 +16,6 @@ ENCODER_TITLES = {
     "lite:efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
     "lite:efficientnet_lite0+2x": "EfficientNet-Lite0 (ImageNet) at two scales",
 }
-RENAMED = {"clip": "decoder", "clip_selftrained": "decoder_selftrained"}  # as they were called until version 0.2
 
 
 def check_name(model: str) -> str:

@@ -8,7 +8,7 @@ from nbconvert.filters import markdown2html
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.scores.results import markdown
 from petseg_utils.study import Study
-from petseg_utils.training.checkpoints import ABOUT_SHIPPED
+from petseg_utils.training.checkpoints import SHIPPING_NOTES
 
 
 def model_card(card: dict, records: list[dict]) -> str:
@@ -23,7 +23,7 @@ def model_card(card: dict, records: list[dict]) -> str:
     records : list of dict
         Of the study that trained it: an older card has no test scores of its own.
     """
-    encoder, origin = card["encoder"], ABOUT_SHIPPED | card
+    encoder, origin = card["encoder"], SHIPPING_NOTES | card
     lines = [
         f"Trained as `{card.get('trained_as', card['model'])}` in study `{card['study']}`, seed {card['seed']}, epoch "
         f"{card['epoch']}, {card['training_seconds'] / 60:.1f} minutes, at {card['image_size']} px.",
@@ -80,11 +80,13 @@ def data_sheet(study: Study, splits: dict[str, PictureSet]) -> str:
     counts = ", ".join(f"{len(part):,} {split}" for split, part in splits.items())
     cats = int((whole["species"] == 1).sum())
     if study.draws_its_data:
-        source = "drawn by this project (`data/drawing/`): cats and dogs on made-up scenes; the licence of the code"
+        source = (
+            "drawn by `petseg_utils/data/drawing/`: cats and dogs in made-up scenes; licence of the code"
+        )
         labels = "exact, as the pictures are drawn from them; the border band is added as in the official data"
         uses = "to see that all runs and how the methods work; **no score on these pictures is an estimate for photos**"
     else:
-        source = f"{ABOUT_SHIPPED['source']}; or the folder that `PETSEG_DATA` names. "
+        source = f"{SHIPPING_NOTES['source']}; or the folder that `PETSEG_DATA` names. "
         source += "Photos belong to their owners; CC BY-SA 4.0"
         labels = "trimaps by people: pet, background, and a band between that is undecided"
         uses = "to compare segmenters of one cat or dog; not to recognise an animal or its owner, or other species"

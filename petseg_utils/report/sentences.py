@@ -111,9 +111,8 @@ def pair_sentences(pairs: pd.DataFrame) -> str:
     pairs, lines = distinct_pairs(pairs), []
     for _, pair in pairs.iterrows():
         gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
-        helped = " †" if pair["prompted"] else ""
         word, _, why = _verdict(pair, len(pairs)).partition(":")
-        lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}{helped}: {gap}. **{word.capitalize()}**:{why}.")
+        lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}: {gap}. **{word.capitalize()}**:{why}.")
     return "\n".join(lines) + (f"\n\nCompared: {_seeds(pairs)}." if lines else "")
 
 

@@ -1,7 +1,8 @@
-"""A study: every number that a run depends on, and where its files lie."""
+"""A study: the numbers in which studies differ, where files lie, and what a result was made with."""
 
 from petseg_utils.study.paths import IS_CHECKOUT, ROOT, STUDIES, PetsegError, runs_root, shown, write_json
 from petseg_utils.study.settings import (
+    RENAMED,
     GridSettings,
     LabelSettings,
     RobustnessSettings,
@@ -13,6 +14,7 @@ from petseg_utils.study.settings import (
 
 __all__ = [
     "IS_CHECKOUT",
+    "RENAMED",
     "ROOT",
     "STUDIES",
     "GridSettings",

@@ -1,4 +1,4 @@
-"""A study: every number that a run depends on, read from one TOML file, and where its files go."""
+"""A study, read from one TOML file: the numbers in which studies differ, and where its files go."""
 
 import os
 import tomllib
@@ -17,6 +17,7 @@ Flag = Annotated[bool, Strict()]
 Natural = Annotated[int, Strict(), Ge(0)]
 Count = Annotated[int, Strict(), Ge(1)]
 Number = Annotated[float, Strict(), Ge(0)]
+RENAMED = {"clip": "decoder", "clip_selftrained": "decoder_selftrained"}  # models, until version 0.2
 Positive = Annotated[float, Strict(), Gt(0)]
 Share = Annotated[float, Strict(), Ge(0), Le(1)]
 Seeds = Annotated[tuple[Natural, ...], MinLen(1)]
@@ -148,7 +149,7 @@ class Study:
     seeds : tuple of int
         One training run each; the first one is the one that figures show.
     bootstrap_resamples : int
-        Resamples of pictures behind each interval.
+        Resamples of pictures behind the intervals of scores.
     encoder : str
         The frozen encoder, as `models.encoders.load_encoder` takes it.
     models : dict of str to TrainingSettings
@@ -231,7 +232,7 @@ _PLACES = (
 
 
 def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
-    """Read a study, and the environment: nothing of petseg reads it later.
+    """Read a study, and the environment: no other code reads it.
 
     ``PETSEG_STUDY`` names the study where none is given; ``PETSEG_DATA`` the folder of its pictures; ``PETSEG_RUNS``
     the folder of all runs, ``runs/`` by default; ``PETSEG_FIGURES`` the folder that gets a folder of figures for each
@@ -241,8 +242,8 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     Parameters
     ----------
     name : str, optional
-        A study that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``) or the path of a TOML
-        file; by default the environment variable ``PETSEG_STUDY``, else ``sample``.
+        One that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``, ``shipped``) or the path of a
+        TOML file; by default the environment variable ``PETSEG_STUDY``, else ``sample``.
     data : Path, optional
         Folder of the pictures, instead of the study's own.
 
@@ -265,7 +266,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     if own := next((key for key in _PLACES if key in values), None):
         told = "a study is named by its file" if own == "name" else "folders come from the environment"
         raise PetsegError(f"{path.name}: {told}; take the key {own!r} out.")
-    for table, model in {"clip": "decoder", "clip_selftrained": "decoder_selftrained"}.items():
+    for table, model in RENAMED.items():
         if table in values or table in values.get("models", {}):
             raise PetsegError(f"{path.name}: the model {table} is called {model} now; write [models.{model}].")
     runs = runs_root() / path.stem
@@ -292,7 +293,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     return study
 
 
-def _folder_from(variable: str, *, must_exist: Flag = True) -> Path | None:
+def _folder_from(variable: str, *, must_exist: bool = True) -> Path | None:
     """The folder that an environment variable names, absolute; None if it names none."""
     if not (named := os.environ.get(variable)):
         return None

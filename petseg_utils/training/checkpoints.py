@@ -16,7 +16,7 @@ from petseg_utils.study import PetsegError, Study, recorded_settings, write_json
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
 
-ABOUT_SHIPPED = {
+SHIPPING_NOTES = {
     "source": "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012",
     "licence": "CC BY-SA 4.0, as the data",
     "limits": "One cat or dog, most of it in view, in a photo as people take them. Few breeds had true masks; of the "
@@ -125,7 +125,7 @@ def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | N
     records : list of dict
         Of its evaluation on the test split; the card repeats their scores.
     slot : str, optional
-        The model as which it is to be found; `model` by default.
+        The name it ships under; `model` by default.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | N
     shipped_as = {"model": slot or model, "trained_as": model, "stored_as": "float16", "test": test}
     shipped_as |= {"clicks": records[0]["clicks"]} if "clicks" in records[0] else {}
     path = SHIPPED / f"{slot or model}.safetensors"
-    save_checkpoint(path, network, card | shipped_as | ABOUT_SHIPPED)
+    save_checkpoint(path, network, card | shipped_as | SHIPPING_NOTES)
     return path
 
 

@@ -1,4 +1,4 @@
-"""What each model is trained to make small."""
+"""Loss functions."""
 
 import torch
 import torch.nn.functional as F

@@ -13,8 +13,8 @@ OLD_KEPT = 32 << 20  # the most that older versions take
 def set_up_process() -> None:
     """Make runs repeatable, and networks fast on a CPU.
 
-    Torch uses deterministic algorithms where it has them.  Told so, it also fills each new tensor with NaN, to bare
-    code that reads what nobody wrote; that takes a twentieth of a training, which then comes out the same, so it is
+    Torch uses deterministic algorithms where it has them.  Told so, it also fills each new tensor with NaN, to expose
+    reads of uninitialised memory; that takes a twentieth of a training, which then comes out the same, so it is
     turned off.
 
     The process keeps the memory that a layer gives back, for the next one: glibc would return every large block to the

@@ -98,10 +98,10 @@ def test_each_pair_gets_its_verdict(changes, word):
     assert word in said and said.startswith("* decoder over U-Net: ") and "Compared: one seed of each model." in said
 
 
-def test_of_the_click_model_only_the_pairs_after_a_click_are_told_and_marked():
+def test_of_the_click_model_only_the_pairs_after_a_click_are_told():
     pairs = pd.concat([some_pairs(a="point"), some_pairs(a="point, one click", prompted=True, seeds=2)])
     said = sentences.pair_sentences(pairs)
-    assert said.count("* ") == 1 and said.startswith("* click model after one click over U-Net †")
+    assert said.count("* ") == 1 and said.startswith("* click model after one click over U-Net: ")
     assert "2 seeds of each model" in said
 
 

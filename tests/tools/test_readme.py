@@ -45,7 +45,7 @@ def test_its_twenty_lines_add_a_model(study, tmp_path, monkeypatch):
     script = tmp_path / "mine.py"
     script.write_text(code, encoding="utf-8")
     monkeypatch.setenv("PETSEG_STUDY", "smoke")
-    runpy.run_path(str(script))
+    runpy.run_path(str(script), run_name="__main__")
     table = results_table(study_records(study))
     assert list(table["model"].unique()) == ["mine"] and table["mIoU"].between(0, 1).all()
     assert "mine" in protocol_tabs(table, "A study")

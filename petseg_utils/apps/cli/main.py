@@ -3,11 +3,13 @@
 import logging
 import os
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from PIL import Image
 
 from petseg_utils.apps.cli.data import data_app
 from petseg_utils.apps.cli.options import (
@@ -67,6 +69,7 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
 ) -> None:
     logging.basicConfig(format="%(message)s")  # to stderr
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such photos get a sentence
     logging.getLogger("petseg_utils").setLevel(logging.INFO)
     # Threads that wait spin for a moment only: as fast on an idle machine, and not many times slower on a busy one.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")

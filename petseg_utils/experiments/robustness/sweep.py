@@ -121,7 +121,7 @@ def sweep(
 
 
 def conditions(name: str, study: Study, seed: int, pictures: PictureSet) -> dict:
-    """What a model's records depend on, weights, pictures and code among it; where it differs, they are made anew."""
+    """What a model's records depend on, weights and pictures among it; where it differs, they are made anew."""
     path = run_folder(name.removesuffix("+click"), study, seed) / "best.safetensors"
     card = read_card(path)
     return {
