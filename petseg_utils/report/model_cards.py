@@ -80,9 +80,7 @@ def data_sheet(study: Study, splits: dict[str, PictureSet]) -> str:
     counts = ", ".join(f"{len(part):,} {split}" for split, part in splits.items())
     cats = int((whole["species"] == 1).sum())
     if study.draws_its_data:
-        source = (
-            "drawn by `petseg_utils/data/drawing/`: cats and dogs in made-up scenes; licence of the code"
-        )
+        source = "drawn by `petseg_utils/data/drawing/`: cats and dogs in made-up scenes; licence of the code"
         labels = "exact, as the pictures are drawn from them; the border band is added as in the official data"
         uses = "to see that all runs and how the methods work; **no score on these pictures is an estimate for photos**"
     else:
