@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from petseg_utils.data.datasets import DataError
 from petseg_utils.data.image_files import ImageFileError, read_image_file, upright_rgb
 from petseg_utils.data.labels import CLASSES
+from petseg_utils.data.tensors import input_scale
 from petseg_utils.data.transforms import Letterbox
-from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, prompt_maps
+from petseg_utils.models.click_head import clicked_side, pet_logit
+from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, latest_effect, prompt_maps, within_boxes
 from petseg_utils.study import PetsegError
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.recipes import recipe_of
 
 MAX_PIXELS = 50_000_000  # of a photo; decoded it takes three bytes each, and its mask and cut-out five more
 SMOOTH = 1.5  # model pixels
+TARGETS = ("pet", "clicked")  # what clicks select, see `OpenPhoto`
 PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO: a JPEG with a second picture, as phones write it
 _SUCH_FILES = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
 _ADVICE = {  # by what is wrong with a photo's file
@@ -84,12 +87,22 @@ class Segmenter:
         image = photo if isinstance(photo, np.ndarray) else read_photo(photo)
         return class_mask(self.probabilities([image])[0], self.letterbox(image))
 
-    def open(self, photo: Path | np.ndarray) -> "OpenPhoto":
+    def open(self, photo: Path | np.ndarray, target: str = "pet") -> "OpenPhoto":
         """Open a photo to click on: encoder and decoder run once, here; a click then costs the head only.
 
-        Parameters and errors are those of `predict`.
+        Parameters
+        ----------
+        photo : Path or ndarray
+            As for `predict`, and so are the errors.
+        target : str
+            ``"pet"``, or ``"clicked"``: whatever the first click is on; see `OpenPhoto`.
+
+        Raises
+        ------
+        PetsegError
+            If `target` is something else.
         """
-        return OpenPhoto(self, photo if isinstance(photo, np.ndarray) else read_photo(photo))
+        return OpenPhoto(self, photo if isinstance(photo, np.ndarray) else read_photo(photo), target)
 
     @torch.inference_mode()
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
@@ -97,8 +110,8 @@ class Segmenter:
         return self.model(self.squares(images)).softmax(1).float().cpu().numpy()
 
     def squares(self, images: list[np.ndarray]) -> Tensor:
-        """Letterboxed photos as the model takes them, ``float (N, 3, size, size)``."""
-        squares = [self.letterbox(image).image(image) for image in images]
+        """Letterboxed photos as the model takes them, ``float (N, 3, scale * size, scale * size)``."""
+        squares = [self.letterbox(image).image(image, input_scale(self.model)) for image in images]
         device = next(self.model.parameters()).device
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(device).float()
 
@@ -132,6 +145,9 @@ def enlarge(square: np.ndarray, box: Letterbox, shape: tuple[int, int]) -> np.nd
 class OpenPhoto:
     """A photo that somebody works on: each prompt changes the mask, and can be taken back.
 
+    A positive click or scribble adds to what is selected, a negative one takes away, and a box is a limit, with a
+    margin of 3 % of its longer side: clicks outside it select nothing.  So the selection is never turned around.
+
     Coordinates are the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that takes
     no prompts keeps the mask that it proposes.
 
@@ -141,19 +157,35 @@ class OpenPhoto:
         What makes the masks.
     image : ndarray
         RGB ``uint8 (H, W, 3)``, upright.
+    target : str
+        ``"pet"``: the proposal is what is selected first, all pets of the photo.  ``"clicked"``: the first positive
+        click or scribble says what is wanted: the pet that it is on, where that one does not touch another, or the
+        background.
     """
 
     segmenter: Segmenter
     image: np.ndarray
+    target: str = "pet"
     prompts: list[Prompt] = field(default_factory=list)  # in the photo's pixels
 
     def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise PetsegError(f"No target {self.target!r}; it is one of {', '.join(TARGETS)}.")
         self._box = self.segmenter.letterbox(self.image)
-        self._square = self.segmenter.squares([self.image])
+        square = self.segmenter.squares([self.image])
         model: Any = self.segmenter.model
         with torch.inference_mode():
-            self._seen: tuple[Any, ...] = model.look(self._square) if self.segmenter.takes_prompts else ()
-        self._steps = [self._decide(None)]  # after each prompt, and before the first: target and class probabilities
+            self._seen: tuple[Any, ...] = model.look(square) if self.segmenter.takes_prompts else ()
+            classes = self._seen[1] if self._seen else model(square)
+        self._classes = classes[0].float().softmax(0).cpu().numpy()  # (3, size, size)
+        if self._seen:
+            pet = pet_logit(classes.float())[0, 0].sigmoid().cpu().numpy()
+        else:
+            pet = self._classes[1:].max(0)
+            pet = pet / (pet + self._classes[0])
+        # Before any prompt, and after each: the probability of each pixel to be selected, float (size, size), and 1, or
+        # -1 while the background is wanted.
+        self._steps: list[tuple[np.ndarray, float]] = [(pet, 1.0)]
 
     @property
     def mask(self) -> np.ndarray:
@@ -162,19 +194,21 @@ class OpenPhoto:
 
     def mask_at(self, height: int, width: int) -> np.ndarray:
         """What is selected now at another size, ``bool (height, width)``: for a screen, without the photo's cost."""
-        return enlarge(self._steps[-1][0], self._box, (height, width)) > 0.5
+        selected = enlarge(self._steps[-1][0], self._box, (height, width)) > 0.5
+        allowed = self._allowed(height, width)
+        return selected if allowed is None else selected & allowed
 
     @property
     def label(self) -> str:
-        """The likeliest class of what is selected: ``cat``, ``dog``, or ``background``, also where nothing is.
+        """What is selected: ``cat`` or ``dog``, the likelier one, or ``background`` where that was asked for.
 
-        What the model proposes without a prompt is always a pet.
+        Where nothing is selected, it is the pet that the photo more likely shows.
         """
-        target, classes = (step[..., *self._box.window] for step in self._steps[-1])
-        evidence = (classes * (target > 0.5)).sum((1, 2))
-        if not self.prompts:
-            evidence[0] = 0  # it may be sure that this is a pet, and not sure of which
-        return CLASSES[int(evidence.argmax())]
+        if self._steps[-1][1] < 0:
+            return CLASSES[0]
+        selected = self._inner > 0.5
+        weights = selected if selected.any() else np.ones_like(selected)
+        return CLASSES[1 + int((self._classes[1:, *self._box.window] * weights).sum((1, 2)).argmax())]
 
     @property
     def share(self) -> float:
@@ -186,8 +220,8 @@ class OpenPhoto:
     @property
     def confidence(self) -> float:
         """Mean probability that a selected pixel is rightly selected, 0.5 to 1; 0 where none is selected."""
-        inner = self._steps[-1][0][self._box.window]
-        return float(inner[inner > 0.5].mean()) if (inner > 0.5).any() else 0.0
+        sure = self._inner[self._inner > 0.5]
+        return float(sure.mean()) if sure.size else 0.0
 
     @property
     def summary(self) -> str:
@@ -198,7 +232,7 @@ class OpenPhoto:
         return f"{how}: {self.label}, {share:.1%} of the photo, with confidence {self.confidence:.0%}."
 
     def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
-        """Say that the pixel at ``(x, y)`` belongs to what is wanted, or does not; returns `mask`.
+        """Say that the pixel at ``(x, y)`` belongs to what is wanted, or does not: adds or takes away; returns `mask`.
 
         Raises
         ------
@@ -237,21 +271,51 @@ class OpenPhoto:
             if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
                 raise PetsegError(f"The point ({x:g}, {y:g}) lies outside the photo of {width} x {height} pixels.")
         self.prompts.append(prompt)
-        self._steps.append(self._decide(self._steps[-1][0]))
+        self._steps.append(self._next_step())
         return self
 
+    def _allowed(self, height: int, width: int) -> np.ndarray | None:
+        """Where the boxes let something be selected, ``bool (height, width)``; None where there is no box."""
+        across, down = width / self.image.shape[1], height / self.image.shape[0]
+        return within_boxes([scaled(prompt, across, down) for prompt in self.prompts], height, width)
+
+    @property
+    def _inner(self) -> np.ndarray:
+        """Probability of each of the photo's pixels to be selected, at the model's size; 0 outside the boxes."""
+        inner = self._steps[-1][0][self._box.window]
+        allowed = self._allowed(*inner.shape)
+        # Boxes that are smaller than one of these pixels limit nothing here.
+        return inner if allowed is None or not allowed.any() else inner * allowed
+
     @torch.inference_mode()
-    def _decide(self, previous: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities to be selected ``(size, size)``, and of the classes ``(3, size, size)``."""
+    def _next_step(self) -> tuple[np.ndarray, float]:
+        """What the latest prompt makes of the last step; see `_steps`."""
         model: Any = self.segmenter.model
-        if not self.segmenter.takes_prompts:
-            classes = model(self._square)[0].softmax(0).float().cpu().numpy()
-            pet = classes[1:].max(0)
-            return pet / (pet + classes[0]), classes  # above a half where a pet's class is the likeliest of all
         own = [moved(prompt, self._box) for prompt in self.prompts]
-        maps = prompt_maps([own], self._square, None if previous is None else previous[None])
-        asked, classes = model.head(*self._seen, maps)[0, 0].float(), self._seen[1][0].float()
-        return asked.sigmoid().cpu().numpy(), classes.softmax(0).cpu().numpy()
+        (previous, side), effect = self._steps[-1], latest_effect(own)
+        chooses = self.target == "clicked" and effect > 0 and all(latest_effect([before]) <= 0 for before in own[:-1])
+        if chooses:
+            proposal = pet_logit(self._seen[1].float())
+            side = float(clicked_side(self._seen[0].float(), proposal, prompt_maps([own], proposal)))
+            if side < 0:
+                previous = (-proposal)[0, 0].sigmoid().cpu().numpy()
+        maps = prompt_maps([own], self._seen[1], previous[None])
+        sign = torch.tensor([[float(effect)], [side]], device=maps.device)
+        selected = model.select(self._seen, maps, *sign)[0, 0].sigmoid().cpu().numpy()
+        if effect:  # the head sees limited logits, so it gives the rest back as before up to rounding only
+            selected = (np.maximum if effect > 0 else np.minimum)(selected, previous)
+        if chooses and side > 0:
+            selected = np.where(parts_with(selected > 0.5, own[-1]), selected, np.minimum(selected, 1 - selected))
+        return selected, side
+
+
+def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
+    """The connected parts of a selection ``bool (size, size)`` that a prompt touches; all of it if it touches none."""
+    _, numbers = cv2.connectedComponents(selected.astype(np.uint8))
+    last = len(numbers) - 1
+    points = [(min(last, max(0, round(y))), min(last, max(0, round(x)))) for x, y in corners(prompt)]
+    hit = {int(numbers[point]) for point in points} - {0}
+    return np.isin(numbers, list(hit)) if hit else np.ones_like(selected)
 
 
 def read_photo(path: Path) -> np.ndarray:
@@ -281,9 +345,18 @@ def corners(prompt: Prompt) -> list[tuple[float, float]]:
     return list(prompt.points) if isinstance(prompt, Scribble) else [(prompt.x0, prompt.y0), (prompt.x1, prompt.y1)]
 
 
+def scaled(prompt: Prompt, across: float, down: float) -> Prompt:
+    """A prompt in the pixels of a picture that is so many times as wide and high; pixel centres at whole numbers."""
+    return _at(prompt, [((x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5) for x, y in corners(prompt)])
+
+
 def moved(prompt: Prompt, box: Letterbox) -> Prompt:
     """A prompt in the photo's pixels as one in model pixels."""
-    points = [box.to_square(x, y) for x, y in corners(prompt)]
+    return _at(prompt, [box.to_square(x, y) for x, y in corners(prompt)])
+
+
+def _at(prompt: Prompt, points: list[tuple[float, float]]) -> Prompt:
+    """The same prompt at other places."""
     if isinstance(prompt, Click):
         return Click(*points[0], prompt.positive)
     return Scribble(tuple(points), prompt.positive) if isinstance(prompt, Scribble) else Box(*points[0], *points[1])

@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 
+from petseg_utils.experiments.elsewhere import home_and_elsewhere
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import ENCODER_TITLES, titled
 from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, interval, ranked
@@ -19,6 +20,7 @@ from petseg_utils.scores.results import (
 )
 from petseg_utils.study import ROOT
 
+ELSEWHERE = ROOT / "figures" / "shipped" / "elsewhere.jsonl"
 BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
@@ -77,6 +79,7 @@ def blocks() -> dict[str, str]:
         "photos": stands_on(photos, pd.read_csv(folder / "pictures.csv")["breed"]),
         "results": short_table(photos),
         "clicks": f"{clicks_sentence(shipped)} {tested}\n",
+        "elsewhere": markdown(home_and_elsewhere(read_records(ELSEWHERE)).reset_index()),
         "sample": sample_line(sample),
     }
 

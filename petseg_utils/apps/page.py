@@ -1,4 +1,4 @@
-"""The demo page: drop a photo, click on the pet, take its mask away.  Served on this machine only."""
+"""The demo page: drop a photo, correct the pet's mask by clicks, take it away.  Served on this machine only."""
 
 import atexit
 import os
@@ -15,14 +15,19 @@ import gradio as gr
 from PIL import Image
 
 from petseg_utils.apps.cutouts import encoded, result_png
-from petseg_utils.apps.page_state import COLOURS, TOOLS, Work
+from petseg_utils.apps.page_state import COLOURS, SWITCH, TOOLS, Work, after_switch
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.segmenter import MAX_PIXELS, Segmenter, read_photo
 from petseg_utils.study import PetsegError
 
 T = TypeVar("T")
+ABOUT_TOOLS = "“This is the pet” adds to what is selected, “This is not” takes away, and a box is a limit."
+ABOUT_SWITCH = (
+    "All pets of the photo are proposed. With this, a click on one of several pets selects that one, where it does not "
+    "touch another (connected parts); a click on the background selects that."
+)
 MODEL_CHOICES = {
-    "point": "point: selects what you click on",
+    "point": "point: finds the pet, and your clicks correct it",
     "decoder": "decoder: finds the pet by itself",
     "unet": "unet: by itself too, trained from scratch",
 }
@@ -50,10 +55,14 @@ SAVE = """(file) => {
     link.click();
     link.remove();
 }"""
-# System fonts: gradio's own themes would have the browser fetch theirs from the network.  Its labels are too pale.
+# System fonts: gradio's own themes would have the browser fetch theirs from the network.  Its labels, notes and
+# checkboxes are too pale.
 THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
     block_title_text_color="*primary_700",
     block_label_text_color="*primary_700",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    checkbox_border_color="*neutral_500",
     background_fill_primary="*neutral_50",  # as it was: `set` puts it back
 )
 TURN = threading.RLock()
@@ -89,15 +98,21 @@ def make_page() -> gr.Blocks:
         gr.Markdown("# petseg\nCut a cat or a dog out of a photo. The photo stays on this machine.")
         with gr.Row():
             with gr.Column(scale=3):
-                alt = "The photo, with what is selected laid over it. Click on it to select."
+                alt = "The photo, with what is selected laid over it. Click on it to correct that."
                 options = {"show_label": False, "buttons": [], "interactive": False, "container": False}
                 picture = gr.Image(label="photo", elem_id="picture", alt_text=alt, **options)
                 said = gr.Markdown("Opening an example …", elem_id="said")
             with gr.Column(scale=2):
                 with gr.Group(visible="point" in models) as clicking:
-                    tool = gr.Radio([(text, key) for key, text in TOOLS.items()], value="yes", label="A click says")
+                    tool = gr.Radio(
+                        [(text, key) for key, text in TOOLS.items()],
+                        value="yes",
+                        label="A click says",
+                        info=ABOUT_TOOLS,
+                    )
                     with gr.Row():
                         undo, clear = gr.Button("Undo"), gr.Button("Clear")
+                    switch = gr.Checkbox(label=SWITCH, info=ABOUT_SWITCH)
                 with gr.Row():
                     saving = {what: gr.Button(f"Save {what}", min_width=100) for what in ("mask", "cut-out")}
                 # A file, not gradio's picture component: that one decodes by itself and ignores transparency and EXIF.
@@ -120,7 +135,7 @@ def make_page() -> gr.Blocks:
         slow = {"api_visibility": "private", "show_progress_on": picture}
         fast = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
         look, shown = [colour, opacity], [picture, said]
-        chosen, whole = [work, model, *look], [work, *shown, model, description, clicking]
+        chosen, whole = [work, model, *look], [work, *shown, model, description, switch, clicking]
         page.load(None, js=START)
         page.load(partial(open_file, str(examples[0])), chosen, whole, **slow)
         upload.upload(open_file, [upload, *chosen], whole, **slow).then(lambda: None, None, upload, **fast)
@@ -128,6 +143,7 @@ def make_page() -> gr.Blocks:
         model.input(switch_model, chosen, whole, **slow)
         picture.select(click, [work, tool, *look], shown, **fast)
         tool.input(take_tool, [work, tool, *look], shown, **fast)
+        switch.input(turn_switch, [work, switch, *look], shown, **fast)
         undo.click(partial(change, Work.undo), [work, *look], shown, **fast)
         clear.click(partial(change, Work.clear), [work, *look], shown, **fast)
         for control in look:
@@ -204,11 +220,12 @@ def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
     Returns
     -------
     tuple
-        The work, the picture's file, what is said below it, the model's name and description, and whether to show the
-        tools for clicks.
+        The work, the picture's file, what is said below it, the model's name and description, whether the switch is
+        on, and whether to show the tools for clicks.
     """
+    target = work.photo.target if work else "pet"
     try:
-        photo, name = load_model(model).open(read_photo(Path(path))), Path(path).stem
+        photo, name = load_model(model).open(read_photo(Path(path)), target), Path(path).stem
     except PetsegError as error:
         return full_answer(work, look, str(error))
     if work is None:
@@ -223,7 +240,7 @@ def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
     if work is None:
         return full_answer(work, look)
     try:
-        photo = load_model(model).open(work.photo.image)
+        photo = load_model(model).open(work.photo.image, work.photo.target)
         for prompt in work.photo.prompts if photo.segmenter.takes_prompts else ():
             photo.add(prompt)
         work.take(photo, work.name)
@@ -235,10 +252,11 @@ def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
 def full_answer(work: Work | None, look: tuple, trouble: str = "") -> tuple:
     """What `open_file` returns, for work as it is now; `trouble` says what went wrong."""
     if work is None:
-        return None, *show(work, *look, trouble), gr.skip(), gr.skip(), gr.skip()
+        return None, *show(work, *look, trouble), gr.skip(), gr.skip(), False, gr.skip()
     segmenter = work.photo.segmenter
     clicking = gr.update(visible=segmenter.takes_prompts)
-    return work, *show(work, *look, trouble), segmenter.card["model"], work.model_description, clicking
+    switched = work.photo.target == "clicked"
+    return work, *show(work, *look, trouble), segmenter.card["model"], work.model_description, switched, clicking
 
 
 @in_turn
@@ -265,6 +283,16 @@ def take_tool(work: Work | None, tool: str, *look: Any) -> tuple:
     if tool != "box":
         return change(Work.drop_corner, work, *look)
     return show(work, *look, "" if work is None or work.corner else "Click on one corner of a box around the pet.")
+
+
+@in_turn
+def turn_switch(work: Work | None, on: bool, *look: Any) -> tuple:
+    """Open the photo anew, to select what is clicked or pets again, without its clicks; returns what `show` does."""
+    if work is None:
+        return show(work, *look)
+    cleared = bool(work.photo.prompts)
+    work.take(work.photo.segmenter.open(work.photo.image, "clicked" if on else "pet"), work.name)
+    return show(work, *look, after_switch(work.photo, cleared))
 
 
 @in_turn

@@ -7,10 +7,11 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from petseg_utils.data.labels import CLASS_COLOURS
-from petseg_utils.models.prompts import Box, Click
+from petseg_utils.models.prompts import Box, Click, latest_effect, within_boxes
 from petseg_utils.segmenter import OpenPhoto, corners
 
 TOOLS = {"yes": "This is the pet", "no": "This is not", "box": "Box around it"}
+SWITCH = "Select what I click on"  # off: the pets of the photo are meant
 COLOURS = {"by class": None, "pink": "#CC79A7", "green": "#009E73", "yellow": "#F0E442", "black": "#000000"}
 GREEN, RED, WHITE = (0, 158, 115), (213, 94, 0), (255, 255, 255)  # Okabe and Ito's, as in the notebooks' demo
 SHOWN = (800, 1024)  # the picture on the page: pixels of its longer side, at least and at most
@@ -115,14 +116,13 @@ class Work:
         photo = self.photo
         if self.corner:
             return "Now click on the opposite corner of the box."
-        nothing = "Nothing is selected. Click on the pet." if photo.segmenter.takes_prompts else "No pet was found."
-        return photo.summary or nothing
+        return sentence(photo)
 
     @property
     def model_description(self) -> str:
         """Which model makes the mask, and what it learned from."""
         card, prompts = self.photo.segmenter.card, self.photo.segmenter.takes_prompts
-        what = "selects what you click on" if prompts else "proposes a mask by itself and takes no clicks"
+        what = "proposes a mask by itself, and " + ("clicks correct it" if prompts else "takes no clicks")
         on = "without an encoder, from scratch"
         if card["encoder"]:
             lite = ", which is not CLIP" if card["encoder"].startswith("lite:") else ""
@@ -132,3 +132,29 @@ class Work:
             f" and {more:,} with proposed ones" if more else ""
         )
         return f"{card['model']} {what}. Its weights ship with petseg. They were trained on {photos}, {on}."
+
+
+def sentence(photo: OpenPhoto) -> str:
+    """What is selected or, where nothing is, what comes next; and that the latest click was in vain, if it was."""
+    wanted = "what you want" if photo.target == "clicked" else "the pet"
+    nothing = f"Nothing is selected. Click on {wanted}." if photo.segmenter.takes_prompts else "No pet was found."
+    said = photo.summary or nothing
+    return f"{said} The last click lies outside the box." if lies_outside(photo) else said
+
+
+def lies_outside(photo: OpenPhoto) -> bool:
+    """Whether the latest prompt is a click or scribble that would add something, but for the boxes."""
+    if not photo.prompts or latest_effect(photo.prompts) <= 0:
+        return False
+    height, width = photo.image.shape[:2]
+    allowed = within_boxes(photo.prompts, height, width)
+    places = np.round(corners(photo.prompts[-1])).astype(int).clip(0, (width - 1, height - 1))
+    return allowed is not None and not allowed[places[:, 1], places[:, 0]].any()
+
+
+def after_switch(photo: OpenPhoto, cleared: bool) -> str:
+    """What to say when the switch was turned and the photo opened anew for it; `cleared`: there had been clicks."""
+    before = "Your clicks were cleared, because a click means something else now. " if cleared else ""
+    if photo.target == "clicked" and photo.segmenter.takes_prompts:
+        return f"{before}Click on what you want: one of the pets, or the background."
+    return before + sentence(photo)

@@ -35,6 +35,7 @@ from petseg_utils.apps.photo_folders import (
 from petseg_utils.data.datasets import DataError, species_of
 from petseg_utils.data.labels import CLASS_COLOURS, CLASSES
 from petseg_utils.data.overlays import overlay
+from petseg_utils.data.tensors import input_scale
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, read_photo
@@ -158,7 +159,7 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable[tuple]) -> 
 def _read(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
     """The photo, and its square for the model: shrinking here, in a thread, keeps the model from waiting for it."""
     image = read_photo(photo.path)
-    return image, segmenter.letterbox(image).image(image)
+    return image, segmenter.letterbox(image).image(image, input_scale(segmenter.model))
 
 
 def _segmented(segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[Box | Click]) -> Iterator[tuple]:
@@ -168,7 +169,7 @@ def _segmented(segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[
             opened = segmenter.open(image)
             for prompt in prompts:
                 opened.add(prompt)
-            yield photo, image, partial(_selected, opened, _pet(segmenter, opened))
+            yield photo, image, partial(_selected, opened)
         return
     for batch in _batches(photos):
         # A square is letterboxed once more there, which leaves it as it is.
@@ -195,17 +196,8 @@ def _likeliest(probabilities: np.ndarray, box: Letterbox) -> tuple[np.ndarray, f
     return class_mask(probabilities, box), float(sure.mean()) if sure.size else 0.0
 
 
-def _selected(opened: OpenPhoto, pet: int) -> tuple[np.ndarray, float]:
-    return np.where(opened.mask, np.uint8(pet), np.uint8(0)), opened.confidence
-
-
-def _pet(segmenter: Segmenter, opened: OpenPhoto) -> int:
-    """The class to write a selection as.  One that looks like background was asked for all the same: cat or dog."""
-    if opened.label in CLASSES[1:]:
-        return CLASSES.index(opened.label)
-    box = segmenter.letterbox(opened.image)
-    pets = segmenter.probabilities([opened.image])[0, 1:, *box.window]
-    return 1 + int((pets * opened.mask_at(*box.inner)).sum((1, 2)).argmax())
+def _selected(opened: OpenPhoto) -> tuple[np.ndarray, float]:
+    return opened.mask * np.uint8(CLASSES.index(opened.label)), opened.confidence
 
 
 def _save(out: Path, photo: Photo, image: np.ndarray, decide: Callable[[], tuple[np.ndarray, float]]) -> dict:

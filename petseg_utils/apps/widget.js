@@ -3,7 +3,7 @@
 
 const PART = 4 * 2 ** 20; // bytes; Jupyter's server drops the connection at a message of more than 10 MiB
 const LARGEST = 64 * 2 ** 20; // bytes of an uploaded file
-const HINT = "Click adds, right click or Shift+click removes. Scribble and box: press, draw, let go.";
+const HINT = "Click adds, right click or Shift+click removes, a box limits. Scribble and box: press, draw, let go.";
 const GREEN = "#009E73";
 const RED = "#D55E00";
 const TOOLS = ["click", "scribble", "box"]; // in the order of widget.py
@@ -30,7 +30,7 @@ function render({ model, el }) {
   const input = document.createElement("input");
   const pen = canvas.getContext("2d");
   canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", "The photo, with what is selected. Click on what you want to cut out.");
+  canvas.setAttribute("aria-label", "The photo, with what is selected. Click on it to add or remove something.");
   said.setAttribute("role", "status");
   Object.assign(button, { className: "jupyter-widgets jupyter-button widget-button", textContent: "Upload a photo" });
   Object.assign(input, { type: "file", accept: "image/*", hidden: true });

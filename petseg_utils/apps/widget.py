@@ -18,6 +18,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from petseg_utils.apps.cutouts import encoded, result_png
+from petseg_utils.apps.page_state import SWITCH, after_switch, sentence
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.models.prompts import Box, Click, Prompt, Scribble
@@ -34,6 +35,9 @@ def click_demo(
     photos: dict[str, np.ndarray] | None = None, models: tuple[str, ...] = ("point", "decoder")
 ) -> "ClickDemo":
     """A photo to click on, in a notebook: each click, stroke or box changes the mask at once.
+
+    All pets of the photo are proposed.  What is said adds to them, takes away, or, as a box, is a limit.  With the
+    switch "Select what I click on" the first click says what is wanted; see `OpenPhoto`.
 
     The notebook's file holds the photo that is shown wherever Jupyter saves widgets, and so does a picture by
     `show_demo`.  So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.
@@ -98,6 +102,7 @@ class ClickDemo(widgets.VBox):
             widgets.ToggleButtons(options=options, style={"button_width": "auto"}, layout={"width": "auto"})
             for options in (TOOLS, ("add", "remove"))
         )
+        self.switch = widgets.Checkbox(description=SWITCH, indent=False, layout={"width": "auto", "margin": "2px 16px"})
         self.opacity = widgets.FloatSlider(canvas.opacity, max=1, readout=False, description="Opacity", **NARROW)
         self.undo, self.clear, self.save_mask, self.save_cutout = buttons = [
             widgets.Button(description=text, layout={"width": "auto"})
@@ -109,25 +114,34 @@ class ClickDemo(widgets.VBox):
         widgets.jslink((self.opacity, "value"), (canvas, "opacity"))
         canvas.on_msg(self._hear)
         self.photo_names.observe(lambda _: self._choose(), "value")
-        self.models.observe(self._switch, "value")
+        self.models.observe(self._change_model, "value")
+        self.switch.observe(lambda _: self._turn_switch(), "value")
         self.undo.on_click(lambda _: self._do(lambda: self.photo.undo()))
         self.clear.on_click(lambda _: self._do(lambda: self.photo.clear()))
         self.save_mask.on_click(lambda _: self._save("mask"))
         self.save_cutout.on_click(lambda _: self._save("cut-out"))
         self._choose()
-        rows = [self.photo_names, self.models], [self.tool, self.effect, self.opacity], buttons
+        rows = [self.photo_names, self.models], [self.tool, self.effect, self.switch, self.opacity], buttons
         above, between, below = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
         super().__init__([above, between, canvas, below])
 
     @property
+    def target(self) -> str:
+        """What a click selects, see `OpenPhoto`."""
+        return "clicked" if self.switch.value else "pet"
+
+    @property
     def photo(self) -> OpenPhoto:
-        """The chosen photo, open in the chosen model.  Each model keeps what was said to it, until the next photo."""
+        """The chosen photo, open in the chosen model.
+
+        Each model keeps what was said to it, until the next photo, or until the switch is turned.
+        """
         model = self.models.value
         if model not in self._segmenters:
             self.canvas.said = f"Loading the model {model} …"
             self._segmenters[model] = Segmenter.load(model)
         if model not in self._opened:
-            self._opened[model] = self._segmenters[model].open(self._photos[self.photo_names.value])
+            self._opened[model] = self._segmenters[model].open(self._photos[self.photo_names.value], self.target)
         return self._opened[model]
 
     def __repr__(self) -> str:
@@ -172,7 +186,13 @@ class ClickDemo(widgets.VBox):
             self.canvas.shown = [max(1, round(side * LONGEST / max(height, width))) for side in (width, height)]
             self._show()
 
-    def _switch(self, change: dict) -> None:
+    def _turn_switch(self) -> None:
+        """Open the photo anew, to select whatever is clicked, or pets again."""
+        cleared = any(photo.prompts for photo in self._opened.values())
+        self._opened.clear()
+        self._show(after_switch(self.photo, cleared))
+
+    def _change_model(self, change: dict) -> None:
         """Show what the chosen model says; if it cannot be loaded, stay with the one before."""
         try:
             self._show()
@@ -180,15 +200,15 @@ class ClickDemo(widgets.VBox):
             self.models.value = change["old"]
             self.canvas.said = str(error)
 
-    def _show(self, trouble: str = "") -> None:
-        """Send the mask and the prompts, and say what is selected, or what went wrong."""
+    def _show(self, instead: str = "") -> None:
+        """Send the mask and the prompts, and say what is selected, or something else."""
         photo, canvas = self.photo, self.canvas
         width, height = canvas.shown
         with canvas.hold_sync():
             canvas.mask = np.packbits(photo.mask_at(height, width)).tobytes()
             canvas.colour = CLASS_COLOURS[photo.label]
             canvas.prompts = [told_prompt(prompt) for prompt in photo.prompts]
-            canvas.said = trouble or photo.summary or "Nothing is selected. Click on what you want."
+            canvas.said = instead or sentence(photo)
 
     def _save(self, what: str) -> None:
         """Have the browser save the mask, or the photo where it is selected, at the photo's own size."""

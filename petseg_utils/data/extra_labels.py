@@ -1,31 +1,32 @@
 """Further labelled pictures, from another source, to train the weights that ship."""
 
+import functools
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from petseg_utils.data.datasets import list_pictures
+from petseg_utils.data.datasets import list_pictures, split_validation
 from petseg_utils.data.labels import BORDER, PADDING
-from petseg_utils.data.pictures import PictureSet, decode
+from petseg_utils.data.pictures import PictureSet, decode, join
+from petseg_utils.study import Study
 
 BAND = 5  # model pixels: how wide a border is left undecided where a source has none
 
 
-def read_extra(folder: Path, size: int, cache: Path, *, progress: bool = True) -> PictureSet:
-    """The ``trainval`` pictures of a folder in one of the known layouts.
+def read_extra(folders: list[Path], study: Study, *, progress: bool = True) -> dict[str, PictureSet]:
+    """The ``trainval`` pictures of folders in one of the known layouts, split into ``train`` and ``validation``.
 
     Masks that were drawn as polygons end in hard edges that are not the animal's.  Where a mask has no border, a narrow
     band along its edges becomes one, so that nothing is learned from it.
 
     Parameters
     ----------
-    folder : Path
-        See `datasets.find_data`.
-    size : int
-        Edge of the letterboxed square.
-    cache : Path
-        Folder of all caches; a study's is ``study.cache_dir``.
+    folders : list of Path
+        See `datasets.find_data`; no two may hold a picture of the same name.
+    study : Study
+        Gives the size of the pictures, and the share that is held out for validation.
     progress : bool
         Show a progress bar.
 
@@ -34,11 +35,22 @@ def read_extra(folder: Path, size: int, cache: Path, *, progress: bool = True) -
     DataError
         As `pictures.decode`.
     """
-    pictures = decode(list_pictures(folder, "trainval"), size, cache, progress=progress)
+    parts = [_read_banded(folder, study, progress) for folder in folders]
+    return {split: functools.reduce(join, [part[split] for part in parts]) for split in ("train", "validation")}
+
+
+def _read_banded(folder: Path, study: Study, progress: bool) -> dict[str, PictureSet]:
+    listed = list_pictures(folder, "trainval")
+    pictures = decode(listed, study.image_size, study.cache_dir, scale=study.picture_scale, progress=progress)
     labels = np.array(pictures.labels)
     for label in labels:
         if not (label == BORDER).any():
             pet = ((label == 1) | (label == 2)).astype(np.uint8)
             edge = cv2.morphologyEx(pet, cv2.MORPH_GRADIENT, np.ones((BAND, BAND), np.uint8)) > 0
             label[edge & (label != PADDING)] = BORDER
-    return PictureSet(pictures.table, np.array(pictures.images), labels, pictures.skipped)
+    banded = replace(pictures, labels=labels)
+    train, validation = split_validation(listed, study.validation_share)
+    return {
+        "train": banded.subset([picture.name for picture in train]),
+        "validation": banded.subset([picture.name for picture in validation]),
+    }

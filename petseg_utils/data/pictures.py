@@ -1,5 +1,6 @@
 """Pictures as models see them: letterboxed, checked while they are read, and cached decoded on disk."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,12 +39,16 @@ class PictureSet:
         ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog, 254 padding, 255 border.
     skipped : tuple of Finding
         Pictures left out because somebody asked to go on without the bad ones.
+    detail : ndarray, optional
+        The same pictures from the same photos at twice the size, ``uint8 (n, 2 size, 2 size, 3)``, for an encoder that
+        looks at them so.
     """
 
     table: pd.DataFrame
     images: np.ndarray
     labels: np.ndarray
     skipped: tuple[Finding, ...] = ()
+    detail: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -58,7 +63,16 @@ class PictureSet:
         """The pictures of these names, in their order."""
         rows = pd.Index(self.table["name"]).get_indexer(names)
         table = self.table.iloc[rows].reset_index(drop=True)
-        return replace(self, table=table, images=self.images[rows], labels=self.labels[rows])
+        detail = None if self.detail is None else self.detail[rows]
+        return replace(self, table=table, images=self.images[rows], labels=self.labels[rows], detail=detail)
+
+    def at(self, scale: int) -> np.ndarray:
+        """The pictures at a multiple of their size, 1 or 2."""
+        if scale == 1:
+            return self.images
+        if self.detail is None:
+            raise ValueError("these pictures were read without their detail; see `decode`")
+        return self.detail
 
 
 def load_pictures(
@@ -91,7 +105,9 @@ def load_pictures(
     if study.draws_its_data:
         draw_sample(study.data_dir, study.sample_trainval, study.sample_test, progress=progress)
     listed = list_pictures(study.data_dir, "test" if split == "test" else "trainval", names)
-    pictures = decode(listed, study.image_size, study.cache_dir, skip_bad=skip_bad, progress=progress)
+    pictures = decode(
+        listed, study.image_size, study.cache_dir, scale=study.picture_scale, skip_bad=skip_bad, progress=progress
+    )
     if split == "test":
         return pictures
     kept = set(pictures.table["name"])
@@ -130,6 +146,7 @@ def decode(
     size: int,
     cache: Path,
     *,
+    scale: int = 1,
     skip_bad: bool = False,
     progress: bool = True,
     workers: int | None = None,
@@ -146,6 +163,8 @@ def decode(
         Edge of the letterboxed square in pixels.
     cache : Path
         Folder of all caches; a study's is ``study.cache_dir``.
+    scale : int
+        2 to keep the pictures at twice the size, too (``detail``).
     skip_bad : bool
         See `load_pictures`.
     progress : bool
@@ -158,16 +177,16 @@ def decode(
     DataError
         If a picture has an error and `skip_bad` is false, or if the disk is full.
     """
-    folder = cache / f"pictures-{size}-{_files_key(pictures)}"
+    folder = cache / f"pictures-{size}{'+detail' if scale > 1 else ''}-{_files_key(pictures)}"
     card_path = folder / "card.json"
     if not card_path.is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
         try:
-            _write_cache(temporary, pictures, size, progress, workers or min(os.cpu_count() or 1, 8))
+            _write_cache(temporary, pictures, size, scale, progress, workers or min(os.cpu_count() or 1, 8))
             _move_into_place(temporary, folder)
         except OSError as error:
-            needed = len(pictures) * size * size * 4 / 1e6
+            needed = len(pictures) * size * size * (4 if scale == 1 else 4 + 3 * scale**2) / 1e6
             raise DataError(
                 f"Could not write the picture cache ({error.strerror}). It needs {needed:.0f} MB under "
                 f"{cache.parent.name}/{cache.name}: make room, or name another place by PETSEG_RUNS."
@@ -190,6 +209,9 @@ def decode(
         images=np.memmap(folder / "images.u8", np.uint8, "r", shape=(*shape, 3)),
         labels=np.memmap(folder / "labels.u8", np.uint8, "r", shape=shape),
         skipped=skipped,
+        detail=None
+        if scale == 1
+        else np.memmap(folder / "detail.u8", np.uint8, "r", shape=(len(card["rows"]), scale * size, scale * size, 3)),
     )
 
 
@@ -206,13 +228,13 @@ def _files_key(pictures: list[Picture]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_cache(folder: Path, pictures: list[Picture], size: int, progress: bool, workers: int) -> None:
+def _write_cache(folder: Path, pictures: list[Picture], size: int, scale: int, progress: bool, workers: int) -> None:
     rows, errors = [], []
 
     def read(picture: Picture):
         image, label, findings = inspect_picture(picture)
         if image is None or label is None:
-            return None, None, None, findings
+            return None, [], findings
         height, width = label.shape
         row = {
             "name": picture.name,
@@ -224,21 +246,20 @@ def _write_cache(folder: Path, pictures: list[Picture], size: int, progress: boo
             "mask": content_hash(label),
         }
         box = Letterbox(height, width, size)
-        return row, box.image(image), box.label(label), findings
+        squares = [box.image(image), box.label(label)]
+        return row, squares if scale == 1 else [*squares, box.image(image, scale)], findings
 
     # Plain sequential writes: on a full disk they raise, where writing into a memory map would kill the process.
-    with (
-        (folder / "images.u8").open("wb") as images,
-        (folder / "labels.u8").open("wb") as labels,
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    names = ("images", "labels") if scale == 1 else ("images", "labels", "detail")
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        files = [stack.enter_context((folder / f"{name}.u8").open("wb")) for name in names]
         bar = tqdm(pool.map(read, pictures), total=len(pictures), desc="reading pictures", disable=not progress)
-        for row, image, label, findings in bar:
+        for row, squares, findings in bar:
             errors += [vars(finding) for finding in findings if finding.level == "error"]
             if row is not None:
                 rows.append(row)
-                images.write(image.tobytes())
-                labels.write(label.tobytes())
+                for file, square in zip(files, squares, strict=True):
+                    file.write(square.tobytes())
     card = {"size": size, "rows": rows, "errors": errors}
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
 
@@ -252,9 +273,10 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
 
 
 def join(first: PictureSet, second: PictureSet) -> PictureSet:
-    """Both sets' pictures in one, in memory; their names must differ."""
+    """Both sets' pictures in one, in memory; a name in both raises `DataError`."""
     table = pd.concat([first.table, second.table], ignore_index=True)
-    if not table["name"].is_unique:
-        raise ValueError("a picture is in both sets")
+    if (twice := table["name"].duplicated()).any():
+        raise DataError(f"A name of a picture is in both sets: {table['name'][twice].iloc[0]}. Rename or remove one.")
     images, labels = np.concatenate([first.images, second.images]), np.concatenate([first.labels, second.labels])
-    return PictureSet(table, images, labels, first.skipped + second.skipped)
+    detail = None if first.detail is None else np.concatenate([first.detail, second.at(2)])
+    return PictureSet(table, images, labels, first.skipped + second.skipped, detail)

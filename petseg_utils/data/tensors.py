@@ -19,13 +19,23 @@ def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device).float()
 
 
+def input_scale(model: object) -> int:
+    """How many times larger than its masks a network wants its pictures: 1 unless its frozen encoder says 2."""
+    return getattr(model, "scale", 1)
+
+
 def batches_of(
-    pictures: PictureSet, device: torch.device | str = "cpu", *, doing: str = "", progress: bool = False
+    pictures: PictureSet,
+    device: torch.device | str = "cpu",
+    *,
+    scale: int = 1,
+    doing: str = "",
+    progress: bool = False,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Which rows, and their pictures by `to_tensor`, `BATCH` at a time; a progress bar says what is done with them."""
     for start in tqdm(range(0, len(pictures), BATCH), desc=doing, disable=not progress):
         rows = slice(start, min(start + BATCH, len(pictures)))
-        yield rows, to_tensor(pictures.images[rows], device)
+        yield rows, to_tensor(pictures.at(scale)[rows], device)
 
 
 def class_targets(labels: Tensor) -> Tensor:

@@ -46,11 +46,16 @@ class Letterbox:
         (height, width), (top, left) = self.inner, self.offset
         return slice(top, top + height), slice(left, left + width)
 
-    def image(self, image: np.ndarray) -> np.ndarray:
-        """Photo ``uint8 (height, width, 3)`` to the padded square ``uint8 (size, size, 3)``, antialiased."""
+    def image(self, image: np.ndarray, scale: int = 1) -> np.ndarray:
+        """Photo ``uint8 (height, width, 3)`` to the padded square ``uint8 (size, size, 3)``, antialiased.
+
+        With another `scale` the same square comes so many times larger, with more of the photo's detail in it.
+        """
         self._check(image)
-        square = np.full((self.size, self.size, 3), PADDING_COLOUR, np.uint8)
-        square[self.window] = _resize(image, self.inner, Image.Resampling.BILINEAR)
+        square = np.full((scale * self.size, scale * self.size, 3), PADDING_COLOUR, np.uint8)
+        rows, columns = (slice(scale * side.start, scale * side.stop) for side in self.window)
+        inner_height, inner_width = self.inner
+        square[rows, columns] = _resize(image, (scale * inner_height, scale * inner_width), Image.Resampling.BILINEAR)
         return square
 
     def label(self, label: np.ndarray) -> np.ndarray:
@@ -83,11 +88,18 @@ def _resize(array: np.ndarray, shape: tuple[int, int], resampling: Image.Resampl
     return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), resampling))
 
 
-def make_augmentation():
-    """Random flips, small affine moves and colour changes for training pictures.
+def make_augmentation(scales: tuple[float, float] = (0.8, 1.25), shift: float = 0.08):
+    """Random flips, affine moves and colour changes for training pictures.
 
     Pictures are mirrored left to right, never turned upside down: pets are not seen that way.  What an affine move
     uncovers becomes padding in the label, so no loss is taken there.
+
+    Parameters
+    ----------
+    scales : tuple of float
+        How much smaller and larger a picture is drawn, least and greatest.
+    shift : float
+        How far it is moved along each axis at most, as a share of its edge.
 
     Returns
     -------
@@ -101,11 +113,12 @@ def make_augmentation():
         [
             albumentations.HorizontalFlip(p=0.5),
             albumentations.Affine(
-                scale=(0.8, 1.25),
+                scale=scales,
                 rotate=(-12, 12),
-                translate_percent=(-0.08, 0.08),
+                translate_percent=(-shift, shift),
                 fill=PADDING_COLOUR,
                 fill_mask=PADDING,
+                keep_ratio=scales[1] > 2 * scales[0],  # a small range also stretches pictures a little
                 p=0.8,
             ),
             albumentations.ColorJitter(brightness=0.25, contrast=0.25, saturation=0.25, hue=0.03, p=0.8),

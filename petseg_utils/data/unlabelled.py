@@ -46,7 +46,7 @@ def files_identity(paths: list[Path]) -> dict:
     return {"n_images": len(paths), "fingerprint": hashlib.sha256(lines.encode()).hexdigest()[:16]}
 
 
-def read_unlabelled(paths: list[Path], size: int, *, progress: bool = True) -> PictureSet:
+def read_unlabelled(paths: list[Path], size: int, *, scale: int = 1, progress: bool = True) -> PictureSet:
     """Letterbox pictures; all pixels but the padding count as border, which no loss or score counts.
 
     Parameters
@@ -56,6 +56,8 @@ def read_unlabelled(paths: list[Path], size: int, *, progress: bool = True) -> P
         species is taken from there.
     size : int
         Edge of the square.
+    scale : int
+        2 to read the pictures at twice the size, too (``detail``).
     progress : bool
         Show a progress bar.
 
@@ -65,20 +67,25 @@ def read_unlabelled(paths: list[Path], size: int, *, progress: bool = True) -> P
         If one cannot be read.
     """
 
-    def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:
+    def read(path: Path) -> tuple[list[np.ndarray], dict]:
         image = read_image(path)
         height, width = image.shape[:2]
         box = Letterbox(height, width, size)
         breed = path.stem.rpartition("_")[0] or path.stem
         row = {"name": path.stem, "species": 1 if breed[:1].isupper() else 2, "breed": breed, "height": height}
         row |= {"width": width, "content": content_hash(image), "mask": ""}
-        return box.image(image), box.label(np.full((height, width), BORDER, np.uint8)), row
+        squares = [box.image(image), box.label(np.full((height, width), BORDER, np.uint8))]
+        return squares if scale == 1 else [*squares, box.image(image, scale)], row
 
-    images = np.empty((len(paths), size, size, 3), np.uint8)
-    labels, rows = np.empty((len(paths), size, size), np.uint8), []
+    arrays = [np.empty((len(paths), size, size, 3), np.uint8), np.empty((len(paths), size, size), np.uint8)]
+    if scale > 1:
+        arrays.append(np.empty((len(paths), scale * size, scale * size, 3), np.uint8))
+    rows = []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         bar = tqdm(pool.map(read, paths), total=len(paths), desc="reading unlabelled", disable=not progress)
-        for number, (image, label, row) in enumerate(bar):
-            images[number], labels[number] = image, label
+        for number, (squares, row) in enumerate(bar):
+            for array, square in zip(arrays, squares, strict=True):
+                array[number] = square
             rows.append(row)
-    return PictureSet(pd.DataFrame(rows), images, labels)
+    images, labels, *detail = arrays
+    return PictureSet(pd.DataFrame(rows), images, labels, detail=detail[0] if detail else None)

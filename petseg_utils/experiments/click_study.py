@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from petseg_utils.data.labels import PADDING
+from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure, picture_grid
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.models.prompts import (
@@ -15,12 +17,13 @@ from petseg_utils.models.prompts import (
     SIGMA,
     Prompt,
     centre_click,
+    deepest_click,
     jitter,
     loose_box,
     random_click,
     random_scribble,
 )
-from petseg_utils.scores.clicks import dialogue, open_pictures, proposals
+from petseg_utils.scores.clicks import dialogue, open_pictures, proposals, select
 from petseg_utils.scores.intervals import mean_interval
 
 COLOUR, PLAIN = MODEL_COLOURS["point"], MODEL_COLOURS["decoder"]
@@ -60,7 +63,7 @@ def iou_after(
         rows = zip(opened.pets, opened.rows, strict=True)
         first = [prompt(pet, np.random.default_rng([7, row])) if pet.any() else [] for pet, row in rows]
         at = slice(opened.rows.start, opened.rows.stop)
-        values[at] = dialogue(model, opened, first, proposals(model, opened), 1, sigma=sigma)[0]
+        values[at] = dialogue(model, opened, first, 1, sigma=sigma)[0]
     return values
 
 
@@ -156,4 +159,55 @@ def first_prompt_charts(by_reach: pd.DataFrame, by_sigma: pd.DataFrame, by_kind:
     )
     right.grid(False, axis="y")
     right.invert_yaxis()
+    return figure
+
+
+def show_corrections(
+    model: PointSegmenter, pictures: PictureSet, features: Features | None = None, count: int = 4
+) -> Figure:
+    """What one click on a missed part does, step by step: the true mask, the proposal with the click, the answer.
+
+    Shown are the pictures whose proposal misses the deepest parts; see `clicks.natural_clicks`.
+    """
+    steps = []
+    for opened in open_pictures(model, pictures, features):
+        proposed = proposals(opened)
+        parts = opened.pets & (proposed <= 0.5) & opened.counted
+        clicks = [deepest_click(part) for part in parts]
+        answers = select(model, opened, [[click] for _, click in clicks], proposed) > 0.5
+        for row, (depth, click) in enumerate(clicks):
+            if opened.pets[row].any():
+                steps.append((depth, opened.rows[row], click, proposed[row] > 0.5, answers[row]))
+    steps = sorted(steps, key=lambda step: -step[0])[:count]
+    species = pictures.table["species"].to_numpy()
+    lines: list[list[np.ndarray]] = [[], [], []]
+    for _, row, _, before, after in steps:
+        image, label = pictures.images[row], pictures.labels[row]
+        lines[0].append(overlay(image, label))
+        for line, mask in zip(lines[1:], (before, after), strict=True):
+            line.append(overlay(image, np.where(label == PADDING, PADDING, mask * species[row]).astype(np.uint8)))
+    figure = picture_grid(lines, [""] * len(steps), ["true", "proposed,\nand a click", "answer"], size=2.0)
+    for column, (_, _, click, _, _) in enumerate(steps):
+        for row in (1, 2):
+            axis = figure.axes[row * len(steps) + column]
+            axis.plot(click.x, click.y, "o", color="#009E73", markeredgecolor="white", markersize=7)
+    return figure
+
+
+def natural_chart(values: dict[str, np.ndarray]) -> Figure:
+    """IoU of each pet before and after one natural click, on a missed part (left) and on an excess (right).
+
+    Parameters
+    ----------
+    values : dict
+        From `clicks.click_values`.
+    """
+    figure, axes = new_figure(1, 2, width=8.5, height=4)
+    titles = {"missed": '"This is the pet", on what is missing', "excess": '"This is not", on what is too much'}
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="#8C8C8C", linewidth=1)
+        axis.scatter(*values[name], s=16, color=COLOUR, alpha=0.7, edgecolor="none")
+        axis.set(
+            title=title, xlabel="IoU of the proposal", ylabel="IoU after the click", xlim=(0, 1.01), ylim=(0, 1.01)
+        )
     return figure

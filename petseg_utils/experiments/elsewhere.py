@@ -1,24 +1,35 @@
 """Pictures from elsewhere: how a study's models do on photos that its data set does not hold."""
 
+import sys
+from pathlib import Path
+from typing import cast
+
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from petseg_utils.data.datasets import list_pictures
 from petseg_utils.data.labels import SPECIES
-from petseg_utils.data.pictures import PictureSet, decode
+from petseg_utils.data.pictures import PictureSet, decode, load_pictures
+from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
+from petseg_utils.scores.clicks import add_clicks, click_values
 from petseg_utils.scores.intervals import percentile_interval, resampled_sums
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix
 from petseg_utils.scores.predictions import predict
-from petseg_utils.study import Study
+from petseg_utils.scores.records import make_records, write_records
+from petseg_utils.study import ROOT, Study, load_study
+from petseg_utils.training.checkpoints import find_checkpoint, load
+from petseg_utils.training.process import set_up_process
+from petseg_utils.training.recipes import recipe_of
 
 
 def elsewhere_pictures(study: Study, *, progress: bool = True) -> PictureSet | None:
     """The test split of the study's folder from elsewhere, in one of the layouts of `datasets`; None without one."""
     if study.elsewhere_dir is None:
         return None
-    return decode(list_pictures(study.elsewhere_dir, "test"), study.image_size, study.cache_dir, progress=progress)
+    listed = list_pictures(study.elsewhere_dir, "test")
+    return decode(listed, study.image_size, study.cache_dir, scale=study.picture_scale, progress=progress)
 
 
 def compare_sets(
@@ -77,3 +88,71 @@ def by_set(table: pd.DataFrame) -> pd.DataFrame:
     flat = table.assign(cell=cells, title=titles)
     flat = flat.set_index(["model", "score", "title"])["cell"].unstack("title")
     return flat.reindex(pd.MultiIndex.from_frame(table[["model", "score"]].drop_duplicates()))[titles.unique()]
+
+
+def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
+    """Score the weights that ship on the test splits of several folders; each record names its ``source``.
+
+    Parameters
+    ----------
+    sources : dict of str to Path
+        What to call a source of photos, to its folder in one of the layouts of `datasets`.
+    out : Path
+        A JSON-lines file.
+    """
+    records = []
+    for source, folder in sources.items():
+        for name in ("decoder", "point"):
+            network, card = load(find_checkpoint(name, None))
+            study = load_study(card["study"], data=folder)
+            pictures = load_pictures(study, "test")
+            scored = make_records(study, card, "test", pictures, predict(network, pictures, progress=True), network)
+            if recipe_of(name).takes_prompts:
+                values = click_values(cast(PointSegmenter, network), pictures, progress=True)
+                add_clicks(scored, values, pictures, study.bootstrap_resamples)
+            records += [{"source": source} | record for record in scored if record["subset"] == "all"]
+    write_records(out, records)
+    return records
+
+
+def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
+    """The scores of `score_shipped` for reading: a row per score, a column per source of photos.
+
+    The pet's IoU counts the border as pet; the scores with clicks are of the click model.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    for record in records:
+        column = columns.setdefault(f"{record['source']} ({record['n_images']})", {})
+        protocol, scores = record["protocol"], record["scores"]
+        if record["model"] == "decoder" and protocol == "ignore_border":
+            column["mIoU of background, cat, dog"] = _with_interval(scores["miou"], scores["ci95"]["miou"])
+        if record["model"] == "decoder" and protocol == "binary_border_as_pet":
+            column["IoU of the pet"] = _with_interval(scores["iou"]["pet"], scores["ci95"]["iou.pet"])
+        if "clicks" in record and protocol == "ignore_border":
+            clicks, bounds = record["clicks"], record["clicks"]["ci95"]
+            for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
+                column[name] = _with_interval(clicks[name], bounds[name], ".2f" if "noc" in name else ".3f")
+            for name in ("missed@1", "excess@1"):
+                natural = clicks[name]
+                column[name] = (
+                    f"{natural['before']:.3f} -> {natural['after']:.3f}, worse {natural['worse']:.1%}, "
+                    f"n = {natural['n_images']:.0f}"
+                    if natural["n_images"]
+                    else "no such picture"
+                )
+    return pd.DataFrame(columns).rename_axis("score")
+
+
+def _with_interval(value: float, bounds: list[float], form: str = ".3f") -> str:
+    return f"{value:{form}} [{bounds[0]:{form}}, {bounds[1]:{form}}]"
+
+
+if __name__ == "__main__":
+    named = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    if not named:
+        sys.exit(
+            'Name sources: python -m petseg_utils.experiments.elsewhere "Oxford test=FOLDER" "cats outdoors=FOLDER"'
+        )
+    set_up_process()
+    folders = {source: Path(folder) for source, folder in named.items()}
+    print(home_and_elsewhere(score_shipped(folders, ROOT / "figures" / "shipped" / "elsewhere.jsonl")).to_string())

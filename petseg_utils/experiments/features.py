@@ -17,7 +17,7 @@ from petseg_utils.models.encoders import Encoder
 
 def encode(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> list[Tensor]:
     """Feature maps ``(k, C, h, w)`` of some pictures."""
-    return encoder(torch.from_numpy(np.array(pictures.images[rows])).permute(0, 3, 1, 2))
+    return encoder(torch.from_numpy(np.array(pictures.at(encoder.scale)[rows])).permute(0, 3, 1, 2))
 
 
 def pca_colours(features: Tensor) -> np.ndarray:

@@ -1,5 +1,6 @@
 """How many labels are enough?  The same short training run on shares of the labelled pictures."""
 
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,8 +15,9 @@ from petseg_utils.training.train import train
 
 
 def small_study(study: Study) -> Study:
-    """The study at the picture size of these experiments."""
-    return replace(study, image_size=study.labels.image_size)
+    """The study at the picture size of these experiments, its encoder too where that names sizes."""
+    size = study.labels.image_size
+    return replace(study, image_size=size, encoder=re.sub(r"@\d+\+\d+$", f"@{size}+{2 * size}", study.encoder))
 
 
 def run_shares(

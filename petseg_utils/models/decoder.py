@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petseg_utils.models.encoders import Encoder
+from petseg_utils.models.encoders import Encoder, halved
 from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD
 
 FINE = 4  # stride at which the picture itself joins and the logits are made
@@ -166,9 +166,20 @@ class FrozenSegmenter(nn.Module):
         self.encoder._apply(*arguments, **options)  # it moves to another device with us all the same
         return super()._apply(*arguments, **options)
 
+    @property
+    def scale(self) -> int:
+        """How many times larger than its masks the pictures are that it wants, 1 or 2; the encoder's."""
+        return self.encoder.scale
+
+    def encode(self, images: Tensor, maps: list[Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
+        """The encoder's maps, which `maps` saves computing, and the pictures at the size of the masks."""
+        maps = self.encoder(images) if maps is None else maps
+        size = maps[0].shape[-1] * self.encoder.strides[0]
+        return maps, images if images.shape[-1] == size else halved(images)
+
     def forward(self, images: Tensor, maps: list[Tensor] | None = None) -> Tensor:
-        """Logits ``(N, 3, H, W)`` of pixels ``(N, 3, H, W)`` in 0..255; `maps` saves the encoder's pass."""
-        return self.decoder(self.encoder(images) if maps is None else maps, images)
+        """Logits ``(N, 3, H, W)`` of pixels ``(N, 3, scale * H, scale * W)`` in 0..255; see `encode`."""
+        return self.decoder(*self.encode(images, maps))
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -17,6 +17,7 @@ from petseg_utils.study import PetsegError
 LITE = "lite:efficientnet_lite0"
 TWICE = "+2x"
 TWICE_LITE = LITE + TWICE  # it is shown each picture at twice its size, too
+DETAIL_LITE = LITE + "@224+448"  # it is shown each photo at two sizes
 LAYERS = 4  # a vision transformer gives its layers at 1/4, 2/4, 3/4 and 4/4 of its depth: 3, 6, 9, 12 of 12
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,9 @@ class Encoder(nn.Module):
     mean, std : sequence of float
         The normalisation that the network was trained with, one value a channel, for pixels in 0..255.
     strides, channels : tuple of int
-        Of each map, in the order in which they come.
+        Of each map, in the order in which they come; strides in pixels of the square that masks are made for.
+    scale : int
+        How many times larger than that square the pictures are that it wants to see, 1 or 2.
     """
 
     mean: Tensor
@@ -50,9 +53,11 @@ class Encoder(nn.Module):
         std: Sequence[float],
         strides: Sequence[int],
         channels: Sequence[int],
+        scale: int = 1,
     ):
         super().__init__()
         self.identity = identity
+        self.scale = scale
         self.network = network.requires_grad_(False).eval()
         self.strides, self.channels = tuple(strides), tuple(channels)
         self._feature_maps = feature_maps
@@ -79,14 +84,14 @@ class Encoder(nn.Module):
         Returns
         -------
         list of Tensor
-            ``(N, C, H / stride, W / stride)`` for each of `channels` and `strides`.
+            ``(N, C, H / (scale * stride), W / (scale * stride))`` for each of `channels` and `strides`.
 
         Raises
         ------
         ValueError
             If the height or the width is not a multiple of the coarsest stride.
         """
-        step = max(self.strides)
+        step = self.scale * max(self.strides)
         if images.shape[-2] % step or images.shape[-1] % step:
             raise ValueError(f"{self.identity} needs sizes in multiples of {step}, got {tuple(images.shape[-2:])}")
         return self._feature_maps((images.float().contiguous() - self.mean).div_(self.std))
@@ -102,7 +107,8 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
         weights from a checkpoint; ``clip:MODEL/random``, for tests; ``lite:efficientnet_lite0``, weights from a
         package (so are those of ``lite:efficientnet_lite2``, once its package is installed);
         ``lite:efficientnet_lite0+2x``, which also looks at the picture enlarged to twice its size, for finer maps at
-        five times the cost; ``auto``, what `resolve` chooses.
+        five times the cost; ``lite:efficientnet_lite0@224+448``, which sees the photo itself at both sizes, and so gets
+        its detail, at the same cost; ``auto``, what `resolve` chooses.
     image_size : int
         Edge of the square pictures to come.  CLIP's positional embeddings are interpolated to it.
 
@@ -119,15 +125,18 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
             else "no CLIP weights on disk; `petseg data download --clip` fetches them"
         )
         log.info("Encoder: %s (%s).", spec, why)
-    if re.fullmatch(rf"lite:efficientnet_lite[0-4]({re.escape(TWICE)})?", spec):
-        encoder = _load_lite(spec)
+    if lite := re.fullmatch(rf"(lite:efficientnet_lite[0-4])({re.escape(TWICE)}|@(\d+)\+(\d+))?", spec):
+        if lite[3] and (int(lite[3]), int(lite[4])) != (image_size, 2 * image_size):
+            raise PetsegError(f"For pictures of {image_size} px write {lite[1]}@{image_size}+{2 * image_size}.")
+        encoder = _load_lite(spec, lite[1], lite[2] or "")
         if image_size % max(encoder.strides):
             raise PetsegError(f"{spec} wants sizes in multiples of {max(encoder.strides)}, not {image_size}.")
         return encoder
     if spec.startswith("clip:"):
         return _load_clip(spec, image_size)
     raise PetsegError(
-        f"Unknown encoder {spec!r}. Known: clip:MODEL/TAG, clip:MODEL//path/to/file, {LITE}, {TWICE_LITE}, auto."
+        f"Unknown encoder {spec!r}. Known: clip:MODEL/TAG, clip:MODEL//path/to/file, {LITE}, {TWICE_LITE}, "
+        f"{DETAIL_LITE}, auto."
     )
 
 
@@ -143,21 +152,26 @@ def resolve(spec: str) -> str:
     return TWICE_LITE if clip_weights(model, tag) is None else CLIP
 
 
-def _load_lite(spec: str) -> Encoder:
+def _load_lite(spec: str, name: str, looks: str) -> Encoder:
     """A network of `efficientnet_lite.load_lite`, which gives maps at strides 4, 8, 16 and 32.
 
-    Shown the picture at twice its size too, it gives its last three maps of both, in turns: strides 4 and 8, 8 and 16,
-    16 and 32.
+    Shown the picture at twice its size too, enlarged or as the photo has it, it gives its last three maps of both, in
+    turns: strides 4 and 8, 8 and 16, 16 and 32.
     """
-    network: Any = load_lite(spec.removeprefix("lite:").removesuffix(TWICE))
-    scales, taken = ((2, 1), (2, 3, 4)) if spec.endswith(TWICE) else ((1,), (1, 2, 3, 4))
+    network: Any = load_lite(name.removeprefix("lite:"))
+    scales, taken = ((2, 1), (2, 3, 4)) if looks else ((1,), (1, 2, 3, 4))
     layers = [(network.feature_info[index], scale) for index in taken for scale in scales]
     network.prune_intermediate_layers(taken)  # its classifier would be carried along, and never asked
+
+    given = 2 if looks.startswith("@") else 1  # the scale of the pictures that come in
+
+    def looked_at(images: Tensor) -> list[Tensor]:
+        return [images, halved(images)] if given == 2 else [enlarged(images, scale) for scale in scales]
 
     def feature_maps(images: Tensor) -> list[Tensor]:
         by_scale = [
             network.forward_intermediates(scaled, indices=taken, stop_early=True, intermediates_only=True)
-            for scaled in (enlarged(images, scale) for scale in scales)
+            for scaled in looked_at(images)
         ]
         return [layer_map for same_layer in zip(*by_scale, strict=True) for layer_map in same_layer]
 
@@ -169,7 +183,13 @@ def _load_lite(spec: str) -> Encoder:
         std=[128.0] * 3,
         strides=[layer["reduction"] // scale for layer, scale in layers],
         channels=[layer["num_chs"] for layer, _ in layers],
+        scale=given,
     )
+
+
+def halved(images: Tensor) -> Tensor:
+    """Pictures ``(N, C, H, W)`` at half their size, each pixel the mean of four."""
+    return F.avg_pool2d(images, 2)
 
 
 def enlarged(images: Tensor, scale: int) -> Tensor:

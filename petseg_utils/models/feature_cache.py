@@ -175,7 +175,7 @@ def _compute(folder: Path, card: dict, encoder: Encoder, pictures: PictureSet, p
             file.truncate(done * n_bytes)  # a batch that was cut, or a file that was ahead of the others
         bar = tqdm(total=len(pictures), initial=done, desc="encoding", unit="picture", disable=not progress)
         for start in range(done, len(pictures), BATCH):
-            images = to_tensor(pictures.images[start : start + BATCH], device)
+            images = to_tensor(pictures.at(encoder.scale)[start : start + BATCH], device)
             both = zip(encoder(images), encoder(images.flip(-1)), strict=True)
             for file, (plain, mirrored) in zip(files, both, strict=True):
                 file.write(torch.stack([plain, mirrored], 1).half().cpu().numpy().tobytes())

@@ -15,6 +15,7 @@ ENCODER_TITLES = {
     "clip:ViT-L-14-quickgelu/openai": "CLIP ViT-L/14",
     "lite:efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
     "lite:efficientnet_lite0+2x": "EfficientNet-Lite0 (ImageNet) at two scales",
+    "lite:efficientnet_lite0@224+448": "EfficientNet-Lite0 (ImageNet) at 224 and 448 pixels",
 }
 
 

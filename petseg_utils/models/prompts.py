@@ -3,6 +3,7 @@
 Coordinates are model pixels: x to the right, y down, pixel centres at whole numbers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,10 @@ import torch
 from torch import Tensor
 
 SIGMA = 4.0  # standard deviation of a click in model pixels
+HELD = 0.75  # a click is drawn at least this high in the pixels that it decides by itself
+OFF_CENTRE = 0.5  # share of a person's clicks that do not fall at the centre of what is meant
+INSIDE = 0.4  # such a click is at least this part of the depth inside
+BOX_MARGIN = 0.03  # of a box's longer side: what a hand that cut a corner may have left out
 CHANNELS = ("positive", "negative", "box", "previous mask")
 
 
@@ -51,12 +56,13 @@ def draw_prompts(
     """Draw prompts as maps.  Training, evaluation, command line and both demos all use this function.
 
     A click is a Gaussian of height 1, a scribble the greatest of its points' Gaussians, a box a rectangle whose edges
-    fall off like a Gaussian outside it.  Several prompts of a channel are joined by their maximum.
+    fall off like a Gaussian outside it.  Several prompts of a channel are joined by their maximum.  Where a later click
+    or scribble decides pixels by itself (more than `HELD`), an earlier one of the other kind does so no longer.
 
     Parameters
     ----------
     prompts : sequence of Click, Scribble or Box
-        In any order; none is fine.
+        In the order in which they were said; none is fine.
     size : int
         Edge of the square in model pixels.
     previous : ndarray, optional
@@ -89,41 +95,58 @@ def draw_prompts(
             points = prompt.points if isinstance(prompt, Scribble) else [(prompt.x, prompt.y)]
             spots, channel = [(x, x, y, y) for x, y in points], 0 if prompt.positive else 1
         for left, right, top, bottom in spots:
-            np.maximum(maps[channel], np.outer(bump(top, bottom), bump(left, right)), out=maps[channel])
+            drawn = np.outer(bump(top, bottom), bump(left, right))
+            np.maximum(maps[channel], drawn, out=maps[channel])
+            if channel < 2:
+                np.minimum(maps[1 - channel], HELD, out=maps[1 - channel], where=drawn > HELD)
     if previous is not None:
         maps[3] = previous
     return maps
 
 
-def correcting_click(target: np.ndarray, predicted: np.ndarray, ignored: np.ndarray) -> Click | None:
-    """The simulated user's next click: at the centre of the largest wrong region; None where nothing is wrong.
+def correcting_click(
+    target: np.ndarray, predicted: np.ndarray, ignored: np.ndarray, rng: np.random.Generator | None = None
+) -> Click | None:
+    """The simulated user's next click: into the deepest wrong region; None where nothing is wrong.
 
-    The centre is the pixel farthest from the region's edge.  The picture's edge counts as an edge, and ignored pixels
-    belong to no region.
+    The depth of a region is the distance of its innermost pixel to its edge.  The picture's edge counts as an edge, and
+    ignored pixels belong to no region.
 
     Parameters
     ----------
     target, predicted, ignored : ndarray of bool, shape (H, W)
         The wanted region; the model's mask; pixels that are not judged.
+    rng : Generator, optional
+        With it the user clicks as people do: a share of the clicks, `OFF_CENTRE`, falls beside the innermost pixel, but
+        well inside the region.  Without it every click is at the innermost pixel.
 
     References
     ----------
     Sofiiuk et al., arXiv:2102.06583 (the larger of the missed and the false region, by the distance transform).
+    Antonov et al.: "RClicks: Realistic Click Simulation for Benchmarking Interactive Segmentation", NeurIPS 2024,
+    arXiv:2410.11722 (people do not click at centres).
     """
-    deepest, click = 0.0, None
-    for wrong, positive in ((target & ~predicted & ~ignored, True), (predicted & ~target & ~ignored, False)):
-        distance = distance_to_edge(wrong)
-        place = int(distance.argmax())
-        if distance.flat[place] > deepest:
-            y, x = divmod(place, wrong.shape[1])
-            deepest, click = distance.flat[place], Click(x, y, positive)
-    return click
+    missed, excess = target & ~predicted & ~ignored, predicted & ~target & ~ignored
+    clicks = [deepest_click(missed, rng), deepest_click(excess, rng, positive=False)]
+    depth, click = max(clicks, key=lambda pair: pair[0])
+    return click if depth > 0 else None
+
+
+def deepest_click(
+    region: np.ndarray, rng: np.random.Generator | None = None, *, positive: bool = True
+) -> tuple[float, Click]:
+    """Depth of a region ``bool (H, W)`` in pixels, 0 for an empty one, and a click into it; see `correcting_click`."""
+    distance = distance_to_edge(region)
+    place, depth = int(distance.argmax()), float(distance.max())
+    if rng is not None and depth > 0 and rng.random() < OFF_CENTRE:
+        place = int(rng.choice(np.flatnonzero(distance >= INSIDE * depth)))
+    y, x = divmod(place, region.shape[1])
+    return depth, Click(x, y, positive)
 
 
 def centre_click(region: np.ndarray) -> Click:
     """A positive click at the pixel of a region ``bool (H, W)`` that is farthest from its edge."""
-    y, x = divmod(int(distance_to_edge(region).argmax()), region.shape[1])
-    return Click(x, y)
+    return deepest_click(region)[1]
 
 
 def random_click(region: np.ndarray, rng: np.random.Generator, positive: bool = True) -> Click:
@@ -146,6 +169,29 @@ def distance_to_edge(region: np.ndarray) -> np.ndarray:
     """Distance in pixels of each pixel of a region ``bool (H, W)`` to the nearest one outside it; 0 outside."""
     padded = np.pad(region.astype(np.uint8), 1)
     return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+
+
+def latest_effect(prompts: Sequence[Prompt]) -> int:
+    """What the latest prompt does: 1 adds to the selection, -1 takes away, 0 is a box."""
+    return 0 if isinstance(prompts[-1], Box) else 1 if prompts[-1].positive else -1
+
+
+def within_boxes(prompts: Sequence[Prompt], height: int, width: int) -> np.ndarray | None:
+    """Where something may be selected, ``bool (height, width)``: within a box, or `BOX_MARGIN` beside it.
+
+    None where there is no box, and so no limit.  Coordinates of the boxes are pixels of that size.
+    """
+    boxes = [prompt for prompt in prompts if isinstance(prompt, Box)]
+    if not boxes:
+        return None
+    allowed = np.zeros((height, width), bool)
+    for box in boxes:
+        (left, right), (top, bottom) = sorted((box.x0, box.x1)), sorted((box.y0, box.y1))
+        margin = BOX_MARGIN * max(right - left, bottom - top)
+        rows = slice(max(0, math.ceil(top - margin)), max(0, math.floor(bottom + margin) + 1))
+        columns = slice(max(0, math.ceil(left - margin)), max(0, math.floor(right + margin) + 1))
+        allowed[rows, columns] = True
+    return allowed
 
 
 def random_scribble(region: np.ndarray, rng: np.random.Generator, positive: bool = True) -> Scribble:

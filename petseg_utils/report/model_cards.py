@@ -84,8 +84,8 @@ def data_sheet(study: Study, splits: dict[str, PictureSet]) -> str:
         labels = "exact, as the pictures are drawn from them; the border band is added as in the official data"
         uses = "to see that all runs and how the methods work; **no score on these pictures is an estimate for photos**"
     else:
-        source = f"{SHIPPING_NOTES['source']}; or the folder that `PETSEG_DATA` names. "
-        source += "Photos belong to their owners; CC BY-SA 4.0"
+        source = "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012; or the folder that "
+        source += "`PETSEG_DATA` names. Photos belong to their owners; CC BY-SA 4.0"
         labels = "trimaps by people: pet, background, and a band between that is undecided"
         uses = "to compare segmenters of one cat or dog; not to recognise an animal or its owner, or other species"
     return "\n\n".join(

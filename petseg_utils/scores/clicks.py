@@ -9,16 +9,30 @@ from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import batches_of
-from petseg_utils.models.click_head import PointSegmenter
+from petseg_utils.data.tensors import batches_of, input_scale
+from petseg_utils.models.click_head import PointSegmenter, clicked_side, pet_logit
 from petseg_utils.models.feature_cache import Features
-from petseg_utils.models.prompts import SIGMA, Click, Prompt, centre_click, correcting_click, prompt_maps, random_click
-from petseg_utils.scores.intervals import mean_interval, percentile_interval, resampled_sums
+from petseg_utils.models.prompts import (
+    SIGMA,
+    Click,
+    Prompt,
+    centre_click,
+    correcting_click,
+    deepest_click,
+    latest_effect,
+    prompt_maps,
+    random_click,
+    within_boxes,
+)
+from petseg_utils.scores.intervals import mean_interval, percentile_interval, plain, resampled_sums
 from petseg_utils.scores.metrics import scores
 from petseg_utils.scores.predictions import small_breeds, validation_scores
 
 MOST_CLICKS = 20  # a user who has not got there by then gives up, and 20 is counted
 DIALOGUES = 5  # with a random first click, for each picture
+NATURAL = ("missed@1", "excess@1")
+DEEP = 0.015  # of the longer side: people click on a part that is deeper than this
+WORSE = 0.02  # a picture that loses more IoU than this got worse
 TARGETS = (0.85, 0.90)  # the IoU that NoC@85 and NoC@90 ask for
 
 
@@ -29,7 +43,7 @@ class Opened:
     Parameters
     ----------
     images : Tensor
-        ``float (N, 3, H, W)``, pixel values 0..255.
+        ``float (N, 3, H, W)``, pixel values 0..255, at the size of the masks.
     seen : tuple of Tensor
         From the model's `click_head.PointSegmenter.look`.
     labels : ndarray
@@ -61,23 +75,46 @@ def open_pictures(
     """Yield `Opened` pictures in batches; `features` saves the encoder's pass."""
     device = next(model.parameters()).device
     model.eval()
-    for part, images in batches_of(pictures, device, doing="clicking", progress=progress):
-        maps = features.read(part, device=device) if features else model.encoder(images)
+    for part, images in batches_of(pictures, device, scale=input_scale(model), doing="clicking", progress=progress):
+        maps, images = model.encode(images, features.read(part, device=device) if features else None)
         labels = np.array(pictures.labels[part])
         yield Opened(images, model.look(images, maps), labels, range(part.start, part.stop))
 
 
 @torch.inference_mode()
-def answers(
+def select(
     model: PointSegmenter,
     opened: Opened,
     prompts: Sequence[Sequence[Prompt]],
-    previous: np.ndarray | None,
+    previous: np.ndarray,
+    *,
+    side: Tensor | None = None,
     sigma: float = SIGMA,
 ) -> np.ndarray:
-    """Probability of each pixel to be what the prompts ask for, ``float32 (N, H, W)``, given the mask `previous`."""
-    maps = prompt_maps(prompts, opened.images, previous, sigma)
-    return model.head(*opened.seen, maps)[:, 0].float().sigmoid().cpu().numpy()
+    """Probability of each pixel to be selected after the latest prompts, ``float32 (N, H, W)``.
+
+    Parameters
+    ----------
+    model, opened : PointSegmenter, Opened
+        The click model, and the pictures.
+    prompts : list of list
+        All prompts so far on each picture; where there are none, the selection stays as it is.
+    previous : ndarray
+        ``float32 (N, H, W)``, the selection before the latest prompt, as probabilities.
+    side : Tensor, optional
+        See `click_head.PointSegmenter.select`.
+    sigma : float
+        Standard deviation of the drawn clicks in model pixels.
+    """
+    maps = prompt_maps(prompts, opened.seen[1], previous, sigma)
+    latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=maps.device)
+    selected = model.select(opened.seen, maps, latest, side)[:, 0].sigmoid().cpu().numpy()
+    for row, said in enumerate(prompts):
+        if not said:
+            selected[row] = previous[row]
+        elif (allowed := within_boxes(said, *selected.shape[1:])) is not None:
+            selected[row] *= allowed
+    return selected
 
 
 def clicked_classes(model: PointSegmenter, opened: Opened, prompts: Sequence[Sequence[Prompt]]) -> np.ndarray:
@@ -86,28 +123,29 @@ def clicked_classes(model: PointSegmenter, opened: Opened, prompts: Sequence[Seq
     What is selected gets one species, the likelier of the two over the selected pixels, as in the demos; the rest, and
     padding, is background.
     """
-    selected = answers(model, opened, prompts, proposals(model, opened)) > 0.5
+    selected = select(model, opened, prompts, proposals(opened)) > 0.5
     chance = opened.seen[1][:, 1:].float().softmax(1).cpu().numpy()
     species = 1 + (chance * selected[:, None]).sum((2, 3)).argmax(1)
     return np.where(selected & (opened.labels != PADDING), species[:, None, None], 0).astype(np.uint8)
 
 
-def proposals(model: PointSegmenter, opened: Opened) -> np.ndarray:
-    """What the model proposes before any prompt, as probabilities ``float32 (N, H, W)``."""
-    return answers(model, opened, [[] for _ in opened.labels], None)
+def proposals(opened: Opened, side: Tensor | None = None) -> np.ndarray:
+    """What the model proposes before any prompt, as probabilities ``float32 (N, H, W)``; see `select` for `side`."""
+    logits = pet_logit(opened.seen[1].float())[:, 0]
+    return (logits if side is None else logits * side.view(-1, 1, 1)).sigmoid().cpu().numpy()
 
 
 def dialogue(
     model: PointSegmenter,
     opened: Opened,
     first: Sequence[Sequence[Prompt]],
-    proposed: np.ndarray,
     turns: int,
     *,
     until: float = 1.01,
     sigma: float = SIGMA,
+    number: int = 0,
 ) -> np.ndarray:
-    """Play a dialogue about the pet: the first prompts, then the simulated user's corrections.
+    """Play a dialogue about the pet, from the proposal on: first prompts, then the simulated user's corrections.
 
     Parameters
     ----------
@@ -117,14 +155,14 @@ def dialogue(
         The pictures.
     first : list of list
         The first prompts on each picture; none on a picture without a pet.
-    proposed : ndarray
-        From `proposals`.
     turns : int
         How many answers.
     until : float
         Stop once every picture has reached this IoU.
     sigma : float
         Standard deviation of the drawn clicks in model pixels.
+    number : int
+        Which dialogue of a picture it is: another one has other clicks.
 
     Returns
     -------
@@ -133,18 +171,39 @@ def dialogue(
         NaN for a picture without a pet, on which nobody clicks.
     """
     prompts: list[list[Prompt]] = [list(said) for said in first]
-    answer = proposed
+    rngs = [np.random.default_rng([200 + number, row]) for row in opened.rows]
+    selected, spoke = proposals(opened), [bool(said) for said in prompts]
     values = np.full((turns, len(prompts)), np.nan)
     for turn in range(turns):
-        answer = answers(model, opened, prompts, answer, sigma)
-        values[turn] = picture_iou(opened.pets, answer > 0.5, opened.counted)
+        answer = select(model, opened, prompts, selected, sigma=sigma)
+        selected = np.where(np.array(spoke)[:, None, None], answer, selected)
+        values[turn] = picture_iou(opened.pets, selected > 0.5, opened.counted)
         if turn + 1 == turns or np.nanmin(values[turn], initial=2) >= until:
             values[turn + 1 :] = values[turn]
             break
-        for said, pet, mask, counted in zip(prompts, opened.pets, answer > 0.5, opened.counted, strict=True):
-            if said and (click := correcting_click(pet, mask, ~counted)):
+        for row, (said, pet, known) in enumerate(zip(prompts, opened.pets, opened.counted, strict=True)):
+            click = correcting_click(pet, selected[row] > 0.5, ~known, rngs[row]) if said else None
+            spoke[row] = click is not None
+            if click:
                 said.append(click)
     return values
+
+
+def natural_clicks(model: PointSegmenter, opened: Opened, *, positive: bool) -> np.ndarray:
+    """IoU of the pet before and after one click where a person would click first, ``float (2, N)``.
+
+    That is at the innermost pixel of the deepest part that the proposal misses, or, for a negative click, of the
+    deepest part that it has in excess.  NaN for a picture whose part is not deeper than `DEEP` of its longer side.
+    """
+    selected = proposals(opened) > 0.5
+    parts = opened.pets & ~selected if positive else selected & ~opened.pets
+    clicks: list[list[Prompt]] = []
+    for part, pet, known in zip(parts, opened.pets, opened.counted, strict=True):
+        depth, click = deepest_click(part & known, positive=positive)
+        clicks.append([click] if depth > DEEP * len(part) and pet.any() else [])
+    after = select(model, opened, clicks, proposals(opened)) > 0.5
+    values = np.stack([picture_iou(opened.pets, mask, opened.counted) for mask in (selected, after)])
+    return np.where([bool(said) for said in clicks], values, np.nan)
 
 
 def picture_iou(targets: np.ndarray, masks: np.ndarray, counted: np.ndarray) -> np.ndarray:
@@ -165,7 +224,7 @@ def click_values(
         ``iou`` ``float (5 dialogues, 5 turns, n)``, first click at random on the pet; ``centre`` ``float (20 turns,
         n)``, first click at its centre; ``same_class`` ``int (n, 2, 2)``, pixels by what was asked for (rows: rest,
         target) and answered, summed over 5 single clicks anywhere outside border and padding; ``proposed`` ``float
-        (n,)``, IoU of the pet before any click.
+        (n,)``, IoU of the pet before any click; ``missed`` and ``excess`` ``float (2, n)`` from `natural_clicks`.
     """
     n = len(pictures)
     values = {
@@ -173,18 +232,19 @@ def click_values(
         "centre": np.full((MOST_CLICKS, n), np.nan),
         "same_class": np.zeros((n, 2, 2), np.int64),
         "proposed": np.full(n, np.nan),
+        "missed": np.full((2, n), np.nan),
+        "excess": np.full((2, n), np.nan),
     }
     for opened in open_pictures(model, pictures, features, progress=progress):
         at = slice(opened.rows.start, opened.rows.stop)
-        proposed = proposals(model, opened)
-        values["proposed"][at] = picture_iou(opened.pets, proposed > 0.5, opened.counted)
+        values["proposed"][at] = picture_iou(opened.pets, proposals(opened) > 0.5, opened.counted)
+        values["missed"][:, at] = natural_clicks(model, opened, positive=True)
+        values["excess"][:, at] = natural_clicks(model, opened, positive=False)
         for number in range(DIALOGUES):
-            first = first_clicks(opened, number)
-            values["iou"][number, :, at] = dialogue(model, opened, first, proposed, 5)
+            values["iou"][number, :, at] = dialogue(model, opened, first_clicks(opened, number), 5, number=number)
+            values["same_class"][at] += same_class_counts(model, opened, number)
         centres = [[centre_click(pet)] if pet.any() else [] for pet in opened.pets]
-        values["centre"][:, at] = dialogue(model, opened, centres, proposed, MOST_CLICKS, until=max(TARGETS))
-        for number in range(DIALOGUES):
-            values["same_class"][at] += same_class_counts(model, opened, proposed, number)
+        values["centre"][:, at] = dialogue(model, opened, centres, MOST_CLICKS, until=max(TARGETS))
     return values
 
 
@@ -222,11 +282,17 @@ def first_clicks(opened: Opened, number: int) -> list[list[Click]]:
     ]
 
 
-def same_class_counts(model: PointSegmenter, opened: Opened, proposed: np.ndarray, number: int) -> np.ndarray:
-    """Counts ``int (N, 2, 2)`` after one click anywhere, which asks for all pixels of the clicked pixel's class."""
+def same_class_counts(model: PointSegmenter, opened: Opened, number: int) -> np.ndarray:
+    """Counts ``int (N, 2, 2)`` after one click anywhere, which asks for all pixels of the clicked pixel's class.
+
+    So it is a click in the mode in which the background can be selected; see `click_head.clicked_side`.
+    """
     rngs = [np.random.default_rng([100 + number, row]) for row in opened.rows]
     first = [[random_click(known, rng)] if known.any() else [] for known, rng in zip(opened.counted, rngs, strict=True)]
-    masks = answers(model, opened, first, proposed) > 0.5
+    with torch.inference_mode():
+        cells, classes = (x.float() for x in opened.seen)
+        side = clicked_side(cells, pet_logit(classes), prompt_maps(first, classes))
+    masks = select(model, opened, first, proposals(opened, side), side=side) > 0.5
     counts = np.zeros((len(masks), 2, 2), np.int64)
     for row, (said, pet, mask, known) in enumerate(zip(first, opened.pets, masks, opened.counted, strict=True)):
         if said:
@@ -250,7 +316,9 @@ def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int, seed: int 
     dict
         ``iou@1``, ``iou@3``, ``iou@5``: mean IoU of the pet over dialogues and pictures, 0..1.  ``noc@85``, ``noc@90``:
         mean number of clicks to that IoU, 1..20.  ``same_class_click``: ``miou`` and ``dice``, means over target and
-        rest of one confusion matrix.  ``proposed``: mean IoU without a click.  ``ci95``: [low, high] of each.
+        rest of one confusion matrix.  ``proposed``: mean IoU without a click.  ``missed@1`` and ``excess@1``, one
+        natural click: mean IoU ``before`` and ``after``, share of pictures that got ``worse`` by more than 0.02,
+        ``n_images``.  ``ci95``: [low, high] of each.  Plain floats, None where there is nothing to average.
 
     References
     ----------
@@ -262,14 +330,28 @@ def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int, seed: int 
         needed = clicks_needed(values["centre"], target)
         summary[f"noc@{round(100 * target)}"] = mean_interval(needed, n_resamples, seed)
     summary["proposed"] = mean_interval(values["proposed"], n_resamples, seed)
+    natural = {name: natural_summary(values[name.partition("@")[0]], n_resamples, seed) for name in NATURAL}
     whole = scores(values["same_class"].sum(0))
     resampled = scores(resampled_sums(values["same_class"], n_resamples, seed))
     same = {key: (float(whole[key]), *map(float, percentile_interval(resampled[key]))) for key in ("miou", "dice")}
+    grouped = {"same_class_click": same} | natural
+    flat = summary | {f"{name}.{key}": value for name, scored in grouped.items() for key, value in scored.items()}
     return {
-        **{name: value for name, (value, _, _) in summary.items()},
-        "same_class_click": {key: value for key, (value, _, _) in same.items()},
-        "ci95": {name: [low, high] for name, (_, low, high) in summary.items()}
-        | {f"same_class_click.{key}": [low, high] for key, (_, low, high) in same.items()},
+        **{name: plain(value) for name, (value, _, _) in summary.items()},
+        **{name: {key: plain(value) for key, (value, _, _) in scored.items()} for name, scored in grouped.items()},
+        "ci95": {name: [plain(low), plain(high)] for name, (_, low, high) in flat.items()},
+    }
+
+
+def natural_summary(values: np.ndarray, n_resamples: int, seed: int) -> dict[str, tuple[float, float, float]]:
+    """``before``, ``after``, ``worse`` and ``n_images`` of `natural_clicks`, each with a 95 % interval."""
+    before, after = values
+    worse = np.where(np.isnan(before), np.nan, after < before - WORSE)
+    n_images = float((~np.isnan(before)).sum())
+    summary = {"before": before, "after": after, "worse": worse}
+    return {
+        **{name: mean_interval(each, n_resamples, seed) for name, each in summary.items()},
+        "n_images": (n_images, n_images, n_images),
     }
 
 
@@ -283,15 +365,14 @@ def clicks_needed(iou: np.ndarray, target: float) -> np.ndarray:
 def clicked_scores(model: PointSegmenter, pictures: PictureSet, features: Features | None = None) -> dict[str, float]:
     """Scores of the classes and after clicks, for the end of each epoch of training.
 
-    ``clicked``, by which the best epoch is chosen, is the mean of ``iou@1``, ``iou@3`` and ``same_class``, mIoU after
-    one click anywhere.  By the first two alone, a model that takes every click for one on the pet would do well.
+    ``clicked``, by which the best epoch is chosen, is the mean of ``iou@1``, ``iou@3``, ``iou@5`` and ``same_class``,
+    mIoU after one click anywhere.
     """
     after, same = [], np.zeros((2, 2), np.int64)
     for opened in open_pictures(model, pictures, features):
-        proposed = proposals(model, opened)
-        after.append(dialogue(model, opened, first_clicks(opened, 0), proposed, 3))
-        same += sum(same_class_counts(model, opened, proposed, number).sum(0) for number in range(2))
+        after.append(dialogue(model, opened, first_clicks(opened, 0), 5))
+        same += sum(same_class_counts(model, opened, number).sum(0) for number in range(2))
     iou = np.nanmean(np.concatenate(after, 1), 1)
-    after_clicks = {"iou@1": float(iou[0]), "iou@3": float(iou[2]), "same_class": float(scores(same)["miou"])}
+    after_clicks = {f"iou@{k}": float(iou[k - 1]) for k in (1, 3, 5)} | {"same_class": float(scores(same)["miou"])}
     mean = float(np.mean(list(after_clicks.values())))
     return validation_scores(model, pictures, features) | after_clicks | {"clicked": mean}

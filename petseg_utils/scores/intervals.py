@@ -102,9 +102,9 @@ def summarise(
         whole["boundary_iou"] = boundary_iou(boundary.sum(axis=0))
     by_class = zip(protocol_classes(protocol), whole.pop("iou"), strict=True)
     return {
-        "iou": {name: _plain(value) for name, value in by_class},
-        **{name: _plain(value) for name, value in whole.items()},
-        "ci95": {name: [_plain(low), _plain(high)] for name, (low, high) in intervals.items()},
+        "iou": {name: plain(value) for name, value in by_class},
+        **{name: plain(value) for name, value in whole.items()},
+        "ci95": {name: [plain(low), plain(high)] for name, (low, high) in intervals.items()},
     }
 
 
@@ -166,6 +166,6 @@ def mean_interval(values: np.ndarray, n_resamples: int, seed: int = 0) -> tuple[
     return float(values.sum() / present.sum()), float(low), float(high)
 
 
-def _plain(value: np.ndarray | float) -> float | None:
+def plain(value: np.ndarray | float) -> float | None:
     """A plain float, with None for NaN, which JSON cannot hold."""
     return None if np.isnan(value) else float(value)

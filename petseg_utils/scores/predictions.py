@@ -10,7 +10,7 @@ from torch import nn
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import IGNORED, batches_of, class_targets
+from petseg_utils.data.tensors import IGNORED, batches_of, class_targets, input_scale
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.scores.intervals import summarise
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_counts, picture_confusions, protocol_matrix, scores
@@ -59,7 +59,7 @@ def predict(
     model.eval()
     classes = np.empty(pictures.labels.shape, np.uint8)
     loss, seconds = np.empty(len(pictures)), 0.0
-    for part, images in batches_of(pictures, device, doing="predicting", progress=progress):
+    for part, images in batches_of(pictures, device, scale=input_scale(model), doing="predicting", progress=progress):
         labels = torch.from_numpy(np.array(pictures.labels[part])).to(device)
         began = time.perf_counter()
         maps = [features.read(part, device=device)] if features else []

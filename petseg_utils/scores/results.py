@@ -32,11 +32,20 @@ def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
 
 
 def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
-    """A record's click scores as name to (value, low, high); none for a model that takes no clicks."""
+    """A record's click scores as name to (value, low, high); none for a model that takes no clicks.
+
+    Those of a part that has no pictures are NaN.
+    """
     clicks = dict(record.get("clicks", {}))
-    intervals, same = clicks.pop("ci95", {}), clicks.pop("same_class_click", {})
-    values = clicks | {f"same_class_click.{key}": value for key, value in same.items()}
-    return {name: (value, *intervals[name]) for name, value in values.items()}
+    intervals = clicks.pop("ci95", {})
+    values: dict[str, float] = {}
+    for name, value in clicks.items():
+        values |= {f"{name}.{key}": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+    triples = {
+        name: [np.nan if part is None else float(part) for part in (value, *intervals[name])]
+        for name, value in values.items()
+    }
+    return {name: (value, low, high) for name, (value, low, high) in triples.items()}
 
 
 def clicks_table(records: list[dict], **chosen) -> pd.DataFrame:
@@ -48,7 +57,10 @@ def clicks_table(records: list[dict], **chosen) -> pd.DataFrame:
     table: dict[str, dict[str, str]] = {}
     for name, seeds in columns.items():
         means = {score: np.mean([by_score[score] for by_score in seeds], axis=0) for score in seeds[0]}
-        table[name] = {score: "{:.3f} [{:.3f}, {:.3f}]".format(*mean) for score, mean in means.items()}
+        table[name] = {
+            score: "absent" if np.isnan(mean[0]) else "{:.3f} [{:.3f}, {:.3f}]".format(*mean)
+            for score, mean in means.items()
+        }
     return pd.DataFrame(table).rename_axis("score")
 
 
@@ -171,7 +183,8 @@ def score_lines(records: list[dict]) -> str:
             lines.append(f"  {name:16} {shown}")
     for record in select(records, split=records[0]["split"], protocol=PRIMARY):
         for name, (value, low, high) in flat_clicks(record).items():
-            lines.append(f"  {name:24} {value:.4f}   [{low:.4f}, {high:.4f}]")
+            shown = "absent" if np.isnan(value) else f"{value:.4f}   [{low:.4f}, {high:.4f}]"
+            lines.append(f"  {name:24} {shown}")
     return "\n".join(lines)
 
 

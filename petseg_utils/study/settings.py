@@ -58,6 +58,15 @@ class TrainingSettings:
         Autoencoder only: whether its decoder gets the encoder's fine maps, past the bottleneck.
     frozen : bool
         Pre-trained U-Net only: whether the encoder stays as the autoencoder made it.
+    scales : tuple of float
+        Where pictures are varied: how much smaller and larger they are drawn, least and greatest.
+    shift : float
+        Where pictures are varied: how far they are moved, as a share of their edge.
+    mosaic : float
+        Where pictures are varied: share of the examples that show four pictures in one, so that pets are small, several
+        or cut off.
+    background : float
+        Where pictures are varied: share of the examples that show a part of a picture without any pet.
     cache : bool
         Decoders on a frozen encoder only: learn from cached features of the pictures and their mirror images, which is
         fast.  Without it pictures are varied as for the U-Net, and the encoder runs at every step.
@@ -78,6 +87,10 @@ class TrainingSettings:
     hidden: Share = 0.0
     skips: Flag = False
     frozen: Flag = True
+    scales: tuple[Positive, Positive] = (0.8, 1.25)
+    shift: Share = 0.08
+    mosaic: Share = 0.0
+    background: Share = 0.0
     cache: Flag = True
 
 
@@ -205,6 +218,11 @@ class Study:
     unlabelled_dir: Path | None = None
     elsewhere_dir: Path | None = None
     draws_its_data: Flag = False
+
+    @property
+    def picture_scale(self) -> int:
+        """How many times larger than ``image_size`` the encoder wants to see the photos; see `models.encoders`."""
+        return 2 if "@" in self.encoder else 1
 
     def settings(self, model: str) -> TrainingSettings:
         """How the study trains a model.

@@ -17,10 +17,12 @@ from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
 
 SHIPPING_NOTES = {
-    "source": "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012",
-    "licence": "CC BY-SA 4.0, as the data",
-    "limits": "One cat or dog, most of it in view, in a photo as people take them. Few breeds had true masks; of the "
-    "others masks were proposed by a model. Two animals of one photo are not told apart. Not for other animals.",
+    "source": "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012 (CC BY-SA 4.0); cats outdoors, a "
+    "feral-cat segmentation set, Cornell (public domain); cats and dogs of COCO (annotations CC BY 4.0, the photos "
+    "belong to their owners)",
+    "licence": "CC BY-SA 4.0, as the Oxford data",
+    "limits": "Cats and dogs in photos as people take them. Few breeds had true masks; of the others a model proposed "
+    "masks. Two animals of one photo are not told apart. Not for other animals.",
 }
 # What a run's weights depend on, all of it in its card.  `version` is the recipe's.
 CONDITIONS = (

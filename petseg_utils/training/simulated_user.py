@@ -1,4 +1,4 @@
-"""How the point-prompt model learns: a simulated user asks for something, looks at the mask, and corrects it."""
+"""How the click model learns: a simulated user looks at a selection and corrects it, several times."""
 
 from typing import Any
 
@@ -9,24 +9,35 @@ from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.tensors import IGNORED, class_targets
-from petseg_utils.models.click_head import PointSegmenter
-from petseg_utils.models.prompts import Prompt, correcting_click, first_prompts, jitter, prompt_maps
+from petseg_utils.models.click_head import LARGEST, pet_logit
+from petseg_utils.models.prompts import (
+    Prompt,
+    correcting_click,
+    deepest_click,
+    latest_effect,
+    loose_box,
+    prompt_maps,
+    random_click,
+    random_scribble,
+    within_boxes,
+)
 
-MOST_CORRECTIONS = 3
-SILENT = 0.15  # share of the dialogues in which nobody says anything, and the pet is wanted
-BACKGROUND = 0.25  # share of the others in which the background is wanted
-UNSTEADY = 12.0  # a correction falls up to so many model pixels off the centre of what is wrong
-BLOBS = 6  # errors are made about a sixth of the picture wide
-WRONG = 6.0  # logits: their standard deviation at most
+ROUNDS = 4  # prompts of a dialogue at most
+BACKGROUND = 0.15  # share of the pictures of which the background is wanted
 SMALLEST = 20  # regions of fewer pixels are not asked for
+ON_TARGET = 0.25  # share of the first clicks that fall anywhere on what is wanted, wrong there or not
+ONE_KIND = 0.3  # share of the corrections of one kind, missed or excess, whichever is deeper
+STROKE, FRAME = 0.08, 0.06  # share of the prompts that are a scribble into what is missed, or a box, instead of a click
+SPOILS = 3  # parts of a proposal that are made wrong, less than this
+ON_EDGE = 0.75  # share of them that lie on the pet
 
 
 def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Tensor:
-    """Loss of what was asked for, after a dialogue with a simulated user; a scalar.
+    """Loss of the selections in a dialogue with a simulated user, summed over its rounds; a scalar.
 
-    Of each picture the pet is wanted, or the background.  The user says so by a click, a stroke or a box; the model
-    answers, and up to three corrections follow.  The answers on the way are made without gradients; the last one is
-    what is learned from.  Which dialogue it is depends on torch's random state alone.
+    Of each picture the pet is wanted, or sometimes the background.  The proposal is spoiled here and there, for of
+    pictures whose masks the decoder has learned it is hardly ever wrong.  Then the user says something, the model
+    answers, and so on for up to four rounds; each answer is learned from, and the next round starts from it.
 
     Parameters
     ----------
@@ -45,24 +56,95 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     alone = getattr(model, "module", model)  # without what several processes wrap around it
     with torch.no_grad():
-        cells, classes = alone.look(images, batch.get("maps"))
-        seen = cells, made_wrong(classes)
-    wanted, prompts, previous = simulate(alone, images, seen, batch["label"].cpu().numpy(), rng)
-    logits = model(images, prompts=prompt_maps(prompts, images, previous), seen=seen)[:, -1]
-    targets = class_targets(batch["label"])
-    asked = torch.from_numpy(wanted).to(targets.device).long().masked_fill(targets == IGNORED, IGNORED)
-    return selection_loss(logits, asked, dice)
+        cells, classes = (x.float() for x in alone.look(images, batch.get("maps")))
+    labels = batch["label"].cpu().numpy()
+    counted, wanted = labels < PADDING, (labels == 1) | (labels == 2)
+    side = torch.ones(len(labels), device=cells.device)
+    for row, (known, pet) in enumerate(zip(counted, wanted, strict=True)):
+        if pet.sum() < SMALLEST or rng.random() < BACKGROUND:
+            wanted[row], side[row] = known & ~pet, -1
+    proposal = spoiled(pet_logit(classes) * side.view(-1, 1, 1, 1), wanted, rng)
+    # The head takes class logits: two classes of which one is nothing are as good as three.
+    seen = cells, torch.cat([torch.zeros_like(proposal), proposal, torch.full_like(proposal, -30.0)], 1)
+    ignored = class_targets(batch["label"]) == IGNORED
+    targets = torch.from_numpy(wanted).to(cells.device).long().masked_fill(ignored, IGNORED)
+    selected = proposal[:, 0].sigmoid().cpu().numpy()
+    prompts: list[list[Prompt]] = [[] for _ in labels]
+    loss = cells.new_zeros(())
+    rounds = int(rng.integers(1, ROUNDS + 1))
+    for _ in range(rounds):
+        states = zip(prompts, wanted, selected > 0.5, counted, strict=True)
+        spoke = [speak(said, target, mask, known, rng) for said, target, mask, known in states]
+        latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=cells.device)
+        logits = model(images, seen=seen, prompts=prompt_maps(prompts, proposal, selected), latest=latest)
+        rows = torch.tensor(spoke, device=cells.device)
+        if rows.any():
+            loss = loss + selection_loss(logits[rows, 0], targets[rows], dice)
+        answer = logits[:, 0].detach().sigmoid().cpu().numpy()
+        for row, said in enumerate(prompts):
+            if spoke[row]:
+                allowed = within_boxes(said, *answer.shape[1:])
+                selected[row] = answer[row] if allowed is None else answer[row] * allowed
+    # Where nobody had anything to say there is nothing to learn, but the loss has to have a gradient.
+    return loss / rounds if loss.requires_grad else alone.head.last.weight.sum() * 0
 
 
-def made_wrong(classes: Tensor) -> Tensor:
-    """Class logits ``(N, 3, H, W)`` with errors here and there: smooth noise for or against the background.
+def speak(
+    said: list[Prompt], wanted: np.ndarray, selected: np.ndarray, counted: np.ndarray, rng: np.random.Generator
+) -> bool:
+    """Add what the user says next to a picture's prompts; false where there is nothing to say.
 
-    The decoder has learned from these pictures' masks and is hardly ever wrong about them.  About others it is, and
-    that is what clicks are for.
+    Parameters
+    ----------
+    said : list of Prompt
+        The prompts so far.
+    wanted, selected, counted : ndarray of bool, shape (H, W)
+        What is wanted, what is selected, and where that is judged.
+    rng : Generator
+        For what is drawn at random.
     """
-    noise = torch.randn(len(classes), 1, BLOBS, BLOBS) * torch.rand(len(classes), 1, 1, 1) * WRONG
-    noise = F.interpolate(noise, classes.shape[-2:], mode="bicubic", align_corners=False).to(classes)
-    return torch.cat([classes[:, :1] + noise, classes[:, 1:]], 1)
+    kind = rng.random()
+    if not said and wanted.sum() >= SMALLEST:
+        if kind < FRAME:
+            said.append(loose_box(wanted, rng))
+            return True
+        if kind < FRAME + ON_TARGET:
+            said.append(random_click(wanted, rng))
+            return True
+    click = correcting_click(wanted, selected, ~counted, rng)
+    if click and rng.random() < ONE_KIND:
+        positive = bool(rng.integers(2))
+        wrong = (wanted & ~selected if positive else selected & ~wanted) & counted
+        depth, other = deepest_click(wrong, rng, positive=positive)
+        click = other if depth > 0 else click
+    if click is None:
+        return False
+    wrong = (wanted & ~selected if click.positive else selected & ~wanted) & counted
+    said.append(random_scribble(wrong, rng, click.positive) if rng.random() < STROKE else click)
+    return True
+
+
+def spoiled(proposal: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Logits ``(N, 1, H, W)`` of proposals with ellipses in which they say something else, surely or not.
+
+    Most of them lie about the wanted region ``bool (N, H, W)``, are of its scale, and hide a part of it.
+    """
+    proposal = proposal.clone()
+    height, width = wanted.shape[1:]
+    rows, columns = np.ogrid[:height, :width]
+    for logits, target in zip(proposal[:, 0], wanted, strict=True):
+        places = np.flatnonzero(target)
+        for _ in range(rng.integers(SPOILS)):
+            on_target = len(places) and rng.random() < ON_EDGE
+            y, x = divmod(int(rng.choice(places)), width) if on_target else (rng.integers(height), rng.integers(width))
+            radius = rng.uniform(0.1, 0.6) * np.sqrt(max(100, len(places)))
+            along, across = radius * rng.uniform(0.5, 1.6, 2)
+            angle = rng.uniform(0, np.pi)
+            down, right = rows - y, columns - x
+            turned = down * np.cos(angle) + right * np.sin(angle), right * np.cos(angle) - down * np.sin(angle)
+            inside = torch.from_numpy((turned[0] / along) ** 2 + (turned[1] / across) ** 2 < 1).to(logits.device)
+            logits[inside] = float((-1 if rng.random() < 0.65 else 1) * rng.uniform(0.5, 5))
+    return proposal.clamp(-LARGEST, LARGEST)
 
 
 def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:
@@ -81,48 +163,3 @@ def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:
     chance = logits.sigmoid() * counted
     overlap = (2 * (chance * truth).sum((1, 2)) + 1) / (chance.sum((1, 2)) + truth.sum((1, 2)) + 1)
     return entropy + dice * (1 - overlap.mean())
-
-
-@torch.no_grad()
-def simulate(
-    model: PointSegmenter, images: Tensor, seen: tuple[Tensor, Tensor], labels: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, list[list[Prompt]], np.ndarray]:
-    """Play dialogues up to where the model is to give its last answer.
-
-    Returns
-    -------
-    wanted : ndarray
-        ``bool (N, H, W)``, what each user asks for.
-    prompts : list of list
-        What each user has said.
-    previous : ndarray
-        ``float32 (N, H, W)``, the model's answer before the last prompt, as probabilities; zeros where it was silent.
-    """
-    pets, counted = (labels == 1) | (labels == 2), labels < PADDING
-    wanted, silent = pets.copy(), rng.random(len(labels)) < SILENT
-    for row, (pet, known) in enumerate(zip(pets, counted, strict=True)):
-        background = known & ~pet
-        too_small = pet.sum() < SMALLEST
-        if not silent[row] and background.sum() >= SMALLEST and (too_small or rng.random() < BACKGROUND):
-            wanted[row] = background
-        silent[row] |= wanted[row].sum() < SMALLEST
-    was_training = model.training
-    model.eval()  # what is only looked at must not move the batch norms
-
-    def ask(prompts: list[list[Prompt]], previous: np.ndarray | None) -> np.ndarray:
-        return model.head(*seen, prompt_maps(prompts, images, previous))[:, 0].float().sigmoid().cpu().numpy()
-
-    answer = ask([[] for _ in labels], None)
-    prompts = [[] if quiet else first_prompts(mask, rng) for mask, quiet in zip(wanted, silent, strict=True)]
-    for _ in range(rng.integers(MOST_CORRECTIONS + 1)):
-        previous, answer = answer, ask(prompts, answer)
-        for row, said in enumerate(prompts):
-            wrong = (answer[row] > 0.5) != wanted[row]
-            click = None if silent[row] else correcting_click(wanted[row], answer[row] > 0.5, ~counted[row])
-            if click is None:  # nothing to say: the last answer is to be given once more
-                answer[row] = previous[row]
-            else:
-                said.append(jitter(click, wrong & counted[row] & (wanted[row] == click.positive), UNSTEADY, rng))
-    model.train(was_training)
-    answer[silent] = 0
-    return wanted, prompts, answer

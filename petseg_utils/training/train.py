@@ -35,7 +35,7 @@ def train(
     settings: TrainingSettings | None = None,
     folder: Path | None = None,
     start: Path | None = None,
-    extra: PictureSet | None = None,
+    extra: dict[str, PictureSet] | None = None,
     length: int | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -59,8 +59,8 @@ def train(
     start : Path, optional
         Checkpoint to start from, instead of the study's own, which is trained if need be: for ``autoencoder_unet`` the
         autoencoder's, for ``point`` that of the decoder without prompts.
-    extra : PictureSet, optional
-        Further labelled pictures to learn from, from `extra_labels.read_extra`.
+    extra : dict of str to PictureSet, optional
+        Further labelled pictures, ``train`` to learn from and ``validation``, from `extra_labels.read_extra`.
     length : int, optional
         Examples an epoch, if not one for each picture.
     resume, progress : bool
@@ -75,25 +75,30 @@ def train(
     settings = settings or study.settings(recipe.name)
     folder = folder or run_folder(recipe.name, study, seed)
     labelled, validation = splits["train"], splits["validation"]
+    more_labelled = extra["train"] if extra else None
+    if extra:
+        validation = join(validation, extra["validation"])
     more = further_pictures(recipe, study, splits, progress=progress)
     if recipe.starts_from and start is None:
         start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
-    parts = [part for part in (labelled, extra, more) if part]
+    parts = [part for part in (labelled, more_labelled, more) if part]
     data = functools.reduce(join, parts)
     torch.manual_seed(seed)
     encoder = load_encoder(study.encoder, labelled.images.shape[1]) if recipe.on_frozen_encoder else None
     network = recipe.build(settings, encoder)
-    features, make = None, augmented()
+    features, make = None, augmented(settings, encoder.scale if encoder else 1)
     if encoder:
         features = load_features(encoder, validation, study.cache_dir, progress=progress)
         if settings.cache:
             cached = tuple(load_features(encoder, part, study.cache_dir, progress=progress) for part in parts)
             make = mirrored(JoinedFeatures(cached))
     before: dict | None = None
-    if start and recipe.start:
+    if start:
+        if recipe.start is None:
+            raise PetsegError(f"{recipe.name} starts from no other weights: leave --start out.")
         base, before = load(start)
         recipe.start(network, base)
-    card = conditions(recipe, study, seed, splits, settings=settings, extra=extra, start=before) | {
+    card = conditions(recipe, study, seed, splits, settings=settings, extra=more_labelled, start=before) | {
         "encoder": encoder.identity if encoder else None,
         "study": study.name,
         "n_breeds": int(labelled.table["breed"].nunique()),
@@ -207,7 +212,10 @@ def further_pictures(
     if study.unlabelled_dir is None:
         raise PetsegError(f"{recipe.name} needs pictures without masks: PETSEG_UNLABELLED names their folder.")
     more = read_unlabelled(
-        list_unlabelled(study.unlabelled_dir, splits), splits["train"].images.shape[1], progress=progress
+        list_unlabelled(study.unlabelled_dir, splits),
+        splits["train"].images.shape[1],
+        scale=study.picture_scale,
+        progress=progress,
     )
     if not recipe.teacher:
         return more

@@ -112,16 +112,14 @@ def train(
         str | None,
         typer.Option(
             help="Frozen encoder of decoder, decoder_selftrained and point: clip:MODEL/TAG, clip:MODEL//path/to/file, "
-            "lite:efficientnet_lite0, lite:efficientnet_lite0+2x."
+            "lite:efficientnet_lite0, lite:efficientnet_lite0+2x, lite:efficientnet_lite0@224+448."
         ),
     ] = None,
     data: DataOption = None,
     extra: Annotated[
-        Path | None, typer.Option(help="Folder of further labelled pictures to learn from, for a decoder.")
+        list[Path] | None, typer.Option(help="Folder of further labelled pictures to learn from; repeatable.")
     ] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Checkpoint for point or autoencoder_unet to start from, not the study's own.")
-    ] = None,
+    start: Annotated[Path | None, typer.Option(help="Checkpoint to start from, not the study's own.")] = None,
     names: NamesOption = None,
     skip_bad: SkipOption = False,
 ) -> None:
@@ -140,7 +138,7 @@ def train(
         chosen = replace(chosen, encoder=encoder)
     splits = load_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
     tell_skipped(splits)
-    more = read_extra(extra, chosen.image_size, chosen.cache_dir) if extra else None
+    more = read_extra(extra, chosen) if extra else None
     for number in chosen.seeds if seed is None else [seed]:
         folder = on_screen(checkpoints.run_folder(model, chosen, number))
         typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")

@@ -27,12 +27,17 @@ def segment(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
     model: Annotated[str | None, typer.Option(help="decoder by default; point with --click, --not or --box.")] = None,
     click: Annotated[
-        list[str] | None, typer.Option(metavar="X,Y", help="A point on the pet, in the photo's pixels; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="X,Y", help="Adds to the mask: a point on the pet, in the photo's pixels; repeatable."),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option("--not", metavar="X,Y", help="A point that does not belong to it; repeatable.")
+        list[str] | None,
+        typer.Option("--not", metavar="X,Y", help="Takes away from it: a point beside the pet; repeatable."),
     ] = None,
-    box: Annotated[str | None, typer.Option(metavar="X0,Y0,X1,Y1", help="Two corners of a box around the pet.")] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(metavar="X0,Y0,X1,Y1", help="Limits it: two corners of a box around the pet."),
+    ] = None,
     weights: WeightsOption = None,
     study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
 ) -> None:
@@ -41,8 +46,8 @@ def segment(
     A photo NAME gets NAME_mask.png (0 background, 1 cat, 2 dog), NAME_overlay.jpg and NAME_cutout.png, upright and at
     its own size, and a row in results.csv: class, share of the photo from 0 to 1, box, mean confidence.
 
-    x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not.  What
-    you select is written as cat or dog, whichever is likelier.
+    x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not: they
+    correct what the model proposes, all pets of the photo.  The mask is written as cat or dog, whichever is likelier.
 
     What is done is kept, unless the photo is newer or you click elsewhere: after an interruption the same command
     continues.  A folder holds the masks of one model.  Photos that cannot be used are left out and listed in

@@ -4,7 +4,7 @@ from torch import nn
 
 from petseg_utils.models.decoder import Decoder, FrozenSegmenter
 from petseg_utils.models.encoders import Encoder
-from petseg_utils.study import TrainingSettings
+from petseg_utils.study import PetsegError, TrainingSettings
 from petseg_utils.training.recipe import Recipe
 
 
@@ -18,4 +18,21 @@ def build(settings: TrainingSettings, encoder: Encoder) -> nn.Module:
     return FrozenSegmenter(encoder, make_decoder(settings, encoder))
 
 
-RECIPE = Recipe("decoder", version=1, build=build, on_frozen_encoder=True)
+def start(network: FrozenSegmenter, before: FrozenSegmenter) -> None:
+    """Take over the weights of a decoder of the same shape, to go on from them.
+
+    Raises
+    ------
+    PetsegError
+        If its shape is another.
+    """
+    shapes, given = ({name: x.shape for name, x in model.decoder.state_dict().items()} for model in (network, before))
+    if shapes != given:
+        raise PetsegError(
+            "The model to start from has another shape than the decoder to be trained: take one of the same width, "
+            "on an encoder with as many maps."
+        )
+    network.decoder.load_state_dict(before.decoder.state_dict())
+
+
+RECIPE = Recipe("decoder", version=1, build=build, on_frozen_encoder=True, start=start)

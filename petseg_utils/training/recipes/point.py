@@ -38,7 +38,7 @@ def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
     Raises
     ------
     PetsegError
-        If its width is another.
+        If its width or its encoder is another.
     """
     wanted, given = (model.decoder.narrow.in_channels for model in (network, before))
     if wanted != given:
@@ -46,12 +46,15 @@ def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
             f"The point model of width {wanted} cannot start from a decoder of width {given}: give [models.point] the "
             "width of [models.decoder], or PETSEG_UNLABELLED pictures for a [models.decoder_selftrained] of its width."
         )
+    ours, theirs = (model.encoder.identity for model in (network, before))
+    if ours != theirs:  # it stays as it is, so it would be given maps that it does not know
+        raise PetsegError(f"The point model on {ours} cannot start from a decoder on {theirs}: name one on {ours}.")
     network.start_from(before.decoder)
 
 
 RECIPE = Recipe(
     "point",
-    version=1,
+    version=2,  # 1 was a Gaussian process that clicks observed
     build=build,
     loss=loss,
     validate=clicked_scores,
