@@ -1,15 +1,19 @@
-"""An open photo: clicks in the photo's own pixels, undo and clear, and masks of the photo's own size."""
+"""An open photo: clicks in the photo's own pixels, what they may change, undo and clear, and masks of its own size."""
 
 import numpy as np
 import pytest
 
-from petseg_utils.data.labels import PADDING
+from petseg_utils.data.drawing.breeds import BREEDS
+from petseg_utils.data.drawing.pictures import draw_pet
+from petseg_utils.data.labels import CLASSES, PADDING
 from petseg_utils.data.pictures import load_splits
-from petseg_utils.models.prompts import Click, draw_prompts
+from petseg_utils.data.transforms import Letterbox
+from petseg_utils.models.prompts import Box, Click, Scribble, deepest_click, draw_prompts
 from petseg_utils.scores.predictions import predict
-from petseg_utils.segmenter import Segmenter
+from petseg_utils.segmenter import OpenPhoto, Segmenter
 from petseg_utils.study import PetsegError
 from petseg_utils.training.train import trained_checkpoint
+from tests.apps.fake_point import CAT, DOG, GROUND, MISSED, SIZE, ellipse, fake_segmenter, paint
 
 
 @pytest.fixture
@@ -38,31 +42,31 @@ def test_each_prompt_gives_a_mask_of_the_photos_size_and_undo_takes_it_back(segm
     assert np.array_equal(opened.click(70, 45), steps[1])
 
 
-def test_a_mask_can_be_had_at_another_size(segmenters):
-    opened = segmenters["point"].open(PHOTO)
+def test_a_mask_can_be_had_at_another_size():
+    opened = fake_segmenter().open(PHOTO)
     small = opened.mask_at(45, 70)
     assert small.shape == (45, 70)
     assert abs(small.mean() - opened.mask.mean()) < 0.05
     assert opened.share == opened.mask.mean()
-    assert opened.label in ("background", "cat", "dog") and 0 <= opened.confidence <= 1
+    assert opened.label in ("cat", "dog") and 0 <= opened.confidence <= 1
 
 
 @pytest.mark.parametrize("pet", (1, 2))
-def test_the_label_is_that_of_what_is_selected_however_small(segmenters, pet):
-    opened = segmenters["point"].open(PHOTO)
-    size = segmenters["point"].card["image_size"]
-    target, classes = np.full((size, size), 0.4, np.float32), np.zeros((3, size, size), np.float32)
-    classes[0] = 1
-    opened._steps = [(target, classes)]
-    assert opened.label == "background"  # nothing is selected
+def test_the_label_is_that_of_what_is_selected_however_small(pet):
+    opened = fake_segmenter().open(PHOTO)
+    selected, opened._classes = np.full((SIZE, SIZE), 0.4, np.float32), np.zeros((3, SIZE, SIZE), np.float32)
+    opened._classes[:] = np.array([0.9, 0.02, 0.01])[:, None, None]
+    opened._classes[pet, 0] = 0.5  # in the padding, which is no part of the photo
+    opened._steps = [(selected, 1.0)]
+    assert opened.label == "cat"  # nothing is selected: what the photo more likely shows
     part = opened._box.window[0].start + 2, 5
-    target[part], classes[:, *part] = 0.9, (0.4, 0.1, 0.1)
-    classes[pet, *part] = 0.3
-    assert opened.label == ("background", "cat", "dog")[pet]  # a proposal is a pet
+    selected[part], opened._classes[:, *part] = 0.9, (0.5, 0.1, 0.1)
+    opened._classes[pet, *part] = 0.3
+    assert opened.label == CLASSES[pet]
     opened.prompts.append(Click(2, 2))
-    assert opened.label == "background"  # while a prompt may ask for anything
-    classes[pet, *part] = 0.5
-    assert opened.label == ("background", "cat", "dog")[pet]
+    assert opened.label == CLASSES[pet]  # looks like background, but a pet was asked for
+    opened._steps = [(selected, -1.0)]
+    assert opened.label == "background"  # which was asked for
 
 
 def test_points_outside_the_photo_and_models_without_prompts_are_refused(segmenters):
@@ -84,16 +88,15 @@ def test_an_open_photo_of_a_model_without_prompts_shows_what_it_predicts(segment
     assert np.array_equal(inner, classes.argmax(0) > 0)
 
 
-def test_the_summary_says_what_is_selected_and_nothing_where_nothing_is(segmenters):
-    opened = segmenters["point"].open(PHOTO)
-    size = segmenters["point"].card["image_size"]
-    target, classes = np.full((size, size), 0.9, np.float32), np.zeros((3, size, size), np.float32)
-    classes[1] = 1
-    opened._steps = [(target, classes)]
+def test_the_summary_says_what_is_selected_and_nothing_where_nothing_is():
+    opened = fake_segmenter().open(PHOTO)
+    selected, opened._classes = np.full((SIZE, SIZE), 0.9, np.float32), np.zeros((3, SIZE, SIZE), np.float32)
+    opened._classes[1] = 1
+    opened._steps = [(selected, 1.0)]
     assert opened.summary == "Proposed: cat, 100.0% of the photo, with confidence 90%."
     opened.prompts.append(Click(2, 2))
     assert opened.summary.startswith("Selected: cat, ")
-    opened._steps = [(1 - target, classes)]
+    opened._steps = [(1 - selected, 1.0)]
     assert opened.summary == ""
 
 
@@ -101,8 +104,8 @@ def test_only_the_model_whose_recipe_says_so_takes_prompts(segmenters):
     assert segmenters["point"].takes_prompts and not segmenters["decoder"].takes_prompts
 
 
-def test_open_photos_do_not_share_anything(segmenters):
-    first, second = (segmenters["point"].open(PHOTO) for _ in range(2))
+def test_open_photos_do_not_share_anything():
+    first, second = (fake_segmenter().open(PHOTO) for _ in range(2))
     before = second.mask
     first.click(70, 45)
     assert second.prompts == [] and np.array_equal(second.mask, before)
@@ -115,7 +118,7 @@ def test_training_and_an_open_photo_show_the_model_the_same_prompts(segmenters):
     opened.click(100, 50)
     proposed = opened._steps[0][0]
     x, y = (100 + 0.5) * 64 / 200 - 0.5, (50 + 0.5) * 32 / 100 - 0.5 + 16
-    assert np.array_equal(seen[1][0].numpy(), draw_prompts([Click(x, y)], 64, proposed))
+    assert np.array_equal(seen[0][0].numpy(), draw_prompts([Click(x, y)], 64, proposed))
 
 
 def test_a_photo_of_any_size_gets_a_mask_of_its_size(segmenters):
@@ -130,3 +133,167 @@ def test_segmenter_agrees_with_the_evaluation(segmenters, splits):
     inside = test.labels[0] != PADDING
     probabilities = segmenters["decoder"].probabilities([np.array(test.images[0])])[0]
     assert (probabilities.argmax(0) == expected)[inside].all()
+
+
+# What prompts may change, whatever the head's weights are: untrained, random and extreme ones.
+
+HEADS = pytest.mark.parametrize("spread", (0, 0.3, 10))
+SIZES = pytest.mark.parametrize("size", ((90, 140), (600, 400), (37, 301), (300, 20), (48, 48)), ids=str)
+BODY, TAIL = (0.4, 0.5, 0.25, 0.3), (0.8, 0.5, 0.1, 0.15)  # ellipses, see `paint`
+
+
+def painted(height: int, width: int, spread: float = 0, seed: int = 0, target: str = "pet") -> OpenPhoto:
+    """A photo of a cat whose tail is not proposed."""
+    return fake_segmenter(spread, seed).open(paint(height, width, (CAT, *BODY), (MISSED, *TAIL)), target)
+
+
+def pixel(opened: OpenPhoto, x: float, y: float) -> tuple[int, int]:
+    """Row and column of the photo's pixel that a point lies in."""
+    height, width = opened.image.shape[:2]
+    return int(np.clip(round(y), 0, height - 1)), int(np.clip(round(x), 0, width - 1))
+
+
+def somewhere(opened: OpenPhoto, rng: np.random.Generator) -> tuple[float, float]:
+    height, width = opened.image.shape[:2]
+    return rng.uniform(-0.5, width - 0.5), rng.uniform(-0.5, height - 0.5)
+
+
+@HEADS
+@pytest.mark.parametrize("number", range(4))
+def test_a_click_on_what_was_missed_adds_to_the_selection_and_never_turns_it_around(spread, number):
+    picture, pet = draw_pet(BREEDS[5 * number], number)
+    # The model sees two thirds of the pet only, from the left or from above.
+    order = np.cumsum(pet.sum(0)) if number % 2 else np.cumsum(pet.sum(1))[:, None]
+    seen = pet & (order < 2 * pet.sum() / 3)
+    proposed = Letterbox(*pet.shape, SIZE).label(seen.astype(np.uint8)) == 1
+    opened = fake_segmenter(spread, number, proposed).open(picture)
+    before = opened.mask
+    assert (before & seen).sum() / (before | seen).sum() > 0.7 and opened.summary.startswith("Proposed: cat, ")
+    click = deepest_click(pet & ~before)[1]
+    after = opened.click(click.x, click.y)
+    assert not before[click.y, click.x] and after[click.y, click.x]
+    assert not (before & ~after).any()
+    assert opened.label == "cat" and opened.summary.startswith("Selected: cat, ")
+
+
+@HEADS
+@SIZES
+def test_clicks_and_scribbles_only_add_or_only_take_away_and_hold_their_pixels(spread, size):
+    for seed in range(2):
+        rng, opened = np.random.default_rng(seed), painted(*size, spread, seed)
+        before = opened.mask
+        for positive in rng.permutation([True, True, True, False, False, False]):
+            points = [somewhere(opened, rng) for _ in range(rng.integers(1, 4))]
+            after = opened.scribble(points, positive) if len(points) > 1 else opened.click(*points[0], positive)
+            assert all(after[pixel(opened, *point)] == positive for point in points)
+            assert not (before & ~after if positive else after & ~before).any()
+            assert opened.label == "cat" and "background" not in opened.summary
+            before = after
+
+
+@HEADS
+@SIZES
+def test_a_box_leaves_nothing_selected_far_outside_it(spread, size):
+    rows, columns = np.indices(size)
+    for seed in range(4):
+        rng, opened = np.random.default_rng(seed), painted(*size, spread, seed)
+        opened.click(*somewhere(opened, rng))
+        (x0, y0), (x1, y1) = (somewhere(opened, rng) for _ in range(2))
+        margin = 0.03 * max(abs(x1 - x0), abs(y1 - y0)) + 1e-9
+        inside = (columns >= min(x0, x1) - margin) & (columns <= max(x0, x1) + margin)
+        inside &= (rows >= min(y0, y1) - margin) & (rows <= max(y0, y1) + margin)
+        assert not (opened.box(x0, y0, x1, y1) & ~inside).any()
+        x, y = somewhere(opened, rng)
+        assert (
+            not (opened.click(x, y) & ~inside).any() and opened.mask[pixel(opened, x, y)] == inside[pixel(opened, x, y)]
+        )
+        assert (opened.label, opened.confidence >= 0.5) == ("cat", opened.share > 0)
+
+
+@HEADS
+@pytest.mark.parametrize("target", ("pet", "clicked"))
+def test_undo_and_clear_give_back_exactly_what_was_before(spread, target):
+    rng, opened = np.random.default_rng(0), painted(90, 140, spread, target=target)
+    prompts = [
+        Click(5, 5),
+        Click(60, 45, False),
+        Box(10, 20, 120, 80),
+        Click(50, 40),
+        Scribble(((9, 9), (40, 30)), False),
+    ]
+    for order in (prompts, rng.permutation(np.array(prompts, object)).tolist()):
+        steps = [(opened.mask, opened.summary)]
+        for prompt in order:
+            opened.add(prompt)
+            steps.append((opened.mask, opened.summary))
+        for mask, summary in steps[-2::-1]:
+            assert np.array_equal(opened.undo(), mask) and opened.summary == summary
+        for prompt in order:
+            opened.add(prompt)
+        assert np.array_equal(opened.mask, steps[-1][0]) and opened.summary == steps[-1][1]
+        assert np.array_equal(opened.clear(), steps[0][0]) and opened.summary == steps[0][1]
+
+
+def test_the_label_is_that_of_the_pet_in_the_box():
+    opened = fake_segmenter().open(paint(90, 140, (CAT, 0.3, 0.5, 0.25, 0.4), (DOG, 0.8, 0.5, 0.1, 0.2)))
+    assert opened.label == "cat"
+    opened.box(90, 20, 135, 70)
+    assert opened.label == "dog" and opened.summary.startswith("Selected: dog, ")
+
+
+# The other target: what is clicked.
+
+
+@HEADS
+def test_the_background_is_selected_where_that_was_asked_for_and_undo_takes_it_back(spread):
+    opened = painted(90, 140, spread, target="clicked")
+    proposal = opened.mask
+    assert opened.label == "cat" and opened.summary.startswith("Proposed: cat, ")
+    selected = opened.click(10, 80)
+    assert opened.label == "background" and opened.summary.startswith("Selected: background, ")
+    assert selected[80, 10] and not (~selected & ~proposal & (opened.image == GROUND).all(2)).any()
+    opened.click(56, 45, positive=False)
+    assert opened.label == "background" and not opened.mask[45, 56]
+    opened.undo()
+    assert np.array_equal(opened.mask, selected)
+    assert np.array_equal(opened.undo(), proposal) and opened.label == "cat"
+    opened.click(56, 45)
+    assert opened.label == "cat" and opened.mask[45, 56]
+
+
+@pytest.mark.parametrize("spread", (0, 0.1))
+def test_one_of_three_pets_is_selected_by_a_click_on_it(spread):
+    places = (0.17, 0.3, 0.12, 0.2), (0.5, 0.7, 0.12, 0.25), (0.83, 0.3, 0.12, 0.2)
+    photo = paint(120, 200, *((colour, *place) for colour, place in zip((CAT, DOG, CAT), places, strict=True)))
+    segmenter = fake_segmenter(spread)
+    pets = [ellipse(120, 200, *place) for place in places]
+    everything = segmenter.open(photo).mask
+    for number, (label, (x, y, *_)) in enumerate(zip(("cat", "dog", "cat"), places, strict=True)):
+        opened = segmenter.open(photo, target="clicked")
+        assert np.array_equal(opened.mask, everything)  # all pets are proposed
+        selected = opened.click(200 * x, 120 * y)
+        shares = [(selected & pet).sum() / pet.sum() for pet in pets]
+        assert shares[number] > 0.9 and sum(shares) < shares[number] + 0.01 and opened.label == label
+        assert not (everything & ~segmenter.open(photo).click(200 * x, 120 * y)).any()  # with the usual target all stay
+        x, y = 200 * places[number - 1][0], 120 * places[number - 1][1]
+        both = opened.click(x, y)  # a further click adds
+        assert not (selected & ~both).any() and both[pixel(opened, x, y)]
+
+
+def test_a_box_or_a_negative_click_before_the_first_positive_one_chooses_nothing():
+    photo = paint(90, 140, (CAT, 0.25, 0.5, 0.15, 0.3), (CAT, 0.75, 0.5, 0.15, 0.3))
+    opened = fake_segmenter().open(photo, target="clicked")
+    proposal = opened.mask
+    assert np.array_equal(opened.box(1, 1, 138, 88), proposal)
+    less = opened.click(30, 30, positive=False)
+    assert opened.label == "cat" and not (less & ~proposal).any() and less[45, 35] and less[45, 105]
+    only = opened.click(35, 60)
+    assert only[60, 35] and not only[:, 70:].any() and not only[30, 30]
+    opened.undo()
+    opened.click(70, 5)
+    assert opened.label == "background" and not opened.mask[30, 30] and not opened.mask[45, 35]
+
+
+def test_a_target_of_another_name_is_refused():
+    with pytest.raises(PetsegError, match="No target 'backgroud'; it is one of pet, clicked"):
+        fake_segmenter().open(PHOTO, target="backgroud")

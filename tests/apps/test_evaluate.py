@@ -93,6 +93,10 @@ def test_evaluating_the_point_model_reports_clicks(data, tmp_path):
     clicks = json.loads(path.read_text())["clicks"]
     assert {"iou@1", "iou@3", "iou@5", "noc@85", "noc@90", "same_class_click"} <= set(clicks)
     assert set(clicks["same_class_click"]) == {"miou", "dice"}
+    for name in ("missed@1", "excess@1"):
+        assert set(clicks[name]) == {"before", "after", "worse", "n_images"} and name in done.output
+        assert 0 <= clicks[name]["n_images"] <= 6
+        assert (clicks[name]["before"] is None) == (clicks[name]["n_images"] == 0)
     assert 0 <= clicks["iou@1"] <= 1 and 1 <= clicks["noc@85"] <= clicks["noc@90"] <= 20
     assert "iou@1" in done.output
 

@@ -20,15 +20,17 @@ from skimage.data import chelsea
 
 from petseg_utils.apps import page as app
 from petseg_utils.apps.cutouts import result_png
-from petseg_utils.apps.page_state import GREEN, RED, Work
+from petseg_utils.apps.page_state import GREEN, RED, SWITCH, Work
 from petseg_utils.data.datasets import DataError
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import MAX_PIXELS, OpenPhoto, Segmenter, read_photo
 from petseg_utils.study import ROOT, PetsegError
+from tests.apps.fake_point import ON_CAT, ON_DOG, ON_GROUND, ON_TAIL, cat_and_dog, fake_segmenter, selected_places
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")  # gradio's own, by what pandas it meets
 LOOK = ("by class", 0.5)
+CLEARED = "Your clicks were cleared, because a click means something else now."
 NOISE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 
 
@@ -51,6 +53,14 @@ def opened(path: Path, model: str = "point") -> Work:
 def work(tmp_path) -> Work:
     """Chelsea, opened in the point model."""
     return opened(write(tmp_path / "chelsea.png", chelsea()))
+
+
+@pytest.fixture
+def tailless(tmp_path, monkeypatch) -> Path:
+    """A painted cat whose tail is not proposed, and a dog; every model is a fake one, which proposes by colour."""
+    segmenter = fake_segmenter()
+    monkeypatch.setattr(app, "load_model", lambda name: segmenter)
+    return write(tmp_path / "tailless.png", cat_and_dog())
 
 
 # Files
@@ -216,14 +226,76 @@ def test_two_visitors_do_not_see_each_other(tmp_path):
         assert stat.S_IMODE(app.own_folder().stat().st_mode) == 0o700
 
 
+def tap(work: Work, tool: str, place: tuple[float, float]) -> str:
+    """Click at a part of the picture; gives what is said then."""
+    high, wide = work.small.shape[:2]
+    work.click(tool, place[0] * wide, place[1] * high)
+    return work.status
+
+
+def test_clicks_add_and_take_away_and_a_box_limits(tailless):
+    work = opened(tailless)
+    assert work.status.startswith("Proposed: cat, ") and selected_places(work.photo.mask) == [False, True, True, False]
+    before = work.photo.mask
+    assert tap(work, "yes", ON_TAIL).startswith("Selected: cat, ")
+    assert selected_places(work.photo.mask) == [True, True, True, False] and not (before & ~work.photo.mask).any()
+    assert tap(work, "yes", ON_GROUND).startswith("Selected: cat, ")
+    assert selected_places(work.photo.mask) == [True, True, True, True] and not (before & ~work.photo.mask).any()
+    assert tap(work, "no", ON_GROUND).startswith("Selected: cat, ") and not selected_places(work.photo.mask)[3]
+    tap(work, "box", (0.65, 0.5))
+    assert tap(work, "box", (0.95, 0.99)).startswith("Selected: dog, ")
+    assert selected_places(work.photo.mask) == [False, False, True, False]
+    assert tap(work, "yes", ON_TAIL).endswith(" The last click lies outside the box.")
+    assert selected_places(work.photo.mask) == [False, False, True, False]
+    assert not tap(work, "no", ON_TAIL).endswith(" box.") and not tap(work, "yes", ON_DOG).endswith(" box.")
+    tap(work, "no", ON_DOG)
+    work.photo._steps[-1] = (0 * work.photo._steps[-1][0], 1.0)
+    assert work.status == "Nothing is selected. Click on the pet."
+
+
+def test_with_the_switch_on_the_first_click_says_what_is_wanted(tailless):
+    work = opened(tailless)
+    tap(work, "yes", ON_TAIL)
+    tap(work, "box", ON_CAT)
+    _, said = app.turn_switch(work, True, *LOOK)
+    assert said == f"{CLEARED} Click on what you want: one of the pets, or the background."
+    assert (
+        not work.photo.prompts
+        and work.corner is None
+        and selected_places(work.photo.mask) == [False, True, True, False]
+    )
+    assert tap(work, "yes", ON_DOG).startswith("Selected: dog, ")
+    assert selected_places(work.photo.mask) == [False, False, True, False]
+    assert tap(work, "yes", ON_CAT).startswith("Selected: ") and selected_places(work.photo.mask)[1:3] == [True, True]
+    work.clear()
+    assert tap(work, "yes", ON_GROUND).startswith("Selected: background, ")
+    assert selected_places(work.photo.mask)[1:] == [False, False, True]
+    _, said = app.turn_switch(work, False, *LOOK)
+    assert said.startswith(f"{CLEARED} Proposed: cat, ") and work.photo.target == "pet"
+    assert app.turn_switch(work, True, *LOOK)[1] == "Click on what you want: one of the pets, or the background."
+    assert app.turn_switch(None, True, *LOOK)[1] == "Open a photo first."
+
+
+def test_the_switch_stays_as_it_is_for_another_photo_and_another_model(tailless):
+    work, *_, switched, clicking = app.open_file(str(tailless), None, "point", *LOOK)
+    assert work.photo.target == "pet" and switched is False and clicking["visible"]
+    app.turn_switch(work, True, *LOOK)
+    for *_, switched, _ in (
+        app.open_file(str(tailless), work, "point", *LOOK),
+        app.open_file("nowhere.png", work, "point", *LOOK),
+        app.switch_model(work, "point", *LOOK),
+    ):
+        assert switched is True and work.photo.target == "clicked"
+
+
 # Models
 
 
 def test_a_model_without_prompts_proposes_a_mask_and_says_that_it_takes_no_clicks(tmp_path):
     path = write(tmp_path / "chelsea.png", chelsea())
-    work, _, said, model, description, clicking = app.open_file(str(path), None, "decoder", *LOOK)
+    work, _, said, model, description, _, clicking = app.open_file(str(path), None, "decoder", *LOOK)
     assert said.startswith(("Proposed: ", "No pet")) and model == "decoder" and clicking["visible"] is False
-    assert "proposes a mask by itself and takes no clicks" in description
+    assert "proposes a mask by itself, and takes no clicks" in description
     assert f"the frozen encoder {work.photo.segmenter.card['encoder']}" in description
     for tool in ("yes", "box"):
         with pytest.raises(PetsegError, match="takes no clicks; the model point does"):
@@ -244,8 +316,8 @@ def test_the_page_says_what_a_models_weights_were_made_from(work):
 def test_switching_the_model_keeps_the_photo(work):
     work.click("yes", 400, 300)
     prompts, image = list(work.photo.prompts), work.photo.image
-    *_, clicking = app.switch_model(work, "point", *LOOK)  # both take clicks
-    assert work.photo.prompts == prompts and clicking["visible"]
+    *_, switched, clicking = app.switch_model(work, "point", *LOOK)  # both take clicks
+    assert work.photo.prompts == prompts and clicking["visible"] and not switched
     _, _, said, model, *_, clicking = app.switch_model(work, "decoder", *LOOK)
     assert model == work.photo.segmenter.card["model"] == "decoder" and not clicking["visible"]
     assert work.name == "chelsea" and work.photo.image is image and not said.startswith("Selected")
@@ -454,6 +526,60 @@ def test_a_photo_is_uploaded_clicked_undone_and_saved(visit, heard, tmp_path):
     assert visitor.said == proposed
 
 
+def test_a_click_on_a_missed_part_grows_the_selection(visit, tailless, tmp_path):
+    visitor, masks = visit(), []
+
+    def saved() -> np.ndarray:
+        masks.append(np.asarray(visitor.save("Save mask", tmp_path / f"{len(masks)}.png")) > 0)
+        return masks[-1]
+
+    visitor.open(tailless)
+    visitor.expect("Proposed: cat, ")
+    proposed = saved()
+    visitor.click(*ON_TAIL)
+    visitor.expect("Selected: cat, ")
+    grown = saved()
+    assert selected_places(proposed) == [False, True, True, False] and selected_places(grown) == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert not (proposed & ~grown).any()
+    visitor.page.get_by_text("This is not", exact=True).click()
+    visitor.click(*ON_TAIL)
+    assert visitor.said.startswith("Selected: cat, ")
+    less = saved()
+    assert not (less & ~grown).any() and selected_places(less) == [False, True, True, False]
+    visitor.press("Undo")
+    assert (saved() == grown).all()
+    visitor.press("Undo")
+    assert (saved() == proposed).all() and visitor.said.startswith("Proposed: cat, ")
+
+
+def test_the_switch_selects_one_of_several_pets_or_the_background(visit, tailless, tmp_path):
+    visitor = visit()
+    visitor.open(tailless)
+    visitor.click(*ON_TAIL)
+    switch = visitor.page.get_by_role("checkbox", name=SWITCH)
+    assert not switch.is_checked()
+    visitor.press(SWITCH, "checkbox")
+    assert visitor.said == f"{CLEARED} Click on what you want: one of the pets, or the background."
+    visitor.click(*ON_DOG)
+    visitor.expect("Selected: dog, ")
+    mask = np.asarray(visitor.save("Save mask", tmp_path / "dog.png")) > 0
+    assert selected_places(mask) == [False, False, True, False] and switch.is_checked()
+    visitor.press("Clear")
+    visitor.expect("Proposed: cat, ")
+    visitor.click(*ON_GROUND)
+    visitor.expect("Selected: background, ")
+    visitor.open(tailless)
+    assert switch.is_checked()
+    visitor.press(SWITCH, "checkbox")
+    visitor.click(*ON_GROUND)
+    visitor.expect("Selected: cat, ")
+
+
 def test_a_box_takes_two_clicks_and_says_so(visit, heard):
     visitor = visit()
     visitor.page.get_by_text("Box around it", exact=True).click()
@@ -498,7 +624,7 @@ def test_the_model_and_the_look_can_be_changed(visit):
     assert not visitor.page.get_by_text("This is the pet", exact=True).is_visible()
     visitor.click(0.5, 0.5)
     visitor.expect("The model decoder takes no clicks; the model point does.")
-    visitor.press("point: selects what you click on", "radio")
+    visitor.press("point: finds the pet, and your clicks correct it", "radio")
     assert visitor.page.get_by_text("This is the pet", exact=True).is_visible()
     before = visitor.picture
     visitor.page.get_by_label("Colour").click()

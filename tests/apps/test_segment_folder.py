@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from torch.nn import functional
 
 from petseg_utils.apps import bench, segment_folder
 from petseg_utils.apps.cli import main
@@ -23,6 +24,7 @@ from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import Segmenter
+from tests.apps.fake_point import SIZE, FakePoint, fake_segmenter, paint
 
 # Equal but for a few pixels on an edge: how many photos go through a model together decides in which order it sums.
 ALMOST = 0.998
@@ -266,7 +268,7 @@ def middle(mask):
     return int(xs[nearest]), int(ys[nearest])
 
 
-def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets, tmp_path):
+def test_clicks_add_to_the_mask_or_take_away_and_a_box_limits_it(petseg, pets, tmp_path):
     picture, pet = pets[2]
     photo, out = tmp_path / "pet.png", tmp_path / "out"
     Image.fromarray(picture).save(photo)
@@ -278,6 +280,7 @@ def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets
     selected = {}
     for options, row_says, prompts in (
         (["--click", f"{x},{y}"], f"click {x},{y}", [Click(x, y)]),
+        ([], "", []),
         (["--click", "3,3"], "click 3,3", [Click(3, 3)]),
         (
             ["--not", f"{u},{v}", "--click", f"{x},{y}"],
@@ -286,20 +289,26 @@ def test_clicks_and_boxes_change_the_mask_and_the_click_is_selected(petseg, pets
         ),
         (["--box", ",".join(map(str, box))], f"box {','.join(map(str, box))}", [Box(*box)]),
     ):
-        code, said, _ = petseg("segment", photo, "-o", out, *options)
+        code, said, _ = petseg("segment", photo, "-o", out, "--model", "point", *options)
         assert code == 0 and re.search(r"Weights: .*point.safetensors", said)
         [row] = read_table(out / "results.csv")  # other clicks replace what was there
-        assert row["prompts"] == row_says
+        assert row["prompts"] == row_says and row["class"] in ("cat", "dog")
         selected[row_says] = np.asarray(Image.open(out / row["mask"])) > 0
         opened = segmenter.open(photo)
         for prompt in prompts:
             opened.add(prompt)
         assert np.array_equal(selected[row_says], opened.mask)
-    clicked, elsewhere, less, boxed = selected.values()
+    clicked, proposed, elsewhere, less, boxed = selected.values()
     assert clicked[y, x] and clicked[v, int(u)] and not less[v, int(u)]
+    assert elsewhere[3, 3] and not proposed[3, 3]  # whatever lies under it
+    for more, fewer in ((clicked, proposed), (elsewhere, proposed), (clicked, less)):
+        assert not (fewer & ~more).any()
     for mask in (clicked, boxed):
         assert (mask & pet).sum() / (mask | pet).sum() > 0.5
-    assert all((mask != clicked).any() for mask in (elsewhere, less, boxed))
+    rows, columns = np.nonzero(boxed)
+    margin = 0.03 * max(box[2] - box[0], box[3] - box[1])
+    assert box[0] - margin <= columns.min() and columns.max() <= box[2] + margin
+    assert box[1] - margin <= rows.min() and rows.max() <= box[3] + margin
     assert "Segmented: 0; done before: 1" in petseg("segment", photo, "-o", out, "--box", ",".join(map(str, box)))[1]
 
 
@@ -310,8 +319,37 @@ def test_the_point_model_proposes_without_prompts(petseg, folder, tmp_path):
     for name, mask in masks(out).items():
         opened = segmenter.open(folder / "cats" / name)
         assert np.array_equal(mask > 0, opened.mask)
-        if opened.label != "background":
-            assert set(np.unique(mask)) <= {0, CLASSES.index(opened.label)}
+        assert opened.label in ("cat", "dog") and set(np.unique(mask)) <= {0, CLASSES.index(opened.label)}
+
+
+def test_a_clicked_patch_of_ground_is_written_as_a_pet(petseg, tmp_path, monkeypatch):
+    segmenter = fake_segmenter()  # sees no pet where nothing is red or blue
+    photo = tmp_path / "ground.png"
+    Image.fromarray(paint(90, 140)).save(photo)
+    monkeypatch.setattr(Segmenter, "load", lambda weights: segmenter)
+    for options, classes in (([], {0}), (["--click", "70,45"], {0, 1})):
+        assert petseg("segment", photo, "-o", tmp_path / "out", "--model", "point", *options)[0] == 0
+        (mask,) = masks(tmp_path / "out").values()
+        assert set(np.unique(mask)) == classes
+    assert mask[45, 70] == 1 and 0 < (mask > 0).mean() < 0.05
+
+
+def test_an_encoder_that_takes_more_detail_gets_that_of_the_photo(tmp_path):
+    class Detailed(FakePoint):
+        scale = 2
+
+        def forward(self, images):
+            self.images = images
+            return super().forward(functional.avg_pool2d(images, 2))
+
+    segmenter = Segmenter(Detailed(), {"model": "decoder", "image_size": SIZE})
+    image = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(image).save(path)
+    read = segment_folder._read(segmenter, Photo(path, "photo.png", "photo"))
+    ((_, _, decide),) = segment_folder._segmented(segmenter, [("photo", read)], [])
+    assert np.array_equal(segmenter.model.images, segmenter.squares([image]))
+    assert np.array_equal(decide()[0], segmenter.predict(image))
 
 
 def test_a_click_outside_the_photo_changes_nothing(petseg, folder, tmp_path):
@@ -455,6 +493,8 @@ def test_few_photos_are_held_at_a_time():
 def test_help_teaches_by_examples(petseg):
     code, said, _ = petseg("segment", "--help")
     assert code == 0 and "petseg segment holiday -o masks" in said and "--click 310,200 --not 40,420" in said
+    for effect in ("Adds to the mask: a point on the pet", "Takes away from it", "Limits it: two corners"):
+        assert effect in " ".join(said.replace("│", " ").split())
     assert "petseg segment PHOTOS -o MASKS" in petseg("--help")[1]
 
 

@@ -20,12 +20,14 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from skimage.data import chelsea
 
+from petseg_utils.apps.page_state import SWITCH
 from petseg_utils.apps.widget import click_demo, show_demo
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.prompts import Box, Click, Scribble, draw_prompts
 from petseg_utils.segmenter import Segmenter, moved
 from petseg_utils.study import ROOT, PetsegError
+from tests.apps.fake_point import ON_CAT, ON_DOG, ON_GROUND, ON_TAIL, cat_and_dog, fake_segmenter, selected_places
 
 CLICK = {"kind": "click", "points": [[200.25, 150.5]], "positive": True}
 AWAY = {"kind": "click", "points": [[430, 20]], "positive": False}
@@ -57,6 +59,24 @@ def mask_on_screen(demo) -> np.ndarray:
     width, height = demo.canvas.shown
     bits = np.unpackbits(np.frombuffer(demo.canvas.mask, np.uint8), count=width * height)
     return bits.reshape(height, width).astype(bool)
+
+
+@pytest.fixture
+def painted(monkeypatch):
+    """The demo on a painted cat whose tail is not proposed, and a dog; its models are fake ones, which go by colour."""
+    point = fake_segmenter()
+    fakes = {"point": point, "decoder": Segmenter(point.model, point.card | {"model": "decoder"})}
+    monkeypatch.setattr(Segmenter, "load", fakes.__getitem__)
+    demo = click_demo({"painted": cat_and_dog()})
+    demo.photo_names.value = "painted"
+    return demo
+
+
+def tap(demo, place: tuple[float, float], positive: bool = True) -> list[bool]:
+    """Click at a part of the photo; gives what is selected then of tail, cat, dog and ground."""
+    width, height = demo.canvas.size
+    tell(demo, {"kind": "click", "points": [[place[0] * width, place[1] * height]], "positive": positive})
+    return selected_places(mask_on_screen(demo))
 
 
 def upload(demo, name: str, content: bytes, parts: int = 1):
@@ -115,6 +135,42 @@ def test_undo_takes_one_prompt_back_and_clear_all(demo):
     assert demo.canvas.mask == masks[0] and demo.canvas.prompts == []
     demo.undo.click()  # nothing to take back
     assert demo.canvas.mask == masks[0]
+
+
+def test_a_click_on_a_missed_part_adds_it_and_the_pet_stays_what_is_spoken_of(painted):
+    before = mask_on_screen(painted)
+    assert selected_places(before) == [False, True, True, False] and painted.canvas.said.startswith("Proposed: cat, ")
+    assert tap(painted, ON_TAIL) == [True, True, True, False] and not (before & ~mask_on_screen(painted)).any()
+    assert painted.canvas.said.startswith("Selected: cat, ") and painted.canvas.colour == CLASS_COLOURS["cat"]
+    assert tap(painted, ON_GROUND) == [True, True, True, True] and painted.canvas.said.startswith("Selected: cat, ")
+    assert tap(painted, ON_GROUND, positive=False) == [True, True, True, False]
+    tell(painted, {"kind": "box", "points": [[260, 150], [390, 299]], "positive": True})
+    assert selected_places(mask_on_screen(painted)) == [False, False, True, False]
+    assert painted.canvas.said.startswith("Selected: dog, ")
+    tap(painted, ON_CAT)
+    assert painted.canvas.said.endswith(" The last click lies outside the box.")
+
+
+def test_with_the_switch_on_the_first_click_says_what_is_wanted(painted):
+    tap(painted, ON_TAIL)
+    painted.switch.value = True
+    assert painted.canvas.said == (
+        "Your clicks were cleared, because a click means something else now. "
+        "Click on what you want: one of the pets, or the background."
+    )
+    assert painted.canvas.prompts == [] and selected_places(mask_on_screen(painted)) == [False, True, True, False]
+    assert tap(painted, ON_DOG) == [False, False, True, False] and painted.canvas.said.startswith("Selected: dog, ")
+    painted.undo.click()
+    assert tap(painted, ON_GROUND)[1:] == [False, False, True]
+    assert painted.canvas.said.startswith("Selected: background, ")
+    assert painted.canvas.colour == CLASS_COLOURS["background"]
+    painted.photo_names.value = "Chelsea"
+    assert painted.photo.target == "clicked"
+    painted.models.value = "decoder"
+    painted.switch.value = False
+    assert painted.photo.target == "pet" and painted.canvas.said.startswith("Proposed: cat, ")
+    painted.switch.value = True
+    assert painted.canvas.said.startswith("Proposed: cat, ")  # this model takes no clicks, so there is nothing to do
 
 
 def test_another_model_shows_its_mask_and_the_first_one_keeps_its_prompts(demo, loaded):
@@ -246,6 +302,16 @@ SHOW = f"""
     demo.photo_names.value = "marked"
     demo
 """
+PAINTED = """
+    from petseg_utils.apps.widget import click_demo
+    from petseg_utils.segmenter import Segmenter
+    from tests.apps.fake_point import cat_and_dog, fake_segmenter
+    segmenter = fake_segmenter()
+    Segmenter.load = lambda name: segmenter
+    demo = click_demo({"painted": cat_and_dog()})
+    demo.photo_names.value = "painted"
+    demo
+"""
 LISTEN = """
     import json, os
     import ipywidgets, numpy as np
@@ -280,6 +346,7 @@ def lab(tmp_path_factory):
     own += ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     environment = os.environ | {name: str(folder / "own" / name) for name in own}
     environment |= {"PETSEG_STUDY": "smoke", "PETSEG_RUNS": str(folder / "runs")}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     settings = folder / "own" / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
@@ -482,6 +549,39 @@ def test_in_jupyterlab_a_photo_is_uploaded_and_its_cut_out_saved(opened, tmp_pat
     assert cutout.mode == "RGBA" and cutout.size == (2500, 1500)
     kept = np.asarray(cutout)[..., 3:] > 0
     np.testing.assert_array_equal(np.asarray(cutout)[..., :3], np.where(kept, noise, 0))
+
+
+def test_in_jupyterlab_a_click_on_a_missed_part_grows_the_selection(lab, browser):
+    book = new_notebook(cells=[new_code_cell(textwrap.dedent(PAINTED).strip())])
+    with run_in_lab(lab, browser, "painted", book) as opened:
+        opened.resize(1280, 1000)
+        opened.set_opacity("End")
+        page, status = opened.page, opened.page.locator(".petseg-demo [role=status]")
+
+        def click(place: tuple[float, float], **options) -> np.ndarray:
+            count = len(opened.note()["prompts"])
+            page.mouse.click(*opened.spot(400 * place[0], 300 * place[1]), **options)
+            opened.heard(count + 1)
+            opened.selected()  # the canvas shows what Python has
+            return np.load(opened.folder / "mask.npy")
+
+        opened.selected()
+        proposed = np.load(opened.folder / "mask.npy")
+        grown = click(ON_TAIL)
+        assert selected_places(proposed) == [False, True, True, False]
+        assert selected_places(grown) == [True, True, True, False] and not (proposed & ~grown).any()
+        status.get_by_text("Selected: cat, ").wait_for()
+        less = click(ON_TAIL, button="right")
+        assert selected_places(less) == [False, True, True, False] and not (less & ~grown).any()
+        page.get_by_text(SWITCH, exact=True).click()
+        status.get_by_text("Your clicks were cleared").wait_for()
+        opened.heard(0)
+        assert selected_places(click(ON_DOG)) == [False, False, True, False]
+        status.get_by_text("Selected: dog, ").wait_for()
+        opened.press("Clear")
+        opened.heard(0)
+        assert selected_places(click(ON_GROUND))[1:] == [False, False, True]
+        status.get_by_text("Selected: background, ").wait_for()
 
 
 def test_the_demo_of_notebook_05_can_be_clicked_in_jupyterlab(lab, browser):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from petseg_utils.data.datasets import DataError
+from petseg_utils.data.datasets import DataError, read_image
 from petseg_utils.data.labels import BORDER, PADDING
+from petseg_utils.data.transforms import Letterbox
 from petseg_utils.data.unlabelled import files_identity, list_unlabelled, read_unlabelled
 
 
@@ -26,6 +27,14 @@ def test_species_comes_from_the_name(folder):
     assert pictures.table["species"].tolist() == [1, 1, 2, 2]
     assert pictures.table["breed"].tolist() == ["Siam", "Siam", "corgi", "corgi"]
     assert set(np.unique(pictures.labels)) == {BORDER, PADDING}  # nothing that a loss would count
+
+
+def test_detail_is_read_where_it_is_asked_for(folder):
+    plain, detailed = (read_unlabelled(list_unlabelled(folder), 64, scale=scale, progress=False) for scale in (1, 2))
+    assert plain.detail is None and np.array_equal(plain.images, detailed.images)
+    for path, square in zip(list_unlabelled(folder), detailed.at(2), strict=True):
+        assert np.array_equal(square, Letterbox(40, 60, 64).image(read_image(path), 2))
+    assert detailed.at(2).shape == (4, 128, 128, 3) and np.array_equal(plain.labels, detailed.labels)
 
 
 def test_pictures_of_the_splits_are_left_out(folder, splits):

@@ -122,23 +122,23 @@ def test_each_breed_is_scored_on_its_own_species(splits):
 
 
 class Obedient(torch.nn.Module):
-    """Takes whatever lies in the clicked half of the picture, and calls it a dog; without a click, nothing."""
+    """Takes the left half of a picture once something is clicked, and calls it a dog; without a click, nothing."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
-    def encoder(self, images):
-        return []
+    def encode(self, images, maps):
+        return [], images
 
     def look(self, images, maps):
         dog = torch.ones_like(images[:, :1])
         return images, torch.cat([0 * dog, 0 * dog, dog], 1)
 
-    def head(self, images, classes, prompts):
+    def select(self, seen, prompts, latest, side=None):
         chosen = (prompts[:, :1].amax((2, 3), keepdim=True) > 0.5).float()
-        half = torch.arange(images.shape[3]) < images.shape[3] // 2
-        return 2 * chosen * half.expand(images[:, :1].shape) - 1
+        half = torch.arange(prompts.shape[3]) < prompts.shape[3] // 2
+        return 2 * chosen * half.expand(prompts[:, :1].shape) - 1
 
 
 def test_one_click_selects_and_the_selection_is_named(splits):

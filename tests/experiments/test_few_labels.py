@@ -3,8 +3,10 @@
 from collections import Counter
 from dataclasses import replace
 
-from petseg_utils.experiments.few_labels import run_shares
-from petseg_utils.models.encoders import Encoder
+import pytest
+
+from petseg_utils.experiments.few_labels import run_shares, small_study
+from petseg_utils.models.encoders import DETAIL_LITE, TWICE_LITE, Encoder, load_encoder
 
 
 def test_the_encoder_sees_each_picture_once_though_an_epoch_repeats_it(study, splits, monkeypatch):
@@ -21,3 +23,13 @@ def test_the_encoder_sees_each_picture_once_though_an_epoch_repeats_it(study, sp
     sides = 2  # as it is, and mirrored
     assert len(seen) == sides * (len(splits["train"]) // 2 + len(splits["validation"]))
     assert set(seen.values()) == {1}
+
+
+@pytest.mark.parametrize("spec", [TWICE_LITE, DETAIL_LITE, "auto", "clip:ViT-B-16//me@home/a+b.pt"])
+def test_an_encoder_that_names_sizes_gets_those_of_the_small_pictures(study, spec):
+    large = replace(study, image_size=224, encoder=spec, labels=replace(study.labels, image_size=96))
+    small = small_study(large)
+    assert small.image_size == 96 and small.encoder == spec.replace("@224+448", "@96+192")
+    assert small.labels == large.labels
+    if "@" in small.encoder and not spec.startswith("clip:"):
+        assert load_encoder(small.encoder, small.image_size).scale == small.picture_scale == 2

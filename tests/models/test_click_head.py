@@ -1,61 +1,195 @@
-"""The head hears each click where it falls, and knows the pet from the rest."""
+"""The head holds to what a click means, whatever its weights: a click corrects, and never turns a selection around."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
-from petseg_utils.models.click_head import PointSegmenter, PromptHead, put_right
+from petseg_utils.models.click_head import (
+    FIRM,
+    LARGEST,
+    MOST,
+    ClickHead,
+    PointSegmenter,
+    clicked_side,
+    in_cells,
+    likeness,
+    pet_logit,
+)
 from petseg_utils.models.decoder import Decoder, FrozenSegmenter
 from petseg_utils.models.encoders import LITE, load_encoder
-from petseg_utils.models.prompts import Box, Click, prompt_maps
+from petseg_utils.models.prompts import Box, Click, Scribble, latest_effect, prompt_maps
+
+SIZE, CHANNELS = 64, 8
+SAME = 1e-3  # what rounding may change of a logit
 
 
-def clicked_cells(*places, size=12):
-    """One picture whose left half looks unlike its right half, and clicks at ``(row, column, sign)``."""
-    cells, prompts = torch.zeros(1, 4, size, size), torch.zeros(1, 2, size, size)
-    cells[:, 0, :, : size // 2] = 3.0
-    for row, column, sign in places:
-        prompts[0, 0 if sign > 0 else 1, row, column] = 1
-    return cells, prompts
+def wild_head(seed=0):
+    """A head whose weights are anything, so that what holds of it holds of every head."""
+    torch.manual_seed(seed)
+    head = ClickHead(CHANNELS).eval()
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return head
 
 
-def test_a_click_that_the_mask_agrees_with_changes_nothing_and_one_that_it_contradicts_turns_its_place():
-    cells, prompts = clicked_cells((3, 2, 1))
-    assert put_right(cells, torch.full((1, 1, 12, 12), 4.5), prompts).abs().max() == 0
-    mask = torch.full((1, 1, 12, 12), -3.0)
-    after = mask + put_right(cells, mask, prompts)
-    assert after[0, 0, 3, 2] > 2
-    alike, unlike = after[0, 0, 3, :6], after[0, 0, 3, 6:]
-    assert alike.min() > unlike.max()  # what looks the same, on the same side, follows; the other half less
-    assert after[0, 0, 3, 2] > after[0, 0, 3, 5]  # and the nearer the more
+def some_cells(n=1, seed=1):
+    return torch.randn(n, CHANNELS, SIZE // 4, SIZE // 4, generator=torch.Generator().manual_seed(seed))
 
 
-def test_of_two_places_equally_near_the_one_that_looks_like_the_click_follows():
-    cells, prompts = clicked_cells((6, 5, 1))  # the last column of the left half
-    change = put_right(cells, torch.full((1, 1, 12, 12), -3.0), prompts)
-    assert change[0, 0, 6, 4] > 2 * change[0, 0, 6, 6] > 0
+def some_selection(n=1, seed=2):
+    """Logits of a selection, smooth and on both sides of 0."""
+    coarse = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return (4 * F.interpolate(coarse, size=SIZE, mode="bicubic")).clamp(-7, 7)
 
 
-def test_clicks_of_two_minds_are_each_heard_where_they_fall():
-    places = [(1, 1, 1), (10, 1, -1), (5, 9, 1)]
-    cells, prompts = clicked_cells(*places)
-    mask = torch.zeros(1, 1, 12, 12)
-    after = mask + put_right(cells, mask, prompts)
-    assert all(sign * after[0, 0, row, column] > 1 for row, column, sign in places)
+@torch.no_grad()
+def answer(head, said, before, cells=None, proposal=None):
+    """The head's logits after the prompts `said` on one picture, and those before them."""
+    cells = some_cells() if cells is None else cells
+    maps = prompt_maps([said], before, before.sigmoid()[0].numpy())
+    proposal = before if proposal is None else proposal
+    return head(cells, proposal, maps, torch.tensor([float(latest_effect(said))]))
 
 
-def test_a_picture_is_answered_the_same_alone_and_beside_one_with_more_clicks():
-    (cells, one_click), (_, three_clicks) = clicked_cells((3, 2, 1)), clicked_cells((3, 3, -1), (8, 8, 1), (0, 5, 1))
-    mask = torch.zeros(1, 1, 12, 12)
-    both = put_right(cells.repeat(2, 1, 1, 1), mask.repeat(2, 1, 1, 1), torch.cat([one_click, three_clicks]))
-    assert torch.allclose(both[:1], put_right(cells, mask, one_click), atol=1e-5)
+def at(logits, click):
+    return logits[0, 0, round(click.y), round(click.x)].item()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_positive_click_never_takes_away_and_a_negative_one_never_adds(seed):
+    head, before = wild_head(seed), some_selection(seed=seed)
+    more = answer(head, [Click(20, 30)], before)
+    less = answer(head, [Click(20, 30, positive=False)], before)
+    assert (more >= before - SAME).all() and (less <= before + SAME).all()
+    assert (more > before + 1).float().mean() > 0.05 and (less < before - 1).float().mean() > 0.05  # it does something
+    free = answer(head, [Box(5, 5, 50, 50)], before)
+    assert (free > before + 1).any() and (free < before - 1).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    places=st.lists(st.tuples(st.floats(0, SIZE - 1), st.floats(0, SIZE - 1), st.booleans()), min_size=1, max_size=7),
+)
+def test_through_a_dialogue_every_answer_holds_to_its_click_and_to_all_before(seed, places):
+    head, selected, said = wild_head(seed % 7), some_selection(seed=seed), []
+    cells, proposal = some_cells(seed=seed), selected
+    for x, y, positive in places:
+        said.append(Click(x, y, positive))
+        after = answer(head, said, selected, cells, proposal)
+        before = torch.logit(selected.sigmoid(), eps=3.4e-4)  # within -8..8, as the head sees it
+        changed = (after - before) * (1 if positive else -1)
+        assert changed.min() >= -SAME
+        assert at(after, said[-1]) * (1 if positive else -1) >= FIRM
+        for number, click in enumerate(said):
+            later = [other for other in said[number + 1 :] if other.positive != click.positive]
+            if all(np.hypot(other.x - click.x, other.y - click.y) > 5 for other in later):
+                assert at(after, click) * (1 if click.positive else -1) >= FIRM
+        selected = after
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 4])
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_click_beside_an_earlier_one_of_the_other_kind_is_firm_and_stays_so(positive, distance):
+    head, selected, cells = wild_head(), some_selection(), some_cells()
+    first, second = Click(20, 30, not positive), Click(20 + distance, 30, positive)
+    elsewhere = [Click(55, 8, not positive), Click(50, 50, positive), Click(8, 60, not positive)]
+    said, sign = [], 1 if positive else -1
+    for click in (first, second, *elsewhere):
+        said.append(click)
+        selected = answer(head, said, selected, cells)
+        if len(said) > 1:
+            assert sign * at(selected, second) >= FIRM
+        if distance > 3:
+            assert -sign * at(selected, first) >= FIRM
+
+
+def test_pixels_under_a_scribble_are_firm_too():
+    before = torch.full((1, 1, SIZE, SIZE), -6.0)
+    points = tuple((10.0 + 2 * step, 20.0 + step) for step in range(12))
+    after = answer(wild_head(), [Scribble(points)], before)
+    assert all(after[0, 0, round(y), round(x)] >= FIRM for x, y in points)
+
+
+def test_an_untrained_head_changes_what_was_clicked_and_nothing_else():
+    torch.manual_seed(0)
+    head, before = ClickHead(CHANNELS).eval(), some_selection()
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    near = torch.from_numpy(np.hypot(rows - 30, columns - 20) < 3.1)
+    for positive in (True, False):
+        after = answer(head, [Click(20, 30, positive)], before)[0, 0]
+        assert torch.allclose(after[~near], before[0, 0][~near], atol=1e-3)
+        assert (after[near] >= FIRM).all() if positive else (after[near] <= -FIRM).all()
+
+
+def test_a_picture_is_answered_the_same_alone_and_beside_others():
+    head, before, cells = wild_head(), some_selection(3), some_cells(3)
+    said = [[Click(20, 30)], [Click(9, 9), Click(40, 41, positive=False)], [Box(3, 4, 50, 60)]]
+    maps = prompt_maps(said, before, before.sigmoid()[:, 0].numpy())
+    latest = torch.tensor([float(latest_effect(prompts)) for prompts in said])
+    with torch.no_grad():
+        together = head(cells, before, maps, latest)
+        for row in range(3):
+            one = slice(row, row + 1)
+            alone = head(cells[one], before[one], maps[one], latest[one])
+            assert torch.allclose(alone, together[one], atol=1e-3, rtol=1e-3)
+
+
+def test_what_it_sees_and_what_was_said_matter():
+    head, before, cells = wild_head(), some_selection(), some_cells()
+    plain = answer(head, [Click(20, 30)], before, cells)
+    far = torch.ones(1, 1, SIZE, SIZE, dtype=torch.bool)
+    far[..., 15:46, 5:46] = False
+    others = {
+        "cells": answer(head, [Click(20, 30)], before, some_cells(seed=9)),
+        "proposal": answer(head, [Click(20, 30)], before, cells, -before),
+        "an earlier click": answer(head, [Click(28, 36, positive=False), Click(20, 30)], before, cells),
+        "a box": answer(head, [Box(0, 0, 30, 40), Click(20, 30)], before, cells),
+    }
+    for name, other in others.items():
+        assert not torch.allclose(other, plain, atol=0.1), name
+    # Likeness reaches across the picture: what looks like the clicked cell is told so however far away it is.
+    moved = cells.clone()
+    moved[:, :, 7, 5] = moved[:, :, 0, 15]
+    assert not torch.allclose(answer(head, [Click(20, 30)], before, moved)[far], plain[far], atol=0.1)
+
+
+def test_likeness_is_the_greatest_cosine_with_a_clicked_cell():
+    keys = F.normalize(torch.randn(2, 5, 6, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    clicked = torch.zeros(2, 1, 6, 6)
+    clicked[0, 0, 1, 2] = clicked[0, 0, 4, 5] = 1
+    alike = likeness(keys, clicked)
+    assert alike.shape == (2, 1, 6, 6) and (alike[1] == -1).all()
+    cosines = [(keys[0] * keys[0, :, y, x][:, None, None]).sum(0) for y, x in ((1, 2), (4, 5))]
+    assert torch.allclose(alike[0, 0], torch.maximum(*cosines), atol=1e-6)
+    assert alike[0, 0, 1, 2].item() == pytest.approx(1, abs=1e-6)
+    everywhere = torch.ones(2, 1, 6, 6)  # more cells than are used
+    assert everywhere[0].sum() > MOST and torch.isfinite(likeness(keys, everywhere)).all()
+
+
+def test_a_click_anywhere_is_in_a_cell_of_its_own_kind():
+    for x, y in ((0, 0), (10.5, 10.5), (31.3, 62.8), (63, 63)):
+        for kind, positive in enumerate((True, False)):
+            cells = in_cells(prompt_maps([[Click(x, y, positive)]], torch.zeros(1, 3, SIZE, SIZE)))[0]
+            assert cells[kind, int((y + 0.5) // 4), int((x + 0.5) // 4)] == 1 and cells[1 - kind].max() == 0
+            assert cells[kind].sum() <= 4
+
+
+def test_the_logit_of_a_pet_is_that_of_either_species_against_the_rest():
+    classes = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    pet = 1 - classes.softmax(1)[:, :1]
+    assert torch.allclose(pet_logit(classes).sigmoid(), pet, atol=1e-6)
+    assert pet_logit(100 * classes).abs().max() == LARGEST
 
 
 def half_a_pet():
     """Class logits of one picture: a cat on the left half, nothing on the right."""
-    classes = torch.zeros(1, 3, 64, 64)
-    classes[:, 1, :, :32], classes[:, 0, :, 32:] = 9.0, 9.0
+    classes = torch.zeros(1, 3, SIZE, SIZE)
+    classes[:, 1, :, : SIZE // 2], classes[:, 0, :, SIZE // 2 :] = 9.0, 9.0
     return classes
 
 
@@ -70,51 +204,107 @@ def looks_of(classes):
         ([], 1),
         ([Click(10, 30)], 1),
         ([Click(50, 30)], -1),
-        ([Click(50, 30, positive=False)], 1),
-        ([Click(50, 30), Click(60, 50, positive=False)], 1),  # what is not wanted is background: so the pet is
-        ([Click(50, 30), Click(10, 50, positive=False)], -1),
+        ([Click(50, 30, positive=False)], 1),  # what is not wanted is background: so the pet is
+        ([Scribble(((48, 20), (50, 30), (52, 40)))], -1),
+        ([Scribble(((8, 20), (10, 30), (12, 40)))], 1),
+        ([Box(34, 5, 60, 60)], 1),
     ],
 )
-def test_clicks_say_which_side_is_asked_for(said, side):
+def test_the_first_click_says_which_side_is_wanted(said, side):
     classes = half_a_pet()
-    pet = classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]
-    asked = PromptHead().asked_side(looks_of(classes), pet, prompt_maps([said], classes))
-    assert asked.item() * side > 0.5
+    assert clicked_side(looks_of(classes), pet_logit(classes), prompt_maps([said], classes)).tolist() == [side]
 
 
-@pytest.mark.parametrize(("there", "x"), [(9.0, 10), (0.0, 50)])
-def test_a_click_on_a_small_mistake_asks_for_what_is_all_around_it(there, x):
+@pytest.mark.parametrize(("there", "x", "side"), [(9.0, 10, 1), (0.0, 50, -1)])
+def test_a_click_on_a_small_mistake_asks_for_what_is_all_around_it(there, x, side):
     """A few pixels of the pet that are taken for background, and the other way round."""
     classes = half_a_pet()
     looks = looks_of(classes)
     classes[:, 0, 28:32, x - 2 : x + 2], classes[:, 1, 28:32, x - 2 : x + 2] = there, 9.0 - there
-    pet = classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]
+    pet = pet_logit(classes)
     assert (pet[0, 0, 30, x] < 0) == (there > 0)
-    asked = PromptHead().asked_side(looks, pet, prompt_maps([[Click(x, 30)]], classes))
-    assert asked.item() * (1 if there else -1) > 0.5
+    assert clicked_side(looks, pet, prompt_maps([[Click(x, 30)]], classes)).item() == side
 
 
-def test_a_box_keeps_the_pet_within_it():
-    classes, cells = half_a_pet(), torch.zeros(1, 4, 16, 16)
-    logits = PromptHead()(cells, classes, prompt_maps([[Box(4, 4, 28, 28)]], classes))[0, 0]
-    assert (logits[8:24, 8:24] > 0).all()
-    assert (logits[45:, :32] < 0).all() and (logits[:, 45:] < 0).all()
+def test_the_clicked_side_is_the_same_in_half_precision():
+    """Where models are evaluated in mixed precision a distance must not be lost in rounding."""
+    generator = torch.Generator().manual_seed(0)
+    cells, proposal = torch.randn(40, 16, 56, 56, generator=generator), torch.full((40, 1, 224, 224), -6.0)
+    proposal[:, :, 60:150, 100:180] = 6.0
+    clicks = [[Click(float(x), float(y))] for x, y in torch.randint(5, 219, (40, 2), generator=generator).tolist()]
+    maps = prompt_maps(clicks, proposal)
+    plain = clicked_side(cells, proposal, maps)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(clicked_side(cells, proposal, maps), plain)
+    assert set(plain.tolist()) == {1.0, -1.0}
 
 
 def make_models(width=16):
     torch.manual_seed(0)
-    encoder = load_encoder(LITE, 64)
+    encoder = load_encoder(LITE, SIZE)
     plain = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width)).eval()
     prompted = PointSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width)).eval()
     return plain, prompted
 
 
+@torch.no_grad()
 def test_without_a_prompt_the_point_model_is_the_decoder_it_stands_on(splits):
     plain, prompted = make_models()
+    images = torch.from_numpy(np.array(splits["test"].images)).permute(0, 3, 1, 2).float()
+    assert not torch.equal(plain(images), prompted(images))
     prompted.start_from(plain.decoder)
-    test = splits["test"]
-    images = torch.from_numpy(np.array(test.images)).permute(0, 3, 1, 2).float()
     assert torch.equal(plain(images), prompted(images))
-    background, cat, dog, asked = prompted(images, None, torch.zeros(len(test), 4, 64, 64)).unbind(1)
-    pet = torch.logaddexp(cat, dog) - background
-    assert torch.equal(asked > 0, pet > 0)
+    maps = plain.encoder(images)
+    seen = prompted.look(images, maps)
+    assert torch.equal(prompted(images, maps), seen[1]) and torch.equal(prompted(images, seen=seen), seen[1])
+
+
+@torch.no_grad()
+def test_a_click_goes_on_from_the_previous_selection_and_the_side_turns_the_proposal(splits):
+    _, model = make_models()
+    nn.init.normal_(model.head.last.weight)
+    images = torch.from_numpy(np.array(splits["test"].images[:2])).permute(0, 3, 1, 2).float()
+    seen, said, latest = model.look(images), [[Click(20, 30)]] * 2, torch.ones(2)
+    pet = pet_logit(seen[1])
+    maps = prompt_maps(said, images, pet.sigmoid()[:, 0].numpy())
+    logits = model(images, seen=seen, prompts=maps, latest=latest)
+    assert logits.shape == (2, 1, SIZE, SIZE) and torch.equal(logits, model.select(seen, maps, latest))
+    assert torch.equal(logits, model.select(seen, maps, latest, torch.ones(2)))
+    assert torch.equal(model.select(seen, maps, latest, -torch.ones(2)), model.head(seen[0], -pet, maps, latest))
+    assert not torch.allclose(logits, model.select(seen, maps, latest, -torch.ones(2)))
+
+
+def test_training_it_leaves_the_decoder_alone_and_the_head_is_small():
+    _, model = make_models(width=64)
+    model.train()
+    assert model.head.training and not model.decoder.training
+    assert {name.partition(".")[0] for name, weight in model.named_parameters() if weight.requires_grad} == {"head"}
+    assert sum(weight.numel() for weight in model.head.parameters()) < 500_000
+
+
+class Answer(nn.Module):
+    """All that happens after a click, as one network."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, cells, classes, prompts, latest):
+        side = clicked_side(cells, pet_logit(classes), prompts)
+        return self.model.select((cells, classes), prompts, latest, side)
+
+
+def test_it_can_be_exported_and_solves_no_equations():
+    _, model = make_models()
+    nn.init.normal_(model.head.last.weight)
+    channels = model.decoder.narrow.out_channels
+    classes, cells = half_a_pet(), torch.randn(1, channels, SIZE // 4, SIZE // 4)
+    given = cells, classes, prompt_maps([[Click(20, 30)]], classes), torch.ones(1)
+    program = torch.export.export(Answer(model).eval(), given)
+    used = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert any("conv2d" in name for name in used)
+    heavy = ("solve", "chol", "inv", "lstsq", "lu_", "svd", "qr", "eig", "fft", "nonzero", "unique")
+    assert not [name for name in used if any(word in name for word in heavy)]
+    moved = cells + 0.1, classes, prompt_maps([[Click(50, 12, positive=False)]], classes), -torch.ones(1)
+    for inputs in (given, moved):  # no value of the example is built in
+        assert torch.allclose(program.module()(*inputs), Answer(model).eval()(*inputs), atol=1e-5)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from petseg_utils.models.decoder import Decoder, ToPixels
+from petseg_utils.models.decoder import Decoder, FrozenSegmenter, ToPixels
+from petseg_utils.models.encoders import LITE, TWICE_LITE, halved, load_encoder
 from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD
 
 
@@ -54,3 +55,20 @@ def test_the_stem_sees_pixels_less_their_mean_over_their_deviation_and_the_pictu
     decoder([torch.randn(2, 8, 2, 3)], images)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_STD))
     assert torch.equal(seen[0], (images - mean) / std) and torch.equal(images, before)
+
+
+@pytest.mark.parametrize("spec", [LITE, TWICE_LITE, LITE + "@64+128"])
+@torch.no_grad()
+def test_maps_that_are_there_already_give_the_same_logits_at_the_masks_size(spec):
+    torch.manual_seed(0)
+    encoder = load_encoder(spec, 64)
+    model = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=16)).eval()
+    assert model.scale == encoder.scale == (2 if "@" in spec else 1)
+    images = torch.randint(0, 256, (2, 3, model.scale * 64, model.scale * 64)).float()
+    before, maps, small = images.clone(), encoder(images), halved(images) if model.scale == 2 else images
+    logits = model(images)
+    assert logits.shape == (2, 3, 64, 64) and torch.equal(images, before)
+    assert torch.equal(model(images, maps), logits)
+    assert torch.equal(model(small, maps), logits)  # as with cached features, beside which the small pictures lie
+    given, shown = model.encode(images, maps)
+    assert given is maps and torch.equal(shown, small)

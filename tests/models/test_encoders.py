@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from petseg_utils.experiments.few_labels import small_study
 from petseg_utils.models import encoders
 from petseg_utils.models.clip import load_clip
 from petseg_utils.models.efficientnet_lite import fuse_batch_norms, load_lite
-from petseg_utils.models.encoders import LITE, TWICE_LITE, load_encoder, resolve
+from petseg_utils.models.encoders import DETAIL_LITE, LITE, TWICE_LITE, halved, load_encoder, resolve
 from petseg_utils.study import STUDIES, PetsegError, load_study
 from tests.models.tiny_clip import by_hand, register, write_checkpoint
 
@@ -113,13 +114,19 @@ def test_a_checkpoint_that_would_run_code_is_not_opened(tiny, tmp_path):
         load_encoder(f"clip:tiny-vit/{tmp_path}/bad.pt", 32)
 
 
+def resolved(spec):
+    """What `auto` is where there are no weights of CLIP."""
+    return TWICE_LITE if spec == "auto" else spec
+
+
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_pictures_of_every_study_fit_the_encoders_that_auto_may_take(path):
     study = load_study(path.stem)
-    for size in (study.image_size, study.labels.image_size):
+    for at_its_size in (study, small_study(study)):
         if not study.encoder.startswith("clip:"):
-            assert load_encoder(TWICE_LITE if study.encoder == "auto" else study.encoder, size)
-        assert size % 16 == 0, "ViT-B/16 has patches of 16 pixels"
+            encoder = load_encoder(resolved(at_its_size.encoder), at_its_size.image_size)
+            assert encoder.scale == at_its_size.picture_scale
+        assert at_its_size.image_size % 16 == 0, "ViT-B/16 has patches of 16 pixels"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +212,39 @@ def test_pictures_of_twice_the_size_too_give_maps_twice_as_fine():
         assert torch.allclose(ours, theirs, atol=1e-3)
     with pytest.raises(PetsegError, match="wants sizes in multiples of 32, not 80"):
         load_encoder(TWICE_LITE, 80)
+
+
+def test_pictures_at_two_sizes_give_the_maps_of_each():
+    """As many maps of the same shapes as from an enlarged picture, but of what the photo itself shows."""
+    photos = pictures(2, 128)
+    detailed, plain, twice = load_encoder(LITE + "@64+128", 64), load_encoder(LITE), load_encoder(TWICE_LITE)
+    assert (detailed.scale, plain.scale, twice.scale) == (2, 1, 1)
+    assert detailed.identity == LITE + "@64+128"
+    assert detailed.strides == twice.strides == (4, 8, 8, 16, 16, 32) and detailed.channels == twice.channels
+    small = halved(photos.float())
+    assert small.shape == (2, 3, 64, 64)
+    assert torch.equal(small[..., 0, 1], photos[..., :2, 2:4].float().mean((-2, -1)))
+    maps, enlarged = detailed(photos), twice(small)
+    assert [one.shape for one in maps] == [one.shape for one in enlarged]
+    of_large, of_small = plain(photos), plain(small)
+    wanted = [of_large[1], of_small[1], of_large[2], of_small[2], of_large[3], of_small[3]]
+    for ours, theirs in zip(maps, wanted, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-3)
+    assert not torch.allclose(maps[0], enlarged[0], atol=0.1)
+
+
+def test_a_photo_at_two_sizes_is_asked_for_by_its_own_sizes():
+    assert load_encoder(DETAIL_LITE).scale == 2 and load_encoder(DETAIL_LITE, 224).identity == DETAIL_LITE
+    for spec, size in ((DETAIL_LITE, 64), (LITE + "@64+64", 64), (LITE + "@64+256", 64), (LITE + "@128+64", 64)):
+        with pytest.raises(PetsegError, match=rf"For pictures of {size} px write {LITE}@{size}\+{2 * size}\."):
+            load_encoder(spec, size)
+    for spec in (LITE + "@64", LITE + "@64+128+2x", LITE + "+2x@64+128", LITE + "@+"):
+        with pytest.raises(PetsegError, match=r"Unknown encoder .*lite0@224\+448"):
+            load_encoder(spec, 64)
+    with pytest.raises(PetsegError, match=r"lite0@80\+160 wants sizes in multiples of 32, not 80"):
+        load_encoder(LITE + "@80+160", 80)
+    with pytest.raises(ValueError, match=r"lite0@64\+128 needs sizes in multiples of 64, got \(96, 128\)"):
+        load_encoder(LITE + "@64+128", 64)(pictures(1, 128)[..., :96, :])
 
 
 def test_sizes_that_do_not_fit_are_refused(tiny):

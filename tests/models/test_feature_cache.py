@@ -61,6 +61,21 @@ def test_cached_maps_are_the_encoders_of_each_picture_and_its_mirror_image(pictu
     assert torch.equal(third[0], cached.read(np.array([2]))[0][0])
 
 
+def test_an_encoder_that_looks_at_twice_the_size_is_shown_the_detail(pictures, cache):
+    detail = np.random.default_rng(0).integers(0, 256, (len(pictures), 128, 128, 3), np.uint8)
+    network = Counted()
+    network.fine, network.coarse = nn.Conv2d(3, 5, 8, 8), nn.Conv2d(3, 7, 32, 32)
+    encoder = Encoder("detail", network, network.maps, [127.0] * 3, [128.0] * 3, (4, 16), (5, 7), scale=2)
+    with pytest.raises(ValueError, match="read without their detail"):
+        load_features(encoder, pictures, cache, progress=False)
+    cached = load_features(encoder, replace(pictures, detail=detail), cache, progress=False)
+    images = torch.from_numpy(detail).permute(0, 3, 1, 2)
+    for mirrored, seen in ((0, images), (1, images.flip(-1))):
+        for ours, wanted in zip(cached.read(slice(None), mirrored), encoder(seen), strict=True):
+            torch.testing.assert_close(ours, wanted, rtol=2e-3, atol=2e-3)
+    assert [part.shape[-1] for part in cached.maps] == [16, 4]  # of the square that masks are made for, as ever
+
+
 def test_the_second_time_no_picture_is_encoded(pictures, cache):
     load_features(make_encoder(), pictures, cache, progress=False)
     again = make_encoder()

@@ -7,21 +7,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from petseg_utils.models.prompts import (
+    BOX_MARGIN,
     CHANNELS,
+    HELD,
+    INSIDE,
+    OFF_CENTRE,
     SIGMA,
     Box,
     Click,
     Scribble,
     centre_click,
     correcting_click,
+    deepest_click,
     distance_to_edge,
     draw_prompts,
     first_prompts,
     jitter,
+    latest_effect,
     loose_box,
     prompt_maps,
     random_click,
     random_scribble,
+    within_boxes,
 )
 
 
@@ -62,6 +69,23 @@ def test_the_last_mask_has_its_own_channel_and_sets_are_drawn_one_by_one():
         assert np.array_equal(together[row].numpy(), draw_prompts(said[row], 32, before[row]))
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_where_clicks_of_two_kinds_meet_the_later_one_decides(positive):
+    first, second = Click(20, 30, positive), Click(22, 30, not positive)
+    maps = draw_prompts([first, second], 64)
+    mine, other = (maps[1], maps[0]) if positive else (maps[0], maps[1])
+    rows, columns = np.mgrid[:64, :64]
+    held = np.exp(-((columns - 22) ** 2 + (rows - 30) ** 2) / (2 * SIGMA**2)) > HELD
+    assert np.array_equal(mine > HELD, held) and not ((other > HELD) & held).any()
+    alone = draw_prompts([first], 64)[0 if positive else 1]
+    assert np.array_equal(other[~held], alone[~held]) and (other > HELD).any()  # elsewhere the first is as it was
+    more = draw_prompts([first, second, Click(50, 50, positive)], 64)[: 2 if positive else None]
+    assert not ((more[0 if positive else 1] > HELD) & held).any()  # and a later click far away does not bring it back
+    stroke = Scribble(tuple((10.0 + x, 30.0) for x in range(20)), positive)
+    after = draw_prompts([first, second, stroke], 64)
+    assert after[0 if positive else 1, 30, 22] == 1 and after[1 if positive else 0, 30, 22] == HELD
+
+
 def test_a_correction_is_the_middle_of_the_largest_wrong_region():
     target, nothing = disc(), np.zeros((64, 64), bool)
     assert correcting_click(target, nothing, nothing) == Click(24, 30, True)  # all is missing
@@ -76,6 +100,81 @@ def test_a_correction_never_falls_on_ignored_pixels():
     click = correcting_click(target, nothing, ignored)
     assert not ignored[click.y, click.x] and target[click.y, click.x]
     assert correcting_click(target, nothing, target) is None
+
+
+def test_the_deepest_click_knows_its_depth_and_its_sign():
+    depth, click = deepest_click(disc())
+    assert depth == pytest.approx(distance_to_edge(disc()).max()) and 12 <= depth <= 13
+    assert click == Click(24, 30, True) and deepest_click(disc(), positive=False)[1] == Click(24, 30, False)
+    both = disc(radius=6) | disc(centre=(30, 52), radius=8)  # of two parts the deeper one
+    assert deepest_click(both)[1] == Click(52, 30)
+    assert deepest_click(np.zeros((64, 64), bool))[0] == 0
+    assert deepest_click(np.zeros((64, 64), bool), np.random.default_rng(0))[0] == 0
+
+
+def test_people_click_off_the_centre_but_well_inside():
+    target = disc(radius=14) | disc(centre=(30, 52), radius=7)
+    distance, nothing = distance_to_edge(target), np.zeros((64, 64), bool)
+    excess = target & ~disc(radius=8)
+    places = set()
+    for wanted, selected, positive, depths in ((target, nothing, True, distance), (nothing, excess, False, None)):
+        depths = distance_to_edge(excess) if depths is None else depths
+        clicks = [correcting_click(wanted, selected, nothing, np.random.default_rng(seed)) for seed in range(80)]
+        assert all(click.positive == positive for click in clicks)
+        assert all(depths[click.y, click.x] >= INSIDE * depths.max() for click in clicks)
+        centre = correcting_click(wanted, selected, nothing)
+        share = np.mean([click != centre for click in clicks])
+        assert share == pytest.approx(OFF_CENTRE, abs=0.17)
+        again = [correcting_click(wanted, selected, nothing, np.random.default_rng(seed)) for seed in range(80)]
+        assert clicks == again
+        places |= set(clicks)
+    assert len(places) > 40
+    rng = np.random.default_rng(0)
+    assert correcting_click(target, target, nothing, rng) is None and correcting_click(target, nothing, target) is None
+
+
+def test_the_latest_prompt_adds_takes_away_or_is_a_box():
+    plus, minus, box = Click(1, 2), Click(3, 4, positive=False), Box(1, 2, 3, 4)
+    assert [latest_effect([*before, last]) for before in ([], [box, minus]) for last in (plus, minus, box)] == [
+        1, -1, 0, 1, -1, 0,
+    ]  # fmt: skip
+    assert latest_effect([minus, Scribble(((1, 2),))]) == 1
+    assert latest_effect([plus, Scribble(((1, 2),), positive=False)]) == -1
+
+
+def test_without_a_box_nothing_is_limited():
+    assert within_boxes([], 20, 30) is None
+    assert within_boxes([Click(3, 4), Scribble(((5, 6),), positive=False)], 20, 30) is None
+
+
+@pytest.mark.parametrize("corners", [(20, 10, 60, 30), (60, 30, 20, 10), (20, 30, 60, 10)])
+def test_a_box_limits_to_itself_and_three_percent_of_its_longer_side(corners):
+    allowed = within_boxes([Click(1, 1), Box(*corners)], 50, 80)
+    assert allowed.shape == (50, 80)  # with a margin of 1.2 pixels
+    rows, columns = np.nonzero(allowed)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (9, 31, 19, 61)
+    assert allowed.sum() == 23 * 43
+
+
+def test_several_boxes_allow_what_lies_in_any_and_those_beyond_the_edge_nothing():
+    first, second = Box(2, 3, 10, 12), Box(40, 30, 60, 45)
+    one, two = (within_boxes([box], 50, 80) for box in (first, second))
+    assert np.array_equal(within_boxes([first, second], 50, 80), one | two)
+    assert not within_boxes([Box(-30, -30, -10, -10)], 50, 80).any()
+    assert not within_boxes([Box(100, 5, 120, 20)], 50, 80).any()
+    over = within_boxes([Box(-9, -9, 10, 10)], 50, 80)
+    assert over[:11, :11].all() and over.sum() == 11 * 11
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-20, 90), min_size=4, max_size=4))
+def test_no_pixel_farther_outside_a_box_than_its_margin_is_allowed_and_none_within_is_left_out(corners):
+    x0, y0, x1, y1 = corners
+    (left, right), (top, bottom) = sorted((x0, x1)), sorted((y0, y1))
+    rows, columns = np.mgrid[:60, :70]
+    outside = np.maximum.reduce([left - columns, columns - right, top - rows, rows - bottom])
+    allowed, margin = within_boxes([Box(*corners)], 60, 70), BOX_MARGIN * max(right - left, bottom - top)
+    assert (outside[allowed] <= margin + 1e-9).all() and (outside[~allowed] > margin - 1e-9).all()
 
 
 def test_the_pictures_edge_counts_as_an_edge():

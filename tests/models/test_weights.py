@@ -4,13 +4,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from skimage.data import chelsea
 
+from petseg_utils.data.drawing.breeds import BREEDS
+from petseg_utils.data.drawing.pictures import draw_pet
+from petseg_utils.data.transforms import Letterbox
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.cards import SHIPPED
+from petseg_utils.models.prompts import deepest_click
+from petseg_utils.scores.clicks import Opened, select
 from petseg_utils.scores.results import PRIMARY
 from petseg_utils.segmenter import Segmenter
+from petseg_utils.study import load_study
 
 
 @pytest.mark.parametrize("model", ["decoder", "point"])
@@ -18,7 +25,7 @@ def test_weights_are_small_and_their_card_says_what_they_are(model):
     path = SHIPPED / f"{model}.safetensors"
     assert path.stat().st_size < 3e6
     card = json.loads(path.with_suffix(".json").read_text())
-    assert card["model"] == model and card["encoder"] == "lite:efficientnet_lite0+2x"
+    assert card["model"] == model and card["encoder"] == load_study("shipped").encoder
     for key in ("data", "n_images", "n_breeds", "source", "licence", "limits", "commit", "versions", "validation"):
         assert card[key], key
     assert card["test"][f"all, {PRIMARY}"]["miou"] > 0.9
@@ -50,12 +57,49 @@ def test_a_cat_of_no_data_set_is_found(model):
     assert 0.3 < (mask > 0).mean() < 0.95
 
 
-def test_a_click_on_the_cat_asks_for_the_cat_and_one_beside_it_for_the_rest():
+def test_a_click_adds_or_takes_away_and_in_its_own_mode_chooses_the_side():
     photo = Segmenter.load("point").open(chelsea())
+    proposed = photo.mask
     cat = photo.click(220, 150)
+    assert cat[150, 220] and not (proposed & ~cat).any()
+    away = np.argwhere(~cat)
+    y, x = away[len(away) // 2]
+    less = photo.click(int(x), int(y), positive=False)
+    assert not less[y, x] and not (less & ~cat).any() and less.mean() > 0.8 * cat.mean()
     photo.clear()
-    corner = ~cat
-    y, x = np.argwhere(corner)[len(np.argwhere(corner)) // 2]
-    rest = photo.click(int(x), int(y))
-    assert cat[150, 220] and not rest[150, 220]
-    assert (cat & rest).mean() < 0.1
+    more = photo.click(int(x), int(y))  # somebody who says that there is pet gets more of it, and is not turned round
+    assert more[y, x] and not (proposed & ~more).any() and photo.label == "cat"
+    either = Segmenter.load("point").open(chelsea(), target="clicked")
+    rest = either.click(int(x), int(y))
+    assert either.label == "background" and rest[y, x] and not rest[150, 220] and (cat & rest).mean() < 0.1
+    either.clear()
+    assert either.click(220, 150)[150, 220] and either.label == "cat"
+
+
+@pytest.mark.parametrize("hidden", ["left", "right", "top"])
+def test_a_click_on_what_a_proposal_misses_adds_to_it_on_drawn_pictures(hidden):
+    """A proposal lacks a fifth of the pet: what was selected stays, the clicked pixel comes, and some more."""
+    model, found = Segmenter.load("point").model, []
+    size = load_study("shipped").image_size
+    for breed in BREEDS[::6]:
+        picture, pet = draw_pet(breed, 3)
+        box = Letterbox(*pet.shape, size)
+        pet = box.label(pet.astype(np.uint8)) == 1
+        ys, xs = np.nonzero(pet)
+        places = {"left": -xs, "right": xs, "top": -ys}[hidden]
+        lacking = places > np.quantile(places, 0.8)
+        missed = np.zeros_like(pet)
+        missed[ys[lacking], xs[lacking]] = True
+        images = torch.from_numpy(box.image(picture, model.scale)).permute(2, 0, 1)[None].float()
+        seen = model.look(images)
+        # The proposal is fixed: the head is told that the decoder, too, is sure of it.
+        selected = np.where(pet & ~missed, 0.95, 0.05).astype(np.float32)
+        classes = torch.zeros_like(seen[1])
+        classes[:, 1] = torch.logit(torch.from_numpy(selected))
+        classes[:, 2] = -30.0
+        opened = Opened(images, (seen[0], classes), np.where(pet, 1, 0).astype(np.uint8)[None], range(1))
+        click = deepest_click(missed)[1]
+        answer = select(model, opened, [[click]], selected[None])[0] > 0.5
+        assert answer[click.y, click.x] and not (pet & ~missed & ~answer).any()
+        found.append((answer & missed).sum() / missed.sum())
+    assert np.mean(found) > 0.5

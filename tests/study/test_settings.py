@@ -75,6 +75,11 @@ def test_an_unknown_study_is_told_with_the_known_ones():
         ("epochs = 5", "epochs = 0", "mine.toml [models.unet]: epochs is 0: input should be greater than or equal"),
         ("epochs = 5", "epochs = true", "mine.toml [models.unet]: epochs is True: input should be a valid integer."),
         ("epochs = 5", "", "mine.toml [models.unet]: the key 'epochs' is missing."),
+        ("epochs = 5", "epochs = 5\nscales = [0.0, 1.3]", "[models.unet.scales]: 0 is 0.0: input should be greater"),
+        ("epochs = 5", "epochs = 5\nscales = [0.3]", "[models.unet.scales]: the key '1' is missing."),
+        ("epochs = 5", "epochs = 5\nshift = 1.5", "[models.unet]: shift is 1.5: input should be less than"),
+        ("epochs = 5", "epochs = 5\nmosaic = -0.1", "mosaic is -0.1: input should be greater than or equal to 0."),
+        ("epochs = 5", "epochs = 5\nbackground = 2", "background is 2: input should be less than or equal to 1."),
         ("learning_rate = ", "learning_rte = ", "[models.unet]: unknown key 'learning_rte'; known keys are width"),
         ("[models.unet]", "[unet]", "mine.toml: unknown key 'unet'; known keys are title, data, image_size"),
         ("[models.unet]", "[models.clip]", "the model clip is called decoder now; write [models.decoder]."),
@@ -169,8 +174,8 @@ def test_a_model_that_the_study_does_not_train_is_told(tmp_path):
 
 
 def test_settings_come_back_from_a_card_as_they_were():
-    settings = replace(load_study("smoke").settings("unet"), maps=(0, 2))
-    recorded = {**asdict(settings), "maps": [0, 2]}  # JSON has no tuples
+    settings = replace(load_study("smoke").settings("unet"), maps=(0, 2), scales=(0.3, 1.3))
+    recorded = {**asdict(settings), "maps": [0, 2], "scales": [0.3, 1.3]}  # JSON has no tuples
     assert recorded_settings(recorded) == settings
     del recorded["average"]  # a setting that did not exist then
     assert recorded_settings(recorded) == settings == TrainingSettings(**asdict(settings))
@@ -182,3 +187,18 @@ def test_a_copy_of_a_study_that_ships_says_the_same(tmp_path):
     assert replace(
         copy, name="smoke", **{place: getattr(load_study("smoke"), place) for place in PLACES}
     ) == load_study("smoke")
+
+
+def test_pictures_are_read_larger_where_the_encoder_names_two_sizes():
+    study = load_study("smoke")
+    assert study.picture_scale == 1
+    assert replace(study, encoder="lite:efficientnet_lite0+2x").picture_scale == 1  # it enlarges them itself
+    assert replace(study, encoder="lite:efficientnet_lite0@64+128").picture_scale == 2
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_studies_vary_their_pictures_within_reason(path):
+    for name, settings in load_study(path.stem).models.items():
+        least, greatest = settings.scales
+        assert 0.1 <= least <= 1 <= greatest <= 2, name
+        assert settings.shift <= 0.5 and settings.mosaic + settings.background <= 1, name

@@ -158,11 +158,21 @@ def test_another_encoder_is_refused(short, splits):
 
 
 def test_extra_data_is_refused(short, splits, tmp_path):
-    extra = read_extra(renamed(write_data(tmp_path / "extra", 4, 2)), 64, short.cache_dir, progress=False)
+    extra = read_extra([renamed(write_data(tmp_path / "extra", 6, 2))], short, progress=False)
+    described = rf"\{{'n_images': {len(extra['train'])}, 'fingerprint': .*\}}"
     train("decoder", short, 0, splits, progress=False)
-    refused("decoder", short, splits, r"extra was None, and is \{'n_images': 4.*\} now", extra=extra)
+    refused("decoder", short, splits, f"extra was None, and is {described} now", extra=extra)
     train("decoder", short, 0, splits, extra=extra, progress=False)
-    refused("decoder", short, splits, r"extra was \{'n_images': 4.*\}, and is None now")
+    refused("decoder", short, splits, f"extra was {described}, and is None now")
+
+
+def test_another_start_is_refused(short, splits, tmp_path):
+    train("decoder", short, 0, splits, folder=tmp_path / "first", progress=False)
+    train("decoder", short, 1, splits, folder=tmp_path / "second", progress=False)
+    first, second = (tmp_path / name / "best.safetensors" for name in ("first", "second"))
+    train("decoder", short, 0, splits, start=first, progress=False)
+    refused("decoder", short, splits, r"start\[0\]\.seed was 0, and is 1 now", start=second)
+    refused("decoder", short, splits, r"start was \[\{.*\}\], and is \[\] now")
 
 
 def test_other_unlabelled_pictures_are_refused(short, splits, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from petseg_utils.data.datasets import DataError
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import join
 from petseg_utils.data.unlabelled import list_unlabelled, read_unlabelled
@@ -133,7 +134,7 @@ def test_sets_are_joined_in_order_and_a_picture_cannot_be_in_both(folder, splits
     both = join(first, more)
     assert len(both) == len(first) + len(more)
     assert np.array_equal(both.images[len(first)], more.images[0])
-    with pytest.raises(ValueError, match="a picture is in both sets"):
+    with pytest.raises(DataError, match="A name of a picture is in both sets"):
         join(both, more)
 
 

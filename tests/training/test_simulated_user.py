@@ -1,83 +1,329 @@
-"""The simulated user asks for the pet or for the rest, and the head learns from what it says."""
+"""The simulated user says what is true of the picture, and the head alone learns from it."""
+
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from petseg_utils.data.labels import BORDER
+from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.tensors import IGNORED
-from petseg_utils.models.click_head import PointSegmenter
+from petseg_utils.models.click_head import LARGEST, PointSegmenter
 from petseg_utils.models.decoder import Decoder
 from petseg_utils.models.encoders import LITE, load_encoder
-from petseg_utils.training.simulated_user import made_wrong, prompted_loss, selection_loss, simulate
+from petseg_utils.models.prompts import Box, Click, Scribble
+from petseg_utils.training import simulated_user
+from petseg_utils.training.simulated_user import (
+    BACKGROUND,
+    FRAME,
+    ROUNDS,
+    prompted_loss,
+    selection_loss,
+    speak,
+    spoiled,
+)
+
+SIZE = 64
 
 
-def half_a_pet():
-    """Class logits of one picture: a cat on the left half, nothing on the right."""
-    classes = torch.zeros(1, 3, 64, 64)
-    classes[:, 1, :, :32], classes[:, 0, :, 32:] = 9.0, 9.0
-    return classes
-
-
-def make_model(width=16):
+def make_model(width=16, spec=LITE):
     torch.manual_seed(0)
-    encoder = load_encoder(LITE, 64)
+    encoder = load_encoder(spec, SIZE)
     return PointSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width)).eval()
 
 
-def test_masks_are_made_wrong_in_places_when_the_head_learns():
-    torch.manual_seed(0)
-    classes = half_a_pet().repeat(40, 1, 1, 1)
-    wrong = made_wrong(classes)
-    turned = (wrong[:, 1] > wrong[:, 0]) != (classes[:, 1] > classes[:, 0])
-    share = turned.float().mean((1, 2))
-    assert 0.005 < share.mean() < 0.2 and share.max() > 0.03
+def batch_of(pictures, model=None, scale=1):
+    images = torch.from_numpy(np.array(pictures.images)).permute(0, 3, 1, 2)
+    if scale == 2:
+        images = images.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    batch = {"image": images, "label": torch.from_numpy(np.array(pictures.labels))}
+    return batch | ({"maps": model.encoder(images)} if model else {})
 
 
-def test_dialogues_in_training_depend_on_torchs_state_alone_and_leave_batch_norms_alone(splits):
+def blob(rng, size=SIZE):
+    """An ellipse anywhere."""
+    rows, columns = np.mgrid[:size, :size]
+    (y, x), (high, wide) = rng.uniform(15, 49, 2), rng.uniform(6, 20, 2)
+    return ((rows - y) / high) ** 2 + ((columns - x) / wide) ** 2 < 1
+
+
+def points_of(prompt):
+    if isinstance(prompt, Click):
+        return [(prompt.x, prompt.y)]
+    return list(prompt.points) if isinstance(prompt, Scribble) else []
+
+
+# What is said
+
+
+def scene(seed):
+    """What is wanted and selected, two ellipses that overlap in part, where it is judged, and a generator."""
+    rng = np.random.default_rng(seed)
+    wanted, selected = blob(rng), blob(rng)
+    counted = np.ones((SIZE, SIZE), bool)
+    counted[:5] = False
+    counted[:, 30:33] = False
+    return wanted & counted, selected, counted, rng
+
+
+def test_corrections_lie_where_the_selection_is_wrong_and_say_how():
+    kinds = Counter()
+    for seed in range(300):
+        wanted, selected, counted, rng = scene(seed)
+        said = [Click(1, 1)]  # what was said before, so this is a correction
+        if not speak(said, wanted, selected, counted, rng):
+            assert not ((wanted != selected) & counted).any() and len(said) == 1
+            continue
+        assert len(said) == 2 and said[0] == Click(1, 1)
+        prompt = said[-1]
+        assert points_of(prompt) and not isinstance(prompt, Box)
+        for x, y in points_of(prompt):
+            place = round(y), round(x)
+            assert counted[place] and wanted[place] == prompt.positive and selected[place] != prompt.positive
+        kinds[type(prompt).__name__, prompt.positive] += 1
+    assert all(kinds[name, positive] > 3 for name in ("Click", "Scribble") for positive in (True, False))
+
+
+def test_the_first_prompt_may_also_fall_anywhere_on_what_is_wanted_or_be_a_box():
+    kinds = Counter()
+    for seed in range(400):
+        wanted, selected, counted, rng = scene(seed)
+        said = []
+        if not speak(said, wanted, selected, counted, rng):
+            continue
+        (prompt,) = said
+        if isinstance(prompt, Box):
+            ys, xs = np.nonzero(wanted)
+            slack = 0.1 * max(np.ptp(xs) + 1, np.ptp(ys) + 1) + 1e-6
+            corners = zip((xs.min(), ys.min(), xs.max(), ys.max()), vars(prompt).values(), strict=True)
+            assert all(abs(edge - drawn) <= slack for edge, drawn in corners)
+            kinds["box"] += 1
+            continue
+        places = [(round(y), round(x)) for x, y in points_of(prompt)]
+        assert all(counted[place] and wanted[place] == prompt.positive for place in places)
+        kinds["right already" if all(selected[place] == prompt.positive for place in places) else "wrong"] += 1
+        assert prompt.positive or not any(selected[place] == prompt.positive for place in places)
+    assert kinds["box"] / sum(kinds.values()) == pytest.approx(FRAME, abs=0.04)
+    assert kinds["right already"] > 10 and kinds["wrong"] > 100
+
+
+def test_who_has_nothing_to_say_says_nothing():
+    wanted, _, counted, rng = scene(3)
+    for _ in range(50):
+        said = [Click(1, 1)]
+        assert not speak(said, wanted, wanted, counted, rng) and said == [Click(1, 1)]
+        # What is wrong lies where nothing is judged.
+        assert not speak(said, wanted, wanted | ~counted, counted, rng) and said == [Click(1, 1)]
+    nothing = np.zeros_like(wanted)
+    for seed in range(20):
+        said = []
+        assert not speak(said, nothing, nothing, counted, np.random.default_rng(seed)) and said == []
+        assert speak(said, nothing, wanted, counted, np.random.default_rng(seed))
+        assert not said[0].positive  # where nothing is wanted there is only something to take away
+
+
+def test_the_user_is_the_same_by_seed():
+    for seed in range(20):
+        both = []
+        for _ in range(2):
+            said, (wanted, selected, counted, rng) = [], scene(seed)
+            for _ in range(3):
+                speak(said, wanted, selected, counted, rng)
+            both.append(said)
+        assert both[0] == both[1]
+
+
+# What is spoiled
+
+
+def test_proposals_are_spoiled_here_and_there_and_stay_within_limits():
+    rng = np.random.default_rng(0)
+    wanted = np.stack([blob(rng) for _ in range(60)] + [np.zeros((SIZE, SIZE), bool)] * 4)
+    truth = torch.from_numpy(np.where(wanted, 30.0, -30.0)).float()[:, None]
+    given = truth.clone()
+    wrong = spoiled(given, wanted, np.random.default_rng(1))
+    assert torch.equal(given, truth)  # what was given stays as it was
+    assert torch.isfinite(wrong).all() and wrong.abs().max() <= LARGEST and wrong.shape == truth.shape
+    changed = (wrong != truth.clamp(-LARGEST, LARGEST))[:, 0].numpy()
+    share = changed.mean((1, 2))
+    assert 0.2 < (share == 0).mean() < 0.6 and 0.02 < share.mean() < 0.3  # a third is left alone
+    turned = ((wrong > 0) != (truth > 0))[:, 0].numpy()
+    hidden, added = (turned & wanted).sum(), (turned & ~wanted).sum()
+    assert hidden > 500 and added > 200
+    # Sure and unsure ones: what is said wrongly is said with all degrees of sureness.
+    values = wrong[:, 0].numpy()[turned]
+    assert np.abs(values).min() < 1.2 and np.abs(values).max() > 4 and np.abs(values).max() <= 5
+
+
+def test_what_is_spoiled_is_a_matter_of_the_generator():
+    wanted = np.stack([blob(np.random.default_rng(5))] * 3)
+    proposal = torch.zeros(3, 1, SIZE, SIZE)
+    one, two, three = (spoiled(proposal, wanted, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, three)
+    extreme = torch.full((3, 1, SIZE, SIZE), float("inf"))
+    assert torch.equal(spoiled(extreme, wanted, np.random.default_rng(7)).isfinite().all(), torch.tensor(True))
+
+
+# What is learned
+
+
+def test_the_loss_is_finite_and_has_gradients_in_the_head_only(splits):
+    model = make_model().train()
+    batch = batch_of(splits["train"], model)
+    before = {name: tensor.clone() for name, tensor in model.decoder.state_dict().items()}
+    norms = Counter()
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model.zero_grad()
+        loss = prompted_loss(model, batch)
+        assert loss.ndim == 0 and torch.isfinite(loss) and loss > 0
+        loss.backward()
+        assert all(parameter.grad is None for parameter in model.decoder.parameters())
+        for name, parameter in model.head.named_parameters():
+            assert torch.isfinite(parameter.grad).all()
+            norms[name] += float(parameter.grad.norm())
+        with torch.no_grad():  # from zeros on, the layers before the last one learn only once that has some weight
+            model.head.last.weight.normal_(std=0.1)
+    assert all(norm > 0 for norm in norms.values())
+    after = model.decoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)  # nor do its batch norms move
+
+
+def test_dialogues_in_training_depend_on_torchs_state_alone(splits):
     model = make_model()
-    train = splits["train"]
-    images = torch.from_numpy(np.array(train.images)).permute(0, 3, 1, 2)
-    batch = {"image": images, "label": torch.from_numpy(np.array(train.labels)), "maps": model.encoder(images)}
-    model.train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    seen = model.look(images.float(), batch["maps"])
-    simulate(model, images.float(), seen, np.array(train.labels), np.random.default_rng(0))
-    assert model.training and all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+    batch = batch_of(splits["train"], model)
+    nn.init.normal_(model.head.last.weight, std=0.3)
     losses = []
     for seed in (3, 3, 4):
-        model.load_state_dict(before)
         torch.manual_seed(seed)
+        np.random.seed(len(losses))  # noqa: NPY002 (it must not matter)
         losses.append(prompted_loss(model, batch).item())
     assert losses[0] == losses[1] != losses[2]
-    model.load_state_dict(before)
     torch.manual_seed(3)
     del batch["maps"]  # as where pictures are varied: then the encoder looks at them
     assert prompted_loss(model, batch).item() == pytest.approx(losses[0], rel=1e-4)
 
 
-def test_what_is_wanted_shares_a_class_and_ignored_pixels_carry_no_loss():
+def test_pictures_at_twice_the_size_and_half_precision_are_learned_from_too(splits):
+    model = make_model(spec=LITE + "@64+128").train()
+    batch = batch_of(splits["train"], scale=2)
+    torch.manual_seed(1)
+    plain = prompted_loss(model, batch)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = prompted_loss(model, batch)
+    half.backward()
+    assert torch.isfinite(plain) and half.item() == pytest.approx(plain.item(), rel=0.2)
+
+
+class Listener(nn.Module):
+    """A click model that notes what it is told, and answers with what it was given and one disc more."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.head = nn.Module()
+        self.head.last = nn.Conv2d(1, 1, 1)
+        self.classes, self.heard = classes, []
+
+    def look(self, images, maps=None):
+        return torch.zeros(len(images), 4, SIZE // 4, SIZE // 4), self.classes
+
+    def forward(self, images, seen, prompts, latest):
+        self.heard.append((seen, prompts.clone(), latest.clone()))
+        before = torch.logit(prompts[:, 3:4], eps=3.4e-4)
+        moved = before + 4 * (prompts[:, :1] - prompts[:, 1:2])
+        return moved + 0 * self.head.last.weight.sum()
+
+
+def listen(splits, n=30, **changes):
+    train = splits["train"]
+    labels = torch.from_numpy(np.array(train.labels)).clone()
+    for row, value in changes.items():
+        labels[int(row.removeprefix("row"))] = value
+    pet = ((labels == 1) | (labels == 2)).float()
+    classes = torch.stack([-4 * pet + 2, 4 * pet - 2, torch.full_like(pet, -9)], 1)
+    model, heard = Listener(classes), []
+    for seed in range(n):
+        torch.manual_seed(seed)
+        model.heard = []
+        loss = prompted_loss(model, {"image": batch_of(train)["image"], "label": labels})
+        heard.append((loss, model.heard))
+    return labels, heard
+
+
+def test_each_round_starts_from_the_answer_before_and_hears_all_that_was_said(splits):
+    _, heard = listen(splits)
+    lengths = {len(rounds) for _, rounds in heard}
+    assert lengths == set(range(1, ROUNDS + 1))
+    for _, rounds in heard:
+        said = torch.zeros_like(rounds[0][1][:, :3])
+        for (_, before, _), (seen, after, latest) in pairwise(rounds):
+            spoke, said = (before[:, :3] != said).flatten(1).any(1), before[:, :3]
+            assert set(latest.tolist()) <= {-1.0, 0.0, 1.0} and seen[1].shape[1] == 3
+            answered = torch.sigmoid(torch.logit(before[:, 3:4], eps=3.4e-4) + 4 * (before[:, :1] - before[:, 1:2]))
+            kept = torch.isclose(after[:, 3:4], answered, atol=1e-4) | (after[:, 3:4] == 0)  # outside a box
+            stayed = torch.isclose(after[:, 3:4], before[:, 3:4], atol=1e-4)  # nothing was said of it
+            assert kept[spoke].all() and stayed[~spoke].all() and spoke.any()
+            assert (after[:, :3] >= before[:, :3] - 1e-6).float().mean() > 0.99  # what was said stays said
+
+
+def test_the_background_is_wanted_of_some_pictures_and_always_where_there_is_no_pet(splits):
+    labels, heard = listen(splits, 60, row0=0, row1=BORDER, row2=PADDING)
+    turned = []
+    for _, rounds in heard:
+        (_, classes), _, _ = rounds[0]
+        pet = (labels == 1) | (labels == 2)
+        for row in range(3, len(labels)):  # the proposal that the head is told is turned where the rest is wanted
+            sides = classes[row, 1][pet[row]].mean() > classes[row, 1][labels[row] == 0].mean()
+            turned.append(not bool(sides))
+        rest, pet_left = ((classes[0, 1] - value).abs() < 0.01 for value in (4, -4))
+        assert rest.sum() > pet_left.sum()  # where it is not spoiled, all of a picture without a pet
+    assert np.mean(turned) == pytest.approx(BACKGROUND, abs=0.08)
+    assert all(torch.isfinite(loss) and loss.requires_grad for loss, _ in heard)
+
+
+def test_where_nobody_has_anything_to_say_the_loss_is_nothing_but_has_a_gradient(splits):
+    model, batch = make_model(), batch_of(splits["train"])
+    batch["label"] = torch.full_like(batch["label"], BORDER)
+    loss = prompted_loss(model, batch)
+    loss.backward()
+    assert loss.item() == 0 and model.head.last.weight.grad.abs().max() == 0
+
+
+def test_a_model_that_several_processes_wrap_is_listened_to_through_its_wrapper(splits):
+    class Wrapped(nn.Module):
+        def __init__(self, module):
+            super().__init__()
+            self.module, self.calls = module, 0
+
+        def forward(self, *given, **named):
+            self.calls += 1
+            return self.module(*given, **named)
+
+    model, batch = make_model(), batch_of(splits["train"])
+    torch.manual_seed(2)
+    plain = prompted_loss(model, batch)
+    wrapped = Wrapped(model)
+    torch.manual_seed(2)
+    assert torch.equal(prompted_loss(wrapped, batch), plain) and wrapped.calls > 0
+
+
+def test_what_lies_under_the_border_carries_no_loss_and_the_dice_loss_has_its_weight():
     asked = torch.tensor([[[1, 0], [IGNORED, 1]]])
     good = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])
     other = good.clone()
     other[0, 1, 0] = 9.0
     assert selection_loss(good, asked, 1.0).item() == pytest.approx(selection_loss(other, asked, 1.0).item())
     assert selection_loss(good, asked, 1.0) < 0.01 < 1 < selection_loss(-good, asked, 1.0)
+    bad, worse = (selection_loss(-good, asked, dice).item() for dice in (0.0, 1.0))
+    assert 0.5 < worse - bad <= 1
 
 
-def test_wanted_is_the_pet_or_the_background_and_silence_means_the_pet(splits):
-    model = make_model()
-    train = splits["train"]
-    labels, images = np.array(train.labels), torch.from_numpy(np.array(train.images)).permute(0, 3, 1, 2).float()
-    kinds, seen = set(), model.look(images)
-    for seed in range(12):
-        wanted, prompts, previous = simulate(model, images, seen, labels, np.random.default_rng(seed))
-        for row, label in enumerate(labels):
-            pet = (label == 1) | (label == 2)
-            is_pet, is_rest = (wanted[row] == pet).all(), (wanted[row] == ((label == 0) & ~pet)).all()
-            assert is_pet or is_rest
-            assert not ((label == BORDER) & wanted[row]).any()
-            kinds.add((bool(is_pet), bool(prompts[row])))
-            if not prompts[row]:
-                assert is_pet and previous[row].max() == 0
-    assert kinds == {(True, True), (True, False), (False, True)}
+def test_rows_on_which_nothing_was_said_are_not_learned_from(splits, monkeypatch):
+    said = []
+    monkeypatch.setattr(simulated_user, "speak", lambda *given: said.append(given) or False)
+    model, batch = make_model(), batch_of(splits["train"])
+    nn.init.normal_(model.head.last.weight)
+    assert prompted_loss(model, batch).item() == 0 and len(said) >= len(batch["label"])

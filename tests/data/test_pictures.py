@@ -1,0 +1,101 @@
+"""Pictures at twice their size: the same photos in more detail, wherever a picture set goes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from petseg_utils.data import pictures as pictures_module
+from petseg_utils.data.datasets import DataError, list_pictures, read_image
+from petseg_utils.data.pictures import PictureSet, decode, join, load_pictures, load_splits
+from petseg_utils.data.tensors import batches_of
+from petseg_utils.data.transforms import PADDING_COLOUR, Letterbox
+
+SIZE = 64
+
+
+@pytest.fixture
+def listed(data):
+    return list_pictures(data, "test")
+
+
+@pytest.fixture
+def detailed(listed, study):
+    return decode(listed, SIZE, study.cache_dir, scale=2, progress=False)
+
+
+def test_detail_is_the_same_photo_letterboxed_at_twice_the_size(listed, detailed, study):
+    plain = decode(listed, SIZE, study.cache_dir, progress=False)
+    assert detailed.at(2).shape == (len(listed), 2 * SIZE, 2 * SIZE, 3) and detailed.at(2).dtype == np.uint8
+    assert np.array_equal(detailed.at(1), plain.images) and np.array_equal(detailed.labels, plain.labels)
+    assert detailed.at(1) is detailed.images and detailed.fingerprint == plain.fingerprint
+    for picture, square in zip(listed, detailed.at(2), strict=True):
+        photo = read_image(picture.image)  # 80 x 60 pixels, of which a square of 64 shows less than one of 128
+        assert np.array_equal(square, Letterbox(60, 80, SIZE).image(photo, 2))
+        assert (square[:16] == PADDING_COLOUR).all() and (square[112:] == PADDING_COLOUR).all()
+    halves = detailed.at(2).reshape(len(listed), SIZE, 2, SIZE, 2, 3).mean((2, 4))
+    enlarged = detailed.images.repeat(2, 1).repeat(2, 2).astype(float)
+    assert np.abs(enlarged - detailed.at(2)).mean() > 2 * np.abs(halves - detailed.images).mean()  # it shows more
+
+
+def test_detail_is_read_once_and_beside_pictures_without_it(listed, detailed, study, monkeypatch):
+    decode(listed, SIZE, study.cache_dir, progress=False)
+    assert len(list(study.cache_dir.glob(f"pictures-{SIZE}*"))) == 2
+    (folder,) = study.cache_dir.glob(f"pictures-{SIZE}+detail-*")
+    pixels = len(listed) * SIZE**2
+    assert sum(path.stat().st_size for path in folder.glob("*.u8")) == pixels * 16  # 3 + 1 + 4 * 3, as is told
+
+    def read_again(picture):
+        raise AssertionError(f"{picture.name} was read again")
+
+    monkeypatch.setattr(pictures_module, "inspect_picture", read_again)
+    again = decode(listed, SIZE, study.cache_dir, scale=2, progress=False)
+    assert np.array_equal(again.at(2), detailed.at(2)) and isinstance(again.at(2), np.memmap)
+    assert decode(listed, SIZE, study.cache_dir, progress=False).detail is None
+
+
+def test_a_subset_and_a_joined_set_keep_their_detail(detailed):
+    names = detailed.table["name"].tolist()
+    few = detailed.subset([names[4], names[1]])
+    assert np.array_equal(few.at(2), detailed.at(2)[[4, 1]]) and np.array_equal(few.at(1), detailed.at(1)[[4, 1]])
+    both = join(few, detailed.subset([names[0]]))
+    assert np.array_equal(both.at(2), detailed.at(2)[[4, 1, 0]]) and len(both) == 3
+
+
+def test_pictures_without_detail_say_so(detailed):
+    plain = replace(detailed, detail=None)
+    with pytest.raises(ValueError, match="read without their detail; see `decode`"):
+        plain.at(2)
+    names = plain.table["name"].tolist()
+    with pytest.raises(ValueError, match="read without their detail"):
+        join(detailed.subset(names[:2]), plain.subset(names[2:]))
+    assert join(plain.subset(names[:2]), detailed.subset(names[2:])).detail is None
+
+
+def test_two_sets_with_a_picture_of_one_name_are_refused_by_its_name(detailed):
+    names = detailed.table["name"].tolist()
+    with pytest.raises(DataError, match=f"A name of a picture is in both sets: {names[1]}"):
+        join(detailed.subset(names[:2]), detailed.subset(names[1:]))
+
+
+def test_a_study_whose_encoder_wants_detail_gets_it_in_every_split(study, splits):
+    wanted = replace(study, encoder="lite:efficientnet_lite0@64+128")
+    assert (study.picture_scale, wanted.picture_scale) == (1, 2)
+    for name, part in load_splits(wanted, progress=False).items():
+        assert part.at(2).shape == (len(part), 128, 128, 3)
+        assert part.table["name"].tolist() == splits[name].table["name"].tolist()
+    assert load_pictures(wanted, "test", progress=False, names={"Tabby_100"}).at(2).shape[0] == 1
+    assert splits["train"].detail is None
+
+
+def test_batches_come_at_the_size_that_is_asked_for():
+    n = 19  # more than one batch
+    detail = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), np.uint8)
+    table = pd.DataFrame({"name": [str(number) for number in range(n)]})
+    pictures = PictureSet(table, detail[:, ::2, ::2], np.zeros((n, 4, 4), np.uint8), detail=detail)
+    for scale, wanted in ((1, detail[:, ::2, ::2]), (2, detail)):
+        parts = list(batches_of(pictures, scale=scale))
+        assert [part.stop for part, _ in parts] == [16, 19]
+        for part, images in parts:
+            assert np.array_equal(images.numpy(), wanted[part].transpose(0, 3, 1, 2))

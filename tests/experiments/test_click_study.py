@@ -1,0 +1,75 @@
+"""What a click buys, shown and tabled: the numbers in tables and charts are those of the dialogues."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from petseg_utils.experiments.click_study import KINDS, iou_after, natural_chart, near_the_centre, show_corrections
+from petseg_utils.experiments.elsewhere import home_and_elsewhere
+from petseg_utils.models.prompts import centre_click
+from petseg_utils.scores.clicks import add_clicks, click_values, open_pictures
+from petseg_utils.scores.predictions import predict
+from petseg_utils.scores.records import make_records
+from tests.scores.painter import Painter
+
+CARD = {"model": "point", "encoder": None, "study": "smoke", "seed": 0, "data": "x", "n_images": 9, "n_breeds": 4}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_what_is_said_first_is_scored_from_the_proposal_on(splits):
+    test, model = splits["test"], Painter(8, finds=True)
+    values = click_values(model, test)
+    np.testing.assert_array_equal(iou_after(KINDS["nothing"], model, test), values["proposed"])
+    np.testing.assert_array_equal(iou_after(KINDS["click at the centre"], model, test), values["centre"][0])
+    blind = Painter(8)
+    assert iou_after(KINDS["nothing"], blind, test).max() == 0
+    one, three = (iou_after(KINDS[kind], blind, test) for kind in ("click at random", "three clicks at random"))
+    assert (one > 0).all() and three.mean() > one.mean()
+    assert iou_after(near_the_centre(1), blind, test).mean() > iou_after(near_the_centre(30), blind, test).mean()
+
+
+def test_corrections_are_shown_where_the_proposal_misses_most_with_the_click_that_was_made(splits):
+    test, model = splits["test"], Painter(5)
+    figure = show_corrections(model, test, count=3)
+    assert len(figure.axes) == 9
+    opened = next(open_pictures(model, test))
+    centres = {(click.x, click.y) for click in map(centre_click, opened.pets)}  # all of the pet is missed
+    for axis in figure.axes[3:]:
+        (marker,) = axis.lines
+        assert (marker.get_xdata()[0], marker.get_ydata()[0]) in centres
+    assert not any(axis.lines for axis in figure.axes[:3])
+    before, after = (np.asarray(figure.axes[row].images[0].get_array()) for row in (3, 6))
+    assert not np.array_equal(before, after)
+
+
+def test_the_chart_shows_every_picture_on_which_somebody_would_click(splits):
+    test = splits["test"]
+    values = click_values(Painter(8), test)
+    left, right = natural_chart(values).axes[:2]
+    np.testing.assert_allclose(left.collections[0].get_offsets(), values["missed"].T)
+    assert np.isnan(np.ma.filled(right.collections[0].get_offsets(), np.nan)).all()  # nothing is in excess
+
+
+def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):
+    records = []
+    for source, finds in (("at home", True), ("elsewhere", False)):
+        model, test = Painter(8, finds=finds), splits["test"]
+        for name in ("decoder", "point"):
+            scored = make_records(study, CARD | {"model": name}, "test", test, predict(model, test), model)
+            if name == "point":
+                add_clicks(scored, click_values(model, test), test, 20)
+            records += [{"source": source} | record for record in scored]
+    table = home_and_elsewhere(records)
+    assert table.columns.tolist() == ["at home (6)", "elsewhere (6)"]
+    elsewhere, clicks = table["elsewhere (6)"], next(r["clicks"] for r in records[-1:])
+    assert elsewhere["proposed"].startswith("0.000 [") and elsewhere["excess@1"] == "no such picture"
+    natural = clicks["missed@1"]
+    assert elsewhere["missed@1"] == f"0.000 -> {natural['after']:.3f}, worse 0.0%, n = 6"
+    assert elsewhere["iou@3"].startswith(f"{clicks['iou@3']:.3f} [") and elsewhere["noc@90"].count(".") == 3
+    at_home = [r for r in records if r["source"] == "at home" and r["protocol"] == "binary_border_as_pet"]
+    assert table["at home (6)"]["IoU of the pet"].startswith(f"{at_home[0]['scores']['iou']['pet']:.3f} [")
