@@ -295,5 +295,5 @@ def test_a_box_or_a_negative_click_before_the_first_positive_one_chooses_nothing
 
 
 def test_a_target_of_another_name_is_refused():
-    with pytest.raises(PetsegError, match="No target 'backgroud'; it is one of pet, clicked"):
-        fake_segmenter().open(PHOTO, target="backgroud")
+    with pytest.raises(PetsegError, match="No target 'anything'; it is one of pet, clicked"):
+        fake_segmenter().open(PHOTO, target="anything")
