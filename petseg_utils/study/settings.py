@@ -333,6 +333,8 @@ def _first_fault(error: ValidationError) -> str:
         kind = Study if not tables else kinds.get(tables[0], TrainingSettings)
         known = [field.name for field in fields(kind) if field.name not in _PLACES]
         return f"{table}: unknown key {key!r}; known keys are {', '.join(known)}."
+    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+        return f"{table}: {key} has too few values."
     if fault["type"] in ("missing", "missing_argument"):
         return f"{table}: the key {key!r} is missing."
     return f"{table}: {key} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
