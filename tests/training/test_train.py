@@ -18,6 +18,7 @@ from petseg_utils.scores.clicks import click_values, summarise_clicks
 from petseg_utils.scores.predictions import predict, validation_scores
 from petseg_utils.study import PetsegError
 from petseg_utils.training import train as training
+from petseg_utils.training.batches import augmented
 from petseg_utils.training.checkpoints import conditions_in, load, run_folder
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import RECIPES, recipe_of
@@ -170,7 +171,9 @@ def test_a_model_that_starts_from_nothing_says_so(study, splits, tmp_path):
     assert not (tmp_path / "unet").exists()
 
 
-def test_the_detail_of_every_source_is_learned_from_where_the_encoder_wants_it(study, tmp_path):
+def test_the_detail_of_every_source_is_learned_from_where_the_encoder_wants_it(study, tmp_path, monkeypatch):
+    varied = []
+    monkeypatch.setattr(training, "augmented", lambda *given: varied.append(given) or augmented(*given))
     detailed = with_settings(study, "decoder", cache=False, epochs=1, mosaic=0.5, background=0.3, scales=(0.3, 1.3))
     detailed = with_settings(detailed, "point", cache=False, mosaic=0.5, width=16)
     detailed = replace(detailed, encoder="lite:efficientnet_lite0@64+128")
@@ -179,6 +182,7 @@ def test_the_detail_of_every_source_is_learned_from_where_the_encoder_wants_it(s
     start = tmp_path / "decoder" / "best.safetensors"
     train("decoder", detailed, 0, splits, extra=extra, folder=tmp_path / "decoder", progress=False)
     network = train("point", detailed, 0, splits, extra=extra, start=start, folder=tmp_path / "point", progress=False)
+    assert varied == [(detailed.settings(model), 2) for model in ("decoder", "point")]
     decoder = load(start)[0]
     assert np.array_equal(predict(network, splits["test"]).classes, predict(decoder, splits["test"]).classes)
     assert summarise_clicks(click_values(network, splits["test"]), 10)["iou@1"] > 0
