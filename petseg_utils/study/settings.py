@@ -222,7 +222,7 @@ class Study:
     @property
     def picture_scale(self) -> int:
         """How many times larger than ``image_size`` the encoder wants to see the photos; see `models.encoders`."""
-        return 2 if "@" in self.encoder else 1
+        return 2 if self.encoder.startswith("lite:") and "@" in self.encoder else 1
 
     def settings(self, model: str) -> TrainingSettings:
         """How the study trains a model.

@@ -70,6 +70,13 @@ def test_names_that_are_not_there_are_told(trained, tmp_path):
     assert "1 pictures, 1 breeds" in run.output and "1 of 3 names are not in the data: Nobody_7" in run.stderr
 
 
+def test_photos_are_read_at_the_sizes_that_the_checkpoints_encoder_wants(study):
+    two_sizes = ["--study", "smoke", "--encoder", "lite:efficientnet_lite0@64+128"]
+    assert CliRunner().invoke(app, ["train", "decoder", *two_sizes]).exit_code == 0
+    run = CliRunner().invoke(app, ["evaluate", "decoder", "--study", "smoke"])
+    assert run.exit_code == 0, run.exception
+
+
 def test_weights_of_another_study_are_refused(trained, data):
     path = run_folder("unet", trained, 0) / "best.safetensors"
     run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "sample", "--weights", str(path)])

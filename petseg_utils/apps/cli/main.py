@@ -188,6 +188,8 @@ def evaluate(
             f"{path.name} was trained by study {card['study']!r} at {card['image_size']} px, not by {chosen.name!r} at "
             f"{chosen.image_size} px. Name its own study."
         )
+    if card.get("encoder_spec"):  # which says at what sizes photos are read
+        chosen = replace(chosen, encoder=card["encoder_spec"])
     pictures = load_pictures(chosen, split, names=read_names(names, chosen), skip_bad=skip_bad)
     tell_skipped({split: pictures})
     tell_weights(path, card)
