@@ -397,7 +397,7 @@ class Visitor:
         self.page.wait_for_function(
             """before => {
                 const image = document.querySelector("#picture img");
-                return image && image.src !== before && image.complete && image.naturalWidth;
+                return image && image.src !== before && image.complete && image.naturalWidth && image.clientWidth;
             }""",
             arg=before,
         )
@@ -434,6 +434,7 @@ class Visitor:
 
     def click(self, across: float, down: float) -> tuple[float, float]:
         """Click at a part of the picture; gives the part that was really hit: the mouse stands on whole pixels."""
+        self.wait_for_picture("")  # the last one may still be on its way, and is empty till then
         self.page.locator("#picture img").scroll_into_view_if_needed()
         (left, top, width, height), before = self.place, self.picture
         x, y = round(left + across * width), round(top + down * height)
