@@ -70,7 +70,7 @@ def inspect_picture(picture: Picture) -> tuple[np.ndarray | None, np.ndarray | N
     return image, label, findings
 
 
-def audit(root: Path, *, progress: bool = True, workers: int | None = None) -> dict:
+def audit(root: Path, *, progress: bool = True) -> dict:
     """Read every listed file of a data set.
 
     Parameters
@@ -79,8 +79,6 @@ def audit(root: Path, *, progress: bool = True, workers: int | None = None) -> d
         The data set's folder; see `datasets.find_data`.
     progress : bool
         Show a progress bar.
-    workers : int, optional
-        Threads that read; by default one per core, eight at most.
 
     Returns
     -------
@@ -108,7 +106,7 @@ def audit(root: Path, *, progress: bool = True, workers: int | None = None) -> d
         image, _, findings = inspect_picture(picture)
         return None if image is None else content_hash(image), findings
 
-    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         results = list(tqdm(pool.map(look, pictures), total=len(pictures), desc="auditing", disable=not progress))
     findings = lists + [finding for _, of_picture in results for finding in of_picture]
     first_with: dict[str, Picture] = {}

@@ -27,6 +27,7 @@ from petseg_utils.data.drawing.fur import Look, paste_fur
 from petseg_utils.data.drawing.surfaces import View, camera, shadow
 from petseg_utils.data.drawing.textures import LOUD, pick
 
+SEED = 0  # of the whole sample
 OVERSIZE = 1.3  # scenes are drawn this much larger than the picture, then shrunk: smooth edges at little cost
 # What stands more than once is chosen more often.
 POSES = ("stand", "walk", "sit", "sit", "lie", "lie", "loaf", "curl")
@@ -40,7 +41,7 @@ def choose(options: tuple[T, ...], rng: np.random.Generator) -> T:
     return options[int(rng.integers(len(options)))]
 
 
-def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def draw_pet(breed: Breed, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Draw one picture.
 
     Parameters
@@ -49,8 +50,6 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
         One of `BREEDS`.
     number : int
         Which picture of that breed.
-    seed : int
-        Seed of the whole sample.
 
     Returns
     -------
@@ -59,7 +58,7 @@ def draw_pet(breed: Breed, number: int, seed: int = 0) -> tuple[NDArray[np.uint8
     mask : ndarray
         ``(H, W)`` bool, true where the animal is seen.
     """
-    rng = np.random.default_rng([seed, BREEDS.index(breed), number])
+    rng = np.random.default_rng([SEED, BREEDS.index(breed), number])
     cat = breed.species == CAT
 
     # The animal in space, and the camera.

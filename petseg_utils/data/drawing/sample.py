@@ -18,7 +18,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from petseg_utils.data.drawing.breeds import BREEDS, CAT, DOG
-from petseg_utils.data.drawing.pictures import draw_pet
+from petseg_utils.data.drawing.pictures import SEED, draw_pet
 from petseg_utils.study import PetsegError, shown
 
 DRAWING_VERSION = 1  # raise it whenever the same arguments would give other pictures
@@ -77,7 +77,6 @@ def draw_sample(
     n_trainval: int = 540,
     n_test: int = 120,
     *,
-    seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
 ) -> Path:
@@ -91,8 +90,6 @@ def draw_sample(
         Folder to make; it holds ``images`` and ``annotations`` afterwards.
     n_trainval, n_test : int
         Pictures in each list, at least 2; every breed is in both lists where the numbers allow it.
-    seed : int
-        Other seeds give other pictures.
     workers : int, optional
         Processes that draw; by default one per core, eight at most.  The result does not depend on it.
     progress : bool
@@ -111,7 +108,7 @@ def draw_sample(
     root = Path(root)
     if min(n_trainval, n_test) < 2:
         raise PetsegError(f"Each list needs two pictures at least, got {n_trainval} and {n_test}.")
-    manifest = {"drawing_version": DRAWING_VERSION, "n_trainval": n_trainval, "n_test": n_test, "seed": seed}
+    manifest = {"drawing_version": DRAWING_VERSION, "n_trainval": n_trainval, "n_test": n_test, "seed": SEED}
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         try:
             present = json.loads((root / "sample.json").read_text(encoding="utf-8"))
@@ -131,7 +128,7 @@ def draw_sample(
         (folder / "images").mkdir()
         (folder / "annotations" / "trimaps").mkdir(parents=True)
         numbers = [(a, a + b) for a, b in zip(shares(n_trainval), shares(n_test), strict=True)]
-        jobs = [(folder, k, number, seed) for k, (_, last) in enumerate(numbers) for number in range(1, last + 1)]
+        jobs = [(folder, k, number) for k, (_, last) in enumerate(numbers) for number in range(1, last + 1)]
         workers = workers or min(os.cpu_count() or 1, 8)
         with tqdm(total=len(jobs), desc="drawing pets", unit="pic", disable=not progress) as bar:
             if workers == 1:
@@ -152,11 +149,11 @@ def draw_sample(
     return root
 
 
-def write_pet(folder: Path, breed_index: int, number: int, seed: int) -> None:
+def write_pet(folder: Path, breed_index: int, number: int) -> None:
     """Draw picture `number` of breed ``BREEDS[breed_index]``, and write it and its trimap below `folder`."""
     breed = BREEDS[breed_index]
-    picture, mask = draw_pet(breed, number, seed)
-    rng = np.random.default_rng([seed, breed_index, number, 1])
+    picture, mask = draw_pet(breed, number)
+    rng = np.random.default_rng([SEED, breed_index, number, 1])
     labels = trimap_of(mask, rng.uniform(0.013, 0.026) * max(mask.shape))
     name = f"{breed.name}_{number}"
     Image.fromarray(picture).save(folder / "images" / f"{name}.jpg", quality=int(rng.integers(80, 95)), subsampling=2)
