@@ -18,6 +18,7 @@ from petseg_utils.data.tensors import batches_of, input_scale
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
 from petseg_utils.models.names import titled
 from petseg_utils.scores.metrics import picture_confusions, picture_miou
+from petseg_utils.scores.results import PRIMARY
 
 STEP = 2  # every second row and column: neighbours are nearly alike, and a quarter of the memory is enough
 BINS = 15  # of confidence, as in Guo et al.
@@ -58,7 +59,7 @@ def outputs_of(network: nn.Module, pictures: PictureSet) -> Outputs:
         surest = logits.softmax(1).amax(1).cpu().numpy()
         classes = logits.argmax(1).to(torch.uint8).cpu().numpy()
         confidence += [sure[label < PADDING].mean() for sure, label in zip(surest, labels, strict=True)]
-        miou.append(picture_miou(picture_confusions(labels, classes), "ignore_border"))
+        miou.append(picture_miou(picture_confusions(labels, classes), PRIMARY))
         coarse = labels[:, ::STEP, ::STEP]
         logits_of_pixels.append(logits[:, :, ::STEP, ::STEP].movedim(1, -1).cpu().numpy()[coarse < PADDING])
         targets.append(coarse[coarse < PADDING])

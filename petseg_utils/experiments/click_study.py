@@ -162,12 +162,10 @@ def first_prompt_charts(by_reach: pd.DataFrame, by_sigma: pd.DataFrame, by_kind:
     return figure
 
 
-def show_corrections(
-    model: PointSegmenter, pictures: PictureSet, features: Features | None = None, count: int = 4
-) -> Figure:
+def show_corrections(model: PointSegmenter, pictures: PictureSet, features: Features | None = None) -> Figure:
     """What one click on a missed part does, step by step: the true mask, the proposal with the click, the answer.
 
-    Shown are the pictures whose proposal misses the deepest parts; see `clicks.natural_clicks`.
+    Shown are the four pictures whose proposal misses the deepest parts; see `clicks.natural_clicks`.
     """
     steps = []
     for opened in open_pictures(model, pictures, features):
@@ -178,7 +176,7 @@ def show_corrections(
         for row, (depth, click) in enumerate(clicks):
             if opened.pets[row].any():
                 steps.append((depth, opened.rows[row], click, proposed[row] > 0.5, answers[row]))
-    steps = sorted(steps, key=lambda step: -step[0])[:count]
+    steps = sorted(steps, key=lambda step: -step[0])[:4]
     species = pictures.table["species"].to_numpy()
     lines: list[list[np.ndarray]] = [[], [], []]
     for _, row, _, before, after in steps:

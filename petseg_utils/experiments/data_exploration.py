@@ -113,10 +113,10 @@ def rules_of_averaging(values: dict[str, float]) -> Figure:
     return figure
 
 
-def show_samples(pictures: PictureSet, n_each: int = 6) -> Figure:
-    """The first pictures of each species by breed, with their masks over them."""
+def show_samples(pictures: PictureSet) -> Figure:
+    """The first six pictures of each species, one a breed, with their masks over them."""
     first = pictures.table.drop_duplicates("breed").sort_values("species", kind="stable")
-    rows = np.concatenate([first.index[first["species"] == species][:n_each] for species in SPECIES])
+    rows = np.concatenate([first.index[first["species"] == species][:6] for species in SPECIES])
     rows = np.resize(rows, len(rows) + len(rows) % 2)  # an odd number shows the first picture twice
     half = np.split(rows, 2)
     lines, names = [], []
@@ -142,16 +142,17 @@ def show_letterbox(image: np.ndarray, size: int) -> Figure:
     return picture_grid([[image, squashed, boxed]], names, [""], size=2.8)
 
 
-def show_augmentation(pictures: PictureSet, row: int, n: int = 6) -> Figure:
-    """One training picture as the model meets it: as it is, and augmented `n` times."""
+def show_augmentation(pictures: PictureSet, row: int) -> Figure:
+    """One training picture as the model meets it: as it is, and augmented six times."""
     augment = make_augmentation()
     images, masks = [pictures.images[row]], [pictures.labels[row]]
-    for seed in range(n):
+    for seed in range(6):
         augment.set_random_seed(seed)
         out = augment(image=np.array(pictures.images[row]), mask=np.array(pictures.labels[row]))
         images.append(out["image"])
         masks.append(out["mask"])
     over = [overlay(image, mask) for image, mask in zip(images, masks, strict=True)]
-    figure = picture_grid([images, over], ["as it is"] + [f"draw {i + 1}" for i in range(n)], ["picture", "mask"], 1.3)
+    titles = ["as it is", *(f"draw {number}" for number in range(1, len(images)))]
+    figure = picture_grid([images, over], titles, ["picture", "mask"], 1.3)
     class_legend(figure)
     return figure

@@ -18,6 +18,7 @@ from petseg_utils.scores.intervals import percentile_interval, resampled_sums
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, write_records
+from petseg_utils.scores.results import PRIMARY
 from petseg_utils.study import ROOT, Study, load_study
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.process import set_up_process
@@ -63,7 +64,7 @@ def compare_sets(
         species = " and ".join(f"{SPECIES[number]}s" for number in sorted(pictures.table["species"].unique()))
         for name, network in networks.items():
             counts = picture_confusions(pictures.labels, predict(network, pictures).classes)
-            matrices = protocol_matrix(counts, "ignore_border")
+            matrices = protocol_matrix(counts, PRIMARY)
             whole, drawn = outline_and_name(matrices.sum(0)), outline_and_name(resampled_sums(matrices, n_resamples, 0))
             for score, value in whole.items():
                 low, high = percentile_interval(drawn[score])
@@ -124,11 +125,11 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
     for record in records:
         column = columns.setdefault(f"{record['source']} ({record['n_images']})", {})
         protocol, scores = record["protocol"], record["scores"]
-        if record["model"] == "decoder" and protocol == "ignore_border":
+        if record["model"] == "decoder" and protocol == PRIMARY:
             column["mIoU of background, cat, dog"] = _with_interval(scores["miou"], scores["ci95"]["miou"])
         if record["model"] == "decoder" and protocol == "binary_border_as_pet":
             column["IoU of the pet"] = _with_interval(scores["iou"]["pet"], scores["ci95"]["iou.pet"])
-        if "clicks" in record and protocol == "ignore_border":
+        if "clicks" in record and protocol == PRIMARY:
             clicks, bounds = record["clicks"], record["clicks"]["ci95"]
             for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
                 column[name] = _with_interval(clicks[name], bounds[name], ".2f" if "noc" in name else ".3f")

@@ -19,11 +19,12 @@ from petseg_utils.experiments.plotting import (
     picture_grid,
 )
 from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
+from petseg_utils.scores.results import PRIMARY
 
 
 def confusion(pictures: PictureSet, predicted: np.ndarray) -> Figure:
     """Where the pixels of each true class went, in percent of that class; border and padding left out."""
-    matrix = protocol_matrix(picture_confusions(pictures.labels, predicted).sum(0), "ignore_border")
+    matrix = protocol_matrix(picture_confusions(pictures.labels, predicted).sum(0), PRIMARY)
     share = 100 * matrix / matrix.sum(1, keepdims=True).clip(1)
     figure, axis = new_figure(width=4.6, height=3.6)
     axis.imshow(share, cmap="Greys", vmin=0, vmax=130)
@@ -123,7 +124,7 @@ def scores_by_size(pictures: PictureSet, predicted: np.ndarray, edges: tuple[flo
     rows = []
     for low, high in pairwise(edges):
         inside = (shares >= low) & ((shares < high) | (high == edges[-1]))
-        matrix = protocol_matrix(counts[inside].sum(0), "ignore_border")
+        matrix = protocol_matrix(counts[inside].sum(0), PRIMARY)
         values = scores(matrix)
         names = {"pet share": f"{low:.0%} to {high:.0%}", "pictures": int(inside.sum())}
         rows.append(names | {"mIoU": float(values["miou"]), "IoU pet against rest": pet_against_rest(matrix)})
@@ -159,7 +160,7 @@ def best_median_worst(counts: np.ndarray) -> tuple[list[int], list[str]]:
     rows, titles : list
         For `show_predictions`.
     """
-    miou = picture_miou(counts, "ignore_border")
+    miou = picture_miou(counts, PRIMARY)
     order, middle = np.argsort(miou)[::-1], len(miou) // 2
     rows = [int(row) for row in (*order[:2], *order[middle - 1 : middle + 1], *order[-2:])]
     names = ("best", "second best", "median", "median", "second worst", "worst")

@@ -28,10 +28,10 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
-def show_source(function: Callable, *, docstring: bool = False) -> None:
-    """Print the code of a function or class as it stands in its module, without its docstring unless asked."""
+def show_source(function: Callable) -> None:
+    """Print the code of a function or class as it stands in its module, without its docstring."""
     source = textwrap.dedent(inspect.getsource(function))
-    if not docstring and function.__doc__:
+    if function.__doc__:
         before, _, after = source.split('"""', 2)
         source = before.rstrip() + "\n" + after.lstrip("\n")
     print(source.rstrip())

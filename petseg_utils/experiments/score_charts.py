@@ -46,14 +46,12 @@ def scores_chart(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def score_intervals(
-    table: pd.DataFrame, names: tuple[str, ...] = ("mIoU", "mean Dice", "accuracy", "boundary IoU")
-) -> Figure:
+def score_intervals(table: pd.DataFrame) -> Figure:
     """Scores with their 95 % intervals, a panel per score, a row per study and protocol of a `results_table`."""
-    figure, axes = new_figure(1, len(names), width=9.5, height=0.9 + 0.34 * len(table), sharey=True)
+    figure, axes = new_figure(1, len(SCORE_NAMES), width=9.5, height=0.9 + 0.34 * len(table), sharey=True)
     rows = np.arange(len(table))[::-1]
     models = table["model"].map(titled) + ", " if table["model"].nunique() > 1 else ""
-    for axis, name in zip(axes, names, strict=True):
+    for axis, name in zip(axes, SCORE_NAMES.values(), strict=True):
         value = table[name].to_numpy()
         spans = [value - table[f"{name} low"], table[f"{name} high"] - value]
         axis.errorbar(value, rows, xerr=spans, fmt="none", ecolor="#555555", capsize=3)

@@ -22,12 +22,12 @@ from petseg_utils.models.encoders import resolve
 from petseg_utils.scores.intervals import bootstrap_intervals, paired_difference
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix, scores
 from petseg_utils.scores.predictions import predict
+from petseg_utils.scores.results import PRIMARY
 from petseg_utils.study import Study, TrainingSettings, load_study
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.process import set_up_process
 from petseg_utils.training.train import train
 
-PROTOCOL = "ignore_border"
 LARGE = 3  # breeds; the others are small
 
 
@@ -78,9 +78,9 @@ def main() -> None:
     for variant, settings in variants.items():
         counts = confusions_by_fold(variant, settings, study, splits, folds)
         first = counts if first is None else first
-        low, high = bootstrap_intervals(counts, PROTOCOL, n_resamples=study.bootstrap_resamples)["miou"]
-        change = paired_difference(counts, first, PROTOCOL, n_resamples=paired_resamples(study))
-        matrix = protocol_matrix(counts.sum(0), PROTOCOL)
+        low, high = bootstrap_intervals(counts, PRIMARY, n_resamples=study.bootstrap_resamples)["miou"]
+        change = paired_difference(counts, first, PRIMARY, n_resamples=paired_resamples(study))
+        matrix = protocol_matrix(counts.sum(0), PRIMARY)
         rows.append(
             {
                 "decoder": variant,

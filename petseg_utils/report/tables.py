@@ -69,7 +69,7 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
         rows.append([cell(title, title, *below, number=False), *(_score(row, name) for name in names)])
         weights, trained = row["parameters"], row["trained parameters"]
         rows[-1] += [
-            _plain(row["test_loss"], ".3f"),
+            _plain(row["test_loss"]),
             cell(f"{weights / 1e6:.2f} M", weights, f"{trained / 1e6:.2f} M trained"),
             cell(f"{row['ms_per_picture']:.1f}", row["ms_per_picture"], *_training_time(row)),
         ]
@@ -81,7 +81,7 @@ def breeds_table(table: pd.DataFrame) -> Markup:
     models = table.columns.drop(["species", "pictures"])
     rows = [
         [cell(breed, breed, row["species"], number=False), cell(str(row["pictures"]), row["pictures"])]
-        + [_plain(row[model], ".3f") for model in models]
+        + [_plain(row[model]) for model in models]
         for breed, row in table.iterrows()
     ]
     inner = html_table(
@@ -102,8 +102,8 @@ def _training_time(row: pd.Series) -> list[str]:
     return [f"trained {minutes(row['training_seconds'])}"] if row["training_seconds"] > 0 else []
 
 
-def _plain(value: float, form: str) -> dict:
-    return cell("–", "") if pd.isna(value) else cell(format(value, form), value)
+def _plain(value: float) -> dict:
+    return cell("–", "") if pd.isna(value) else cell(f"{value:.3f}", value)
 
 
 def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:

@@ -28,22 +28,22 @@ def test_what_is_said_first_is_scored_from_the_proposal_on(splits):
     np.testing.assert_array_equal(iou_after(KINDS["click at the centre"], model, test), values["centre"][0])
     blind = Painter(8)
     assert iou_after(KINDS["nothing"], blind, test).max() == 0
-    one, three = (iou_after(KINDS[kind], blind, test) for kind in ("click at random", "three clicks at random"))
-    assert (one > 0).all() and three.mean() > one.mean()
+    single, three = (iou_after(KINDS[kind], blind, test) for kind in ("click at random", "three clicks at random"))
+    assert (single > 0).all() and three.mean() > single.mean()
     assert iou_after(near_the_centre(1), blind, test).mean() > iou_after(near_the_centre(30), blind, test).mean()
 
 
 def test_corrections_are_shown_where_the_proposal_misses_most_with_the_click_that_was_made(splits):
     test, model = splits["test"], Painter(5)
-    figure = show_corrections(model, test, count=3)
-    assert len(figure.axes) == 9
+    figure = show_corrections(model, test)
+    assert len(figure.axes) == 12
     opened = next(open_pictures(model, test))
     centres = {(click.x, click.y) for click in map(centre_click, opened.pets)}  # all of the pet is missed
-    for axis in figure.axes[3:]:
+    for axis in figure.axes[4:]:
         (marker,) = axis.lines
         assert (marker.get_xdata()[0], marker.get_ydata()[0]) in centres
-    assert not any(axis.lines for axis in figure.axes[:3])
-    before, after = (np.asarray(figure.axes[row].images[0].get_array()) for row in (3, 6))
+    assert not any(axis.lines for axis in figure.axes[:4])
+    before, after = (np.asarray(figure.axes[row].images[0].get_array()) for row in (4, 8))
     assert not np.array_equal(before, after)
 
 

@@ -15,6 +15,7 @@ from petseg_utils.experiments.robustness.sweep import perturbed, predict_cases
 from petseg_utils.scores.intervals import paired_difference
 from petseg_utils.scores.metrics import picture_confusions, pooled_miou
 from petseg_utils.scores.predictions import validation_scores
+from petseg_utils.scores.results import PRIMARY
 from petseg_utils.study import Study
 from petseg_utils.training.batches import Key, Make, TrainingPictures, as_example
 from petseg_utils.training.checkpoints import load, run_folder
@@ -22,7 +23,6 @@ from petseg_utils.training.loop import fit
 from petseg_utils.training.losses import segmentation_loss
 
 KIND = "gaussian_noise"
-PROTOCOL = "ignore_border"
 BEFORE, WITHOUT, WITH = "as it was", "more training", "more training, with noise"
 COLOURS = {BEFORE: "#555555", WITHOUT: "#E69F00", WITH: "#0072B2"}
 
@@ -116,7 +116,7 @@ def gains(counts: dict[str, dict], n_resamples: int) -> pd.DataFrame:
     """
     rows = []
     for step in [(KIND, LEVELS[KIND][0]), *((kind, LEVELS[kind][-1]) for kind in ORIGINAL)]:
-        change = paired_difference(counts[WITH][step], counts[WITHOUT][step], PROTOCOL, n_resamples=n_resamples)
+        change = paired_difference(counts[WITH][step], counts[WITHOUT][step], PRIMARY, n_resamples=n_resamples)
         what = "unperturbed" if step[1] == 0 else TITLES[step[0]][0]
         rows.append({"what": what} | {key: change[key] for key in ("difference", "low", "high")})
     return pd.DataFrame(rows)
@@ -126,7 +126,7 @@ def noise_chart(counts: dict[str, dict], table: pd.DataFrame) -> Figure:
     """Left: mIoU by noise of the three.  Right: what noise in training changed at the hardest levels, from `gains`."""
     figure, (left, right) = new_figure(1, 2, width=10, height=3.6)
     for name, by_step in counts.items():
-        values = [pooled_miou(by_step[KIND, level], PROTOCOL) for level in LEVELS[KIND]]
+        values = [pooled_miou(by_step[KIND, level], PRIMARY) for level in LEVELS[KIND]]
         left.plot(LEVELS[KIND], values, "o-", markersize=4, color=COLOURS[name], label=name)
     left.set(title="By strength of the noise", xlabel="sigma, grey levels", ylabel="mIoU")
     left.legend()

@@ -9,10 +9,9 @@ from petseg_utils.models.names import titled
 from petseg_utils.scores.intervals import percentile_interval, resampled_sums
 from petseg_utils.scores.metrics import protocol_matrix, scores
 from petseg_utils.scores.records import write_records
-from petseg_utils.scores.results import CLICKED
+from petseg_utils.scores.results import CLICKED, PRIMARY
 from petseg_utils.study import Study
 
-PROTOCOL = "ignore_border"
 SCORES = {"miou": "mIoU", "dice": "dice"}
 MUCH = 0.05  # a loss of so much mIoU is called five points
 CLAIMED = 0.9  # Dice that the original work claims "even under severe degradation"
@@ -66,7 +65,7 @@ def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
         made_of = next(record["conditions"] for record in records if record["model"] == name)
         shared = {"study": made_of["study"], "model": name, "encoder": made_of["encoder"], "seed": made_of["seed"]}
         for kind in kinds_of(records, name):
-            counts = protocol_matrix(picture_counts(records, name, kind), PROTOCOL)
+            counts = protocol_matrix(picture_counts(records, name, kind), PRIMARY)
             whole, drawn = scores(counts.sum(0)), scores(resampled_sums(counts, n_resamples, seed=0))
             for key, score in SCORES.items():
                 low, high = percentile_interval(drawn[key])
@@ -92,7 +91,7 @@ def ranking(records: list[dict], n_resamples: int) -> pd.DataFrame:
     for name in models_of(records):
         whole, drawn = [], []
         for kind in ORIGINAL:
-            counts = protocol_matrix(picture_counts(records, name, kind), PROTOCOL)
+            counts = protocol_matrix(picture_counts(records, name, kind), PRIMARY)
             whole.append(scores(counts.sum(0))["miou"])
             drawn.append(scores(resampled_sums(counts, n_resamples, seed=0))["miou"])
         kept = np.mean([values[1:] / values[0] for values in whole])
@@ -201,6 +200,6 @@ def write_curves(study: Study, records: list[dict], table: pd.DataFrame) -> None
     lines = []
     for name in models_of(records):
         own = [record for record in records if record["model"] == name]
-        line = {"model": name, "clicks": int(name == HELPED), "steps": len(own), "protocol": PROTOCOL}
+        line = {"model": name, "clicks": int(name == HELPED), "steps": len(own), "protocol": PRIMARY}
         lines.append(line | own[0]["conditions"] | {key: own[0][key] for key in ("versions", "commit")})
     write_records(study.figures_dir / "robustness.jsonl", lines)
