@@ -1,7 +1,6 @@
 """Which differences between models are real?  Predictions are remade on the same pictures and compared pairwise."""
 
 import contextlib
-import textwrap
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -10,19 +9,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from petseg_utils.data.labels import PADDING, SPECIES
-from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet, load_splits
 from petseg_utils.data.tensors import BATCH
-from petseg_utils.experiments.error_analysis import scores_by_size
-from petseg_utils.experiments.plotting import blank_padding, class_legend, new_figure, picture_grid
+from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.experiments.score_charts import COLOURS, GREY, axis_titles
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import FrozenSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import clicked_classes, first_clicks, open_pictures
 from petseg_utils.scores.intervals import paired_difference
-from petseg_utils.scores.metrics import picture_confusions, picture_miou, pooled_miou, protocol_matrix, scores
+from petseg_utils.scores.metrics import picture_confusions, pooled_miou
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.results import CLICKED, PRIMARY, PROMPTED
 from petseg_utils.study import PetsegError, Study, load_study
@@ -111,15 +107,15 @@ def _remade(classes: list[np.ndarray], pictures: PictureSet, network: nn.Module,
     return Remade(np.sum(counts, axis=0), counts, classes[0], encoder, seconds, parameters)
 
 
-def least_seconds(networks: dict[str, nn.Module], pictures: PictureSet, repeats: int = 6) -> dict[str, float]:
-    """Seconds for a picture: each model's fastest of some passes over one batch, the models taking turns.
+def least_seconds(networks: dict[str, nn.Module], pictures: PictureSet) -> dict[str, float]:
+    """Seconds for a picture: each model's fastest of six passes over one batch, the models taking turns.
 
     Other work of the machine can only make a pass slower, and comes and goes.
     """
     batch = replace(
         pictures, table=pictures.table.iloc[:BATCH], images=pictures.images[:BATCH], labels=pictures.labels[:BATCH]
     )
-    taken = [{name: predict(network, batch).seconds for name, network in networks.items()} for _ in range(repeats)]
+    taken = [{name: predict(network, batch).seconds for name, network in networks.items()} for _ in range(6)]
     return pd.DataFrame(taken).min().to_dict()
 
 
@@ -204,58 +200,6 @@ def timing_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def breed_table(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
-    """IoU of each breed's own species, border ignored, a column per model; calling it the other species is a miss.
-
-    Returns
-    -------
-    DataFrame
-        Index ``breed``; ``species``, ``pictures``, and a column per model, by the mean over models.
-    """
-    rows = []
-    for breed, group in pictures.table.groupby("breed"):
-        species = int(group["species"].iloc[0])
-        row = {"breed": breed, "species": SPECIES[species], "pictures": len(group)}
-        for name, entry in remade.items():
-            matrix = protocol_matrix(entry.counts[group.index].sum(0), PRIMARY)
-            row[name] = float(scores(matrix)["iou"][species])
-        rows.append(row)
-    table = pd.DataFrame(rows).set_index("breed")
-    return table.loc[table[list(remade)].mean(axis=1).sort_values().index]
-
-
-def what_went_wrong(counts: np.ndarray, species: int) -> str:
-    """The largest kind of mistake in one picture's prediction, in words, from its counts ``(5, 3)``.
-
-    Compared are pet pixels that were missed, pet pixels that got the other species' name, and background pixels that
-    were taken for pet, border left out.
-    """
-    matrix = protocol_matrix(counts, PRIMARY)
-    other = SPECIES[3 - species]
-    kinds = {
-        "part of it missed": matrix[species, 0],
-        f"called a {other}": matrix[species, 3 - species],
-        "background taken for pet": matrix[0, 1:].sum(),
-    }
-    pet = max(1, matrix[species].sum())
-    if matrix[species, 0] > 0.8 * pet:
-        return "not found"
-    if max(kinds.values()) < 0.05 * pet:
-        return "the outline only"
-    return max(kinds, key=lambda kind: kinds[kind])
-
-
-def mistake_counts(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
-    """How many pictures of each model have which largest mistake, by `what_went_wrong`; first seeds only."""
-    columns = {}
-    other = {f"called a {species}": "the other species" for species in SPECIES.values()}
-    for name, entry in remade.items():
-        pairs = zip(entry.by_seed[0], pictures.table["species"], strict=True)
-        mistakes = pd.Series([what_went_wrong(counts, species) for counts, species in pairs])
-        columns[name] = mistakes.replace(other).value_counts()
-    return pd.DataFrame(columns).fillna(0).astype(int)
-
-
 def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
     """`paired_table` of the models whose checkpoints of all seeds are there, without training what is not.
 
@@ -316,60 +260,6 @@ def pairs_chart(pairs: pd.DataFrame) -> Figure:
     names = [f"{titled(row['a'])} minus {titled(row['b'])}" for _, row in pairs.iterrows()]
     axis.set(yticks=rows, yticklabels=names, ylim=(-0.7, len(pairs) - 0.3))
     axis.set(title="Paired differences in mIoU: blue is real, grey is not shown", xlabel="difference in mIoU")
-    return figure
-
-
-def breeds_chart(table: pd.DataFrame, shown: int = 12) -> Figure:
-    """IoU of each breed's own species by model, the hardest breeds first, from `breed_table`."""
-    part = table.iloc[:shown]
-    figure, axis = new_figure(width=8.5, height=1.1 + 0.3 * len(part))
-    rows = np.arange(len(part))[::-1]
-    for column in part.columns.drop(["species", "pictures"]):
-        axis.scatter(part[column], rows, color=COLOURS[column], s=34, alpha=0.85, label=titled(column))
-    names = [f"{breed}, {row['species']}, n = {row['pictures']}" for breed, row in part.iterrows()]
-    axis.set(yticks=rows, yticklabels=names, xlim=(-0.02, 1.02), xlabel="IoU of the breed's own species")
-    axis.set_title(f"The {len(part)} hardest of {len(table)} breeds")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    return figure
-
-
-def sizes_chart(remade: dict[str, Remade], pictures: PictureSet, edges: tuple[float, ...]) -> Figure:
-    """The mIoU by how much of the picture is pet, a line per model that nobody helped."""
-    figure, axis = new_figure(height=3.2)
-    for name in [name for name in remade if name != CLICKED]:
-        table = scores_by_size(pictures, remade[name].classes, edges)
-        axis.plot(table["pet share"], table["mIoU"], "o-", color=COLOURS[name], label=titled(name))
-    axis.set_xticks(range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()])
-    axis.set(title="Scores by size of the pet", xlabel="how much of the picture is pet", ylabel="mIoU", ylim=(0, 1))
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    return figure
-
-
-def hardest(remade: dict[str, Remade], n: int = 6) -> np.ndarray:
-    """Rows of the pictures with the lowest mIoU, mean over the models that nobody helped, hardest first."""
-    each = [picture_miou(entry.counts, PRIMARY) for name, entry in remade.items() if name != CLICKED]
-    return np.argsort(np.nanmean(each, axis=0))[:n]
-
-
-def failure_gallery(remade: dict[str, Remade], pictures: PictureSet, rows: np.ndarray) -> Figure:
-    """Pictures, their true masks and each model's, a column a picture, with the largest mistake of each in words."""
-    images = [
-        [blank_padding(pictures, row) for row in rows],
-        [overlay(pictures.images[row], pictures.labels[row]) for row in rows],
-    ]
-    species = pictures.table["species"].to_numpy()
-    for entry in remade.values():
-        masks = [np.where(pictures.labels[row] == PADDING, PADDING, entry.classes[row]) for row in rows]
-        images.append([overlay(pictures.images[row], mask) for row, mask in zip(rows, masks, strict=True)])
-    titles = [f"{pictures.table['breed'][row]}, {SPECIES[species[row]]}" for row in rows]
-    names = ["picture", "true", *(textwrap.fill(titled(name), 14) for name in remade)]
-    figure = picture_grid(images, titles, names, size=1.5)
-    axes = np.array(figure.axes).reshape(len(images), len(rows))
-    for line, entry in enumerate(remade.values(), 2):
-        for column, row in enumerate(rows):
-            mistake = what_went_wrong(entry.by_seed[0][row], species[row])
-            axes[line, column].set_xlabel(mistake, fontsize=7, labelpad=1)
-    class_legend(figure)
     return figure
 
 

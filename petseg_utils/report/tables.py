@@ -77,7 +77,7 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
 
 
 def breeds_table(table: pd.DataFrame) -> Markup:
-    """All breeds of a `comparisons.breed_table` as a sortable table that opens on a click."""
+    """All breeds of a `failures.breed_table` as a sortable table that opens on a click."""
     models = table.columns.drop(["species", "pictures"])
     rows = [
         [cell(breed, breed, row["species"], number=False), cell(str(row["pictures"]), row["pictures"])]

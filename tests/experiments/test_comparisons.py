@@ -1,4 +1,4 @@
-"""Which differences are called real, and what went wrong where."""
+"""Which differences are called real."""
 
 from dataclasses import replace
 
@@ -9,18 +9,11 @@ import torch
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.experiments import comparisons
-from petseg_utils.experiments.comparisons import Remade
-from petseg_utils.experiments.original_table import perfect
-from petseg_utils.scores.metrics import picture_confusions, protocol_matrix, scores
+from petseg_utils.scores.metrics import protocol_matrix, scores
 from petseg_utils.scores.results import CLICKED
 from petseg_utils.study import ROOT, PetsegError
 from petseg_utils.training.train import train
-from tests.experiments.invented_masks import some_labels, spoiled
-
-
-def remade(labels: np.ndarray, *predictions: np.ndarray) -> Remade:
-    counts = [picture_confusions(labels, of_seed) for of_seed in predictions]
-    return Remade(np.sum(counts, axis=0), counts, predictions[0], None, 0.01, 1000)
+from tests.experiments.invented_masks import remade, some_labels, spoiled
 
 
 def test_a_clear_difference_is_real_and_chance_is_not(study):
@@ -97,28 +90,6 @@ def test_a_comparison_takes_ten_thousand_resamples_but_for_trial_runs(study):
     assert comparisons.paired_resamples(study) == study.bootstrap_resamples < 1000
     for own, taken in ((1000, 10_000), (20_000, 20_000)):
         assert comparisons.paired_resamples(replace(study, bootstrap_resamples=own)) == taken
-
-
-def test_a_mistake_gets_the_right_word():
-    def word(background, cat):  # rows: true background and true cat; columns as predicted
-        return comparisons.what_went_wrong(np.array([background, cat, [0] * 3, [0] * 3, [9, 9, 9]]), 1)
-
-    assert word([100, 0, 0], [2, 98, 0]) == "the outline only"
-    assert word([100, 0, 0], [90, 10, 0]) == "not found"
-    assert word([100, 0, 0], [40, 60, 0]) == "part of it missed"
-    assert word([100, 0, 0], [10, 30, 60]) == "called a dog"
-    assert word([100, 70, 9], [10, 80, 10]) == "background taken for pet"
-
-
-def test_each_breed_is_scored_on_its_own_species(splits):
-    test = splits["test"]
-    truth = perfect(np.array(test.labels))
-    swapped = np.array([0, 2, 1], np.uint8)[truth]
-    models = {"right": remade(test.labels, truth), "swapped": remade(test.labels, swapped)}
-    table = comparisons.breed_table(models, test)
-    assert table["pictures"].sum() == len(test) and (table["right"] == 1).all() and (table["swapped"] == 0).all()
-    counts = comparisons.mistake_counts(models, test)
-    assert counts.loc["the outline only", "right"] == counts.loc["the other species", "swapped"] == len(test)
 
 
 class Obedient(torch.nn.Module):
