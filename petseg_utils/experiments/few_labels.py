@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.experiments.variants import best_epoch
 from petseg_utils.study import Study, TrainingSettings
-from petseg_utils.training.train import train
 
 
 def small_study(study: Study) -> Study:
@@ -61,19 +61,8 @@ def run_shares(
         names = labelled.table.groupby("species")["name"].sample(frac=share, random_state=seed).tolist()
         part = splits | {"train": labelled.subset(names)}
         folder = study.runs_dir / "labels" / f"{name.replace(' ', '-')}-{share:g}-seed{seed}"
-        train(
-            model,
-            study,
-            seed,
-            part,
-            settings=settings,
-            folder=folder,
-            start=start,
-            length=len(labelled),
-            progress=False,
-        )
-        best = pd.read_csv(folder / "history.csv")["miou"].max()
-        rows.append({"start": name, "share": share, "pictures": len(names), "seed": seed, "miou": best})
+        best = best_epoch(model, study, seed, part, settings, folder, start=start, length=len(labelled))
+        rows.append({"start": name, "share": share, "pictures": len(names), "seed": seed, "miou": best["miou"]})
     return pd.DataFrame(rows)
 
 
@@ -103,46 +92,6 @@ def update_label_runs(study: Study, splits: dict[str, PictureSet], rows: pd.Data
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.to_csv(path, index=False, float_format="%.4f")
     return rows
-
-
-def variant_sentence(table: pd.DataFrame) -> str:
-    """What kinds of pre-training are worth, in words.
-
-    Parameters
-    ----------
-    table : DataFrame
-        A row each of ``random``, ``plain``, ``with skips`` and ``masked`` in the column ``pretraining``, with ``psnr``
-        in decibels, and ``miou``, ``low`` and ``high``: mean, least and greatest of the runs on the frozen encoder.
-    """
-    by = table.set_index("pretraining")
-    change = by - by.loc["plain"]
-    above = by.index[by["low"] > by.loc["random", "high"]]
-    return (
-        f"With skips the reconstruction gains {change.loc['with skips', 'psnr']:+.1f} dB over plain, and the mask's "
-        f"mIoU {change.loc['with skips', 'miou']:+.3f}. Masking changes mIoU by {change.loc['masked', 'miou']:+.3f}. "
-        f"Better than the *random* encoder ({by.loc['random', 'miou']:.3f}) in every run: "
-        f"**{', '.join(above) or 'none of them'}**."
-    )
-
-
-def label_sentences(runs: pd.DataFrame) -> str:
-    """What pre-training buys at each number of labels, as a list in Markdown, from rows of `run_shares`.
-
-    A difference counts as found where the worst run of one start is better than the best run of the other.
-    """
-    lines = []
-    for pictures, some in runs.groupby("pictures"):
-        by = some.groupby("start")["miou"].agg(["mean", "min", "max"])
-        scratch = by.loc["from scratch"]
-        best = by["mean"].idxmax()
-        rest = by.drop(index="from scratch")
-        paid, lost = rest.index[rest["min"] > scratch["max"]], rest.index[rest["max"] < scratch["min"]]
-        lines.append(
-            f"* With **{pictures}** labels *{best}* is best at {by['mean'][best]:.3f}; from scratch gives "
-            f"{scratch['mean']:.3f}. In every run better than from scratch: {', '.join(paid) or 'none'}; worse: "
-            f"{', '.join(lost) or 'none'}."
-        )
-    return "\n".join(lines)
 
 
 START_COLOURS = {

@@ -93,6 +93,12 @@ def class_legend(figure: Figure, names: tuple[str, ...] = ("cat", "dog", "border
     figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
 
 
+def some_of_each(pictures: PictureSet) -> list[int]:
+    """Rows of three cats and three dogs that lie well apart, for showing."""
+    number = pictures.table.groupby("species").cumcount()
+    return [int(row) for row in pictures.table.index[number.isin([0, 10, 20])]]
+
+
 def blank_padding(pictures: PictureSet, row: int) -> np.ndarray:
     """A picture whose padding is white, for showing."""
     return overlay(pictures.images[row], np.where(pictures.labels[row] == PADDING, PADDING, 0))

@@ -8,23 +8,19 @@ its fold; the test split plays no part.  A variant takes a decoder for each fold
 and trained more briefly.  Variants are compared with the first picture by picture.
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from petseg_utils.data.pictures import PictureSet, join, load_splits
 from petseg_utils.experiments.comparisons import paired_resamples
-from petseg_utils.experiments.encoder_variants import trained_briefly
+from petseg_utils.experiments.variants import add_row, command_line, made_of, trained_briefly
 from petseg_utils.models.encoders import resolve
 from petseg_utils.scores.intervals import bootstrap_intervals, paired_difference
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix, scores
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.results import PRIMARY
 from petseg_utils.study import Study, TrainingSettings, load_study
-from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.process import set_up_process
 from petseg_utils.training.train import train
 
@@ -60,10 +56,8 @@ def confusions_by_fold(
 
 def main() -> None:
     """Train each variant once a fold, and score the folds together."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", default="oxford-cpu")
+    parser = command_line(__doc__, "oxford-cpu")
     parser.add_argument("--folds", type=int, default=4)
-    parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     set_up_process()
     study = load_study(options.study)
@@ -74,34 +68,28 @@ def main() -> None:
         "without Dice in the loss": replace(brief, dice=0.0),
         "pictures varied, not cached": replace(brief, cache=False, mixed_precision="auto"),
     }
-    folds, rows, first = folds_of(join(splits["train"], splits["validation"]), options.folds), [], None
+    folds, first = folds_of(join(splits["train"], splits["validation"]), options.folds), None
+    rows: list[dict] = []
     for variant, settings in variants.items():
         counts = confusions_by_fold(variant, settings, study, splits, folds)
         first = counts if first is None else first
         low, high = bootstrap_intervals(counts, PRIMARY, n_resamples=study.bootstrap_resamples)["miou"]
         change = paired_difference(counts, first, PRIMARY, n_resamples=paired_resamples(study))
         matrix = protocol_matrix(counts.sum(0), PRIMARY)
-        rows.append(
-            {
-                "decoder": variant,
-                "miou": scores(matrix)["miou"],
-                "low": low,
-                "high": high,
-                "change": change["difference"],
-                "change low": change["low"],
-                "change high": change["high"],
-                "wrong_species": (matrix[1, 2] + matrix[2, 1]) / matrix[1:].sum(),
-                "pictures": len(counts),
-                "folds": len(folds),
-                "encoder": resolve(study.encoder),
-                "data": splits["train"].fingerprint,
-                "torch": versions()["torch"],
-                "commit": git_commit(),
-            }
-        )
-        print(rows[-1], flush=True)
-        if options.csv:
-            pd.DataFrame(rows).round(4).to_csv(options.csv, index=False)
+        row = {
+            "decoder": variant,
+            "miou": scores(matrix)["miou"],
+            "low": low,
+            "high": high,
+            "change": change["difference"],
+            "change low": change["low"],
+            "change high": change["high"],
+            "wrong_species": (matrix[1, 2] + matrix[2, 1]) / matrix[1:].sum(),
+            "pictures": len(counts),
+            "folds": len(folds),
+            "encoder": resolve(study.encoder),
+        }
+        add_row(rows, row | made_of(splits), options.csv)
 
 
 if __name__ == "__main__":

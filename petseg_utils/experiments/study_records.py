@@ -128,9 +128,10 @@ def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
     )
 
 
-def committed_records(name: str) -> list[dict]:
-    """Records that are committed beside the figures of a study; none if it has none."""
-    return read_records(ROOT / "figures" / name / "records.jsonl")
+def committed_records(name: str, *models: str) -> list[dict]:
+    """Records that are committed beside the figures of a study, of all models or some; none if it has none."""
+    records = read_records(ROOT / "figures" / name / "records.jsonl")
+    return [record for record in records if not models or record["model"] in models]
 
 
 def study_records(study: Study) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Figures of a network and of its training."""
+"""What a network and its training look like."""
 
 import numpy as np
 import pandas as pd
@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
 from petseg_utils.models.unet import UNet, receptive_field
+from petseg_utils.study import Study
+from petseg_utils.training.checkpoints import run_folder
 
 
 def architecture(model: UNet) -> Figure:
@@ -32,6 +34,11 @@ def architecture(model: UNet) -> Figure:
     axis.grid(False)
     axis.spines[:].set_visible(False)
     return figure
+
+
+def histories(model: str, study: Study) -> dict[int, pd.DataFrame]:
+    """Seed to the history of a model's run, a row per epoch."""
+    return {seed: pd.read_csv(run_folder(model, study, seed) / "history.csv") for seed in study.seeds}
 
 
 def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> Figure:

@@ -7,14 +7,12 @@ All else is the study's.  A finished run is not repeated.  In figures/oxford-gpu
 the study oxford-cpu, with its batches and learning rate: --study oxford-cpu --widths 16 --epochs 24.
 """
 
-import argparse
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import pandas as pd
-
 from petseg_utils.data.pictures import load_splits
+from petseg_utils.experiments.variants import add_row, command_line
 from petseg_utils.models.cards import read_card
 from petseg_utils.study import load_study
 from petseg_utils.training.process import set_up_process
@@ -50,14 +48,13 @@ def is_finished(folder: Path) -> bool:
 
 def main() -> None:
     """Train what is not there yet, and write a row for each run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", default="oxford-gpu")
+    parser = command_line(__doc__, "oxford-gpu")
     parser.add_argument("--widths", default="16,64")
     parser.add_argument("--epochs", default="24,200")
-    parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     set_up_process()
-    study, rows = load_study(options.study), []
+    study = load_study(options.study)
+    rows: list[dict] = []
     splits = load_splits(study)
     chosen = (map(int, text.split(",")) for text in (options.widths, options.epochs))
     for width, epochs, seed in product(*chosen, study.seeds):
@@ -65,10 +62,7 @@ def main() -> None:
         if not is_finished(folder):
             settings = replace(study.settings("unet"), width=width, epochs=epochs, patience=epochs)
             train("unet", study, seed, splits, settings=settings, folder=folder)
-        rows.append(table_row(folder))
-        print(rows[-1], flush=True)
-        if options.csv:
-            pd.DataFrame(rows).round(4).to_csv(options.csv, index=False)
+        add_row(rows, table_row(folder), options.csv)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,14 @@
 """Model cards of the weights that ship, and a data sheet, as Markdown."""
 
-from pathlib import Path
-
 import pandas as pd
 from nbconvert.filters import markdown2html
 
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.scores.results import markdown
 from petseg_utils.study import Study
-from petseg_utils.training.checkpoints import SHIPPING_NOTES
 
 
-def model_card(card: dict, records: list[dict]) -> str:
+def model_card(card: dict) -> str:
     """A card for reading: what the weights are, learned from, score, are for and are not for.
 
     The headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019, arXiv:1810.03993.
@@ -20,28 +17,20 @@ def model_card(card: dict, records: list[dict]) -> str:
     ----------
     card : dict
         As `checkpoints.ship` writes it.
-    records : list of dict
-        Of the study that trained it: an older card has no test scores of its own.
     """
-    encoder, origin = card["encoder"], SHIPPING_NOTES | card
+    encoder = card["encoder"]
     lines = [
-        f"Trained as `{card.get('trained_as', card['model'])}` in study `{card['study']}`, seed {card['seed']}, epoch "
+        f"Trained as `{card['trained_as']}` in study `{card['study']}`, seed {card['seed']}, epoch "
         f"{card['epoch']}, {card['training_seconds'] / 60:.1f} minutes, at {card['image_size']} px.",
         f"**Encoder:** {encoder}, frozen, **not CLIP**."
         if (encoder or "").startswith("lite:")
         else f"**Encoder:** {encoder or 'none; all weights were trained'}.",
         f"**Learned from:** {_learned_from(card)}.",
-        "**For:** masks of one cat or dog in a photo. "
-        f"**Limits:** {card.get('limits', 'for comparison only; expect mistakes.')}",
+        f"**For:** masks of one cat or dog in a photo. **Limits:** {card['limits']}",
         f"**Validation:** mIoU {card['validation']['miou']:.3f}, border ignored.",
         f"**Made at:** commit {card['commit']}, torch {card['versions']['torch']}, data {card['data']}. "
-        f"**Licence:** {origin['licence']}. **Source:** {origin['source']}.",
+        f"**Licence:** {card['licence']}. **Source:** {card['source']}.",
     ]
-    tested = card.get("test") or {
-        f"{record['subset']}, {record['protocol']}": {"n_images": record["n_images"]} | record["scores"]
-        for record in records
-        if (record["model"], record["seed"]) == (card["model"], card["seed"])
-    }
     rows = [
         {
             "test photos": f"{scores['n_images']}, {name}",
@@ -49,7 +38,7 @@ def model_card(card: dict, records: list[dict]) -> str:
             "mean Dice": f"{scores['dice']:.3f}",
             "accuracy": f"{scores['accuracy']:.3f}",
         }
-        for name, scores in tested.items()
+        for name, scores in card["test"].items()
     ]
     lines.append(markdown(pd.DataFrame(rows)))
     if clicks := card.get("clicks"):
@@ -106,9 +95,3 @@ def data_sheet(study: Study, splits: dict[str, PictureSet]) -> str:
 def folded(title: str, text: str) -> str:
     """Markdown as HTML that opens on a click."""
     return f'<details class="more card-text"><summary>{title}</summary>\n{markdown2html(text)}\n</details>'
-
-
-def committed_breeds(folder: Path) -> pd.Series | None:
-    """Breed of each picture that a study on photos used, from its ``pictures.csv``; None where there is none."""
-    path = folder / "pictures.csv"
-    return pd.read_csv(path)["breed"] if path.is_file() else None

@@ -140,14 +140,14 @@ def _unet_settings(records: list[dict]) -> dict:
     )
 
 
-def limits(records: list[dict], breeds: pd.Series | None = None) -> str:
+def limits(records: list[dict], breeds: pd.Series) -> str:
     """What a study's numbers stand on, and what was not measured; Markdown.
 
     Parameters
     ----------
     records : list of dict
         Of one study.
-    breeds : Series, optional
+    breeds : Series
         The breed of each picture of the data, to say how uneven they are.
     """
     tested = select(records, protocol=PRIMARY)
@@ -157,18 +157,15 @@ def limits(records: list[dict], breeds: pd.Series | None = None) -> str:
     stand_in = any(encoder.startswith("lite:") for encoder in encoders)
     runs = {(record["model"], record["seed"]) for record in tested}
     few = ", ".join(titled(name) for name in TITLES if sum(name == scored for scored, _ in runs) == 1)
+    share = breeds.value_counts(normalize=True)
     lines = [
         f"Encoder: {', '.join(encoders) or 'none'}."
         + (" It is a stand-in. **No number here is CLIP's**, and none says what CLIP would do." if stand_in else ""),
         f"Pictures: {learned} to train; {first['n_images']}, of {first['n_breeds']} breeds, to test.",
         f"Machine: {'; '.join(machines)}. Times were taken beside other work, and hold for this machine only.",
+        f"Breeds: {len(share)} in all; {', '.join(share.index[:3])} are the most frequent and make "
+        f"{share.iloc[:3].sum():.0%} of the pictures. Of the rarer ones few pictures were tested.",
     ]
-    if breeds is not None and len(breeds):
-        share = breeds.value_counts(normalize=True)
-        lines.append(
-            f"Breeds: {len(share)} in all; {', '.join(share.index[:3])} are the most frequent and make "
-            f"{share.iloc[:3].sum():.0%} of the pictures. Of the rarer ones few pictures were tested."
-        )
     if few:
         lines.append(f"Trained once only: {few}. How far another run would move them was not measured.")
     return "\n".join(f"* {line}" for line in lines)

@@ -1,11 +1,13 @@
-"""Training on shares of the labels: what is repeated, and what is not."""
+"""Training on shares of the labels: what is repeated, and what is kept by name."""
 
 from collections import Counter
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
-from petseg_utils.experiments.few_labels import run_shares, small_study
+from petseg_utils.experiments import variants
+from petseg_utils.experiments.few_labels import run_shares, small_study, update_label_runs
 from petseg_utils.models.encoders import DETAIL_LITE, TWICE_LITE, Encoder, load_encoder
 
 
@@ -33,3 +35,23 @@ def test_an_encoder_that_names_sizes_gets_those_of_the_small_pictures(study, spe
     assert small.labels == large.labels
     if "@" in small.encoder and not spec.startswith("clip:"):
         assert load_encoder(small.encoder, small.image_size).scale == small.picture_scale == 2
+
+
+def test_shares_of_labels_make_equal_steps_and_their_rows_are_kept(study, splits, monkeypatch):
+    seen = []
+    monkeypatch.setattr(variants, "train", lambda *given, **options: seen.append((given, options)))
+    monkeypatch.setattr(variants.pd, "read_csv", lambda path: pd.DataFrame({"miou": [0.25, 0.5, 0.3]}))
+    rows = run_shares("from scratch", "unet", study, splits, study.models["unet"])
+    assert rows["pictures"].tolist() == [4, len(splits["train"])] and (rows["miou"] == 0.5).all()
+    for given, options in seen:
+        assert options["length"] == len(splits["train"])  # as many examples an epoch, however few pictures
+        assert given[3]["validation"] is splits["validation"]
+    assert [len(given[3]["train"]) for given, _ in seen] == [4, len(splits["train"])]
+    monkeypatch.undo()
+    update_label_runs(study, splits, rows)
+    update_label_runs(study, splits, rows.assign(start="frozen"))
+    both = update_label_runs(study, splits, rows.assign(miou=0.75))
+    assert len(both) == 4
+    assert both.groupby("start")["miou"].mean().to_dict() == {"from scratch": 0.75, "frozen": 0.5}
+    longer = replace(study, labels=replace(study.labels, epochs=9))
+    assert len(update_label_runs(longer, splits, rows)) == 2  # runs of other lengths are not compared
