@@ -320,6 +320,9 @@ def test_audit_counts_a_bad_list_as_an_error_and_an_empty_one_as_a_warning(data)
     assert [finding["kind"] for finding in audit(data, progress=False)["warnings"]] == ["list"]
     (data / "annotations" / "trainval.txt").write_text("Tabby_1 1 7 1\n")
     assert [finding["kind"] for finding in audit(data, progress=False)["errors"]] == ["list"]
+    (data / "annotations" / "test.txt").write_text("")
+    with pytest.raises(DataError, match=r"trainval.txt, line 1: got .* The test split of 'pets' is empty"):
+        audit(data, progress=False)
 
 
 def test_audit_of_sound_data_finds_nothing(data):
