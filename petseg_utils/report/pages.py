@@ -92,7 +92,6 @@ def render_page(
     seconds : float
         How long it ran.
     """
-    _describe_figures(book)
     book.metadata.pop("widgets", None)
     exporter = HTMLExporter(
         config=Config({"NbConvertBase": {"display_data_priority": _SHOWN_FIRST}}),
@@ -122,25 +121,6 @@ def render_page(
     )
 
 
-def _describe_figures(book: NotebookNode) -> None:
-    """Give each picture among the outputs its alternative text, where nbconvert looks for it."""
-    for index, cell in enumerate(book.cells):
-        following = book.cells[index + 1] if index + 1 < len(book.cells) else None
-        caption = following.source.strip() if following and following.cell_type == "markdown" else ""
-        # A caption is set in italics as a whole, or says that it is one.
-        if not re.match(r"[*_]*fig|\*[^*]+\*$|_[^_]+_$", caption, re.IGNORECASE):
-            caption = ""
-        for output in cell.get("outputs", []):
-            for kind in ("image/png", "image/jpeg"):
-                if kind in output.get("data", {}):
-                    given = output.metadata.get(kind, {}).get("alt") or cell.metadata.get("alt")
-                    plain = output.data.get("text/plain", "")
-                    # "<Figure size 640x480 with 1 Axes>" tells a reader nothing.
-                    plain = "" if plain.startswith("<") else plain.strip("'\" ")
-                    alt = given or plain or _text_of(BeautifulSoup(markdown2html(caption), "html.parser"))
-                    output.metadata.setdefault(kind, {})["alt"] = alt[:500] or "figure"
-
-
 def _tidy_page(soup: BeautifulSoup, sheet: Sheet, pages: dict[str, str]) -> None:
     """Make a notebook's HTML readable everywhere: nothing fetched, headings in order, tables that scroll."""
     for tag in soup(["script", "link", "iframe", "object", "embed"]):
@@ -167,7 +147,7 @@ def _tidy_page(soup: BeautifulSoup, sheet: Sheet, pages: dict[str, str]) -> None
 def _tidy_image(image: Tag) -> None:
     """Compress a large figure, and tell the browser its size before it is decoded."""
     image["class"] = "figure"
-    image["alt"] = image.get("alt", "").strip() or "figure"
+    image["alt"] = image.get("alt") or "figure"
     if image["src"].startswith("data:image/svg"):
         return
     raw = data_of(image["src"])
