@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from petseg_utils.data.pictures import load_splits
+from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.study import load_study
 
 
@@ -62,6 +63,12 @@ def study(data):
 def splits(study):
     """The study's three splits."""
     return load_splits(study, progress=False)
+
+
+@pytest.fixture
+def sample_records() -> list[dict]:
+    """The records of the sample study that are committed."""
+    return committed_records("sample")
 
 
 def first_picture(root: Path) -> tuple[Path, Path]:

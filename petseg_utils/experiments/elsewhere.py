@@ -11,6 +11,7 @@ from torch import nn
 from petseg_utils.data.datasets import list_pictures
 from petseg_utils.data.labels import SPECIES
 from petseg_utils.data.pictures import PictureSet, decode, load_pictures
+from petseg_utils.experiments.error_analysis import pet_against_rest
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
@@ -76,9 +77,8 @@ def compare_sets(
 def outline_and_name(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """``pet IoU`` and ``right name`` of confusion matrices ``(..., 3, 3)``, see `compare_sets`."""
     pet, named = matrix[..., 1:, 1:].sum((-2, -1)), matrix[..., 1, 1] + matrix[..., 2, 2]
-    union = matrix.sum((-2, -1)) - matrix[..., 0, 0]
     with np.errstate(invalid="ignore"):
-        return {"pet IoU": pet / union, "right name": named / pet}
+        return {"pet IoU": pet_against_rest(matrix), "right name": named / pet}
 
 
 def by_set(table: pd.DataFrame) -> pd.DataFrame:

@@ -88,10 +88,10 @@ def errors_by_distance(table: pd.DataFrame, size: int) -> Figure:
     return figure
 
 
-def pet_against_rest(matrix: np.ndarray) -> float:
-    """IoU of pet against rest from a ``(3, 3)`` matrix: cat taken for dog counts as right.  0 to 1."""
-    pet, missed, false = matrix[1:, 1:].sum(), matrix[1:, 0].sum(), matrix[0, 1:].sum()
-    return float(pet / max(1, pet + missed + false))
+def pet_against_rest(matrix: np.ndarray) -> np.ndarray:
+    """IoU of pet against rest, 0 to 1, from matrices ``(..., 3, 3)``: cat taken for dog counts as right."""
+    pet, union = matrix[..., 1:, 1:].sum((-2, -1)), matrix.sum((-2, -1)) - matrix[..., 0, 0]
+    return pet / np.maximum(1, union)
 
 
 def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]:
@@ -111,9 +111,9 @@ def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]
     int
         Of how many pictures: those in which some of the pet was found.
     """
-    found = counts[:, 1:3, 1:3].sum(1)  # of the pet's pixels, those called cat and those called dog
-    seen = found.any(axis=1)
-    right = 1 + found.argmax(1) == pictures.table["species"].to_numpy()
+    named = counts[:, 1:3, 1:3].sum(1)  # of the pet's pixels, those called cat and those called dog
+    seen = named.any(axis=1)
+    right = 1 + named.argmax(1) == pictures.table["species"].to_numpy()
     return float(right[seen].mean()) if seen.any() else float("nan"), int(seen.sum())
 
 
@@ -125,9 +125,9 @@ def scores_by_size(pictures: PictureSet, predicted: np.ndarray, edges: tuple[flo
     for low, high in pairwise(edges):
         inside = (shares >= low) & ((shares < high) | (high == edges[-1]))
         matrix = protocol_matrix(counts[inside].sum(0), PRIMARY)
-        values = scores(matrix)
         names = {"pet share": f"{low:.0%} to {high:.0%}", "pictures": int(inside.sum())}
-        rows.append(names | {"mIoU": float(values["miou"]), "IoU pet against rest": pet_against_rest(matrix)})
+        values = {"mIoU": float(scores(matrix)["miou"]), "IoU pet against rest": float(pet_against_rest(matrix))}
+        rows.append(names | values)
     return pd.DataFrame(rows)
 
 

@@ -326,9 +326,9 @@ def test_audit_counts_a_bad_list_as_an_error_and_an_empty_one_as_a_warning(data)
 
 
 def test_audit_of_sound_data_finds_nothing(data):
-    found = audit(data, progress=False)
-    assert found["splits"] == {"trainval": 12, "test": 6} and found["breeds"] == 4
-    assert found["errors"] == found["warnings"] == [] and not found["official"]
+    audited = audit(data, progress=False)
+    assert audited["splits"] == {"trainval": 12, "test": 6} and audited["breeds"] == 4
+    assert audited["errors"] == audited["warnings"] == [] and not audited["official"]
 
 
 def test_audit_lists_every_error_and_warning_by_kind(data):
@@ -343,15 +343,15 @@ def test_audit_lists_every_error_and_warning_by_kind(data):
     (images / "x.png").rename(images / f"{names[5]}.jpg")
     Image.new("L", (80, 60), 2).save(masks / f"{names[6]}.png")
     shutil.copy(images / f"{names[7]}.jpg", images / f"{names[9]}.jpg")
-    found = audit(data, progress=False)
-    assert [(finding["name"], finding["kind"]) for finding in found["errors"]] == [
+    audited = audit(data, progress=False)
+    assert [(finding["name"], finding["kind"]) for finding in audited["errors"]] == [
         (names[0], "missing"),
         (names[1], "unreadable"),
         (names[2], "missing"),
         (names[3], "size differs"),
         (names[4], "mask values"),
     ]
-    assert [(finding["name"], finding["kind"]) for finding in found["warnings"]] == [
+    assert [(finding["name"], finding["kind"]) for finding in audited["warnings"]] == [
         (names[5], "other type"),
         (names[6], "no pet"),
         (names[9], "duplicate"),

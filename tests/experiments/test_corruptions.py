@@ -144,8 +144,8 @@ def test_salt_and_pepper_hits_its_share_of_pixels(share):
     out = perturbed(grey(128), "salt_and_pepper", share)
     white, black = (out == 255).all(-1).mean(), (out == 0).all(-1).mean()
     assert (out != 128).any(-1).mean() == pytest.approx(white + black)  # whole pixels
-    for found in (white, black):
-        assert found == pytest.approx(share / 2, abs=4 * np.sqrt(share / 2 / SIZE**2))
+    for part in (white, black):
+        assert part == pytest.approx(share / 2, abs=4 * np.sqrt(share / 2 / SIZE**2))
 
 
 def test_lower_jpeg_quality_is_farther_from_the_picture():

@@ -174,12 +174,12 @@ def test_every_step_is_scored_on_its_own_pictures(study, splits, networks, monke
     records = sweep(study, 0, networks, pictures, progress=False)
     assert {(record["corruption"], record["level"]) for record in records} == set(steps)
     for record in records:
-        ask = (record["model"], record["corruption"], record["level"])
+        case = (record["model"], record["corruption"], record["level"])
         images, labels = np.array(pictures.images), np.array(pictures.labels)
-        if ask[1] not in (CLEAN[0], MISSED):
-            images, labels = corrupt_all(pictures, *ask[1:])
-        found = predict_cases(networks, [ask], pictures, images, labels)[ask]
-        assert record["counts"] == picture_confusions(labels, found).reshape(len(pictures), -1).tolist()
+        if case[1] not in (CLEAN[0], MISSED):
+            images, labels = corrupt_all(pictures, *case[1:])
+        classes = predict_cases(networks, [case], pictures, images, labels)[case]
+        assert record["counts"] == picture_confusions(labels, classes).reshape(len(pictures), -1).tolist()
 
 
 def test_every_batch_is_answered_for_its_own_pictures(splits, untrained, monkeypatch):
@@ -190,34 +190,34 @@ def test_every_batch_is_answered_for_its_own_pictures(splits, untrained, monkeyp
     for start in range(0, len(test), 3):
         few = test.subset(test.table["name"].iloc[start : start + 3].tolist())
         alone = predict_cases(untrained, cases, few, np.array(few.images), np.array(few.labels))
-        for ask in cases:
-            np.testing.assert_array_equal(together[ask][start : start + 3], alone[ask])
+        for case in cases:
+            np.testing.assert_array_equal(together[case][start : start + 3], alone[case])
 
 
 @pytest.mark.parametrize(("kind", "level"), [CLEAN, ("rotation", 45.0), ("scale", 0.4), (MISSED, 45.0)])
 def test_the_model_hears_the_click_where_the_animal_is_now(splits, monkeypatch, kind, level):
     monkeypatch.setattr(sweep_module, "BATCH", 4)
-    test, ask = splits["test"], (HELPED, kind, level)
+    test, case = splits["test"], (HELPED, kind, level)
     images, labels = perturbed(test, kind, level)
-    found = predict_cases({"point": Clicked(0.85)}, [ask], test, images, labels)[ask]
-    for mask, said in zip(found, clicks_on(test, slice(0, len(test)), labels, kind, level), strict=True):
+    classes = predict_cases({"point": Clicked(0.85)}, [case], test, images, labels)[case]
+    for mask, said in zip(classes, clicks_on(test, slice(0, len(test)), labels, kind, level), strict=True):
         ys, xs = np.nonzero(mask)
         assert np.hypot(xs.mean() - said[0].x, ys.mean() - said[0].y) < 1.5
 
 
 def test_padding_that_a_turn_moves_is_background_whatever_was_clicked(splits):
-    test, ask = splits["test"], (HELPED, "rotation", 90.0)
-    images, labels = perturbed(test, *ask[1:])
-    found = predict_cases({"point": Clicked(-1)}, [ask], test, images, labels)[ask]  # takes the whole picture
-    np.testing.assert_array_equal(found, np.where(labels == PADDING, 0, 2))
+    test, case = splits["test"], (HELPED, "rotation", 90.0)
+    images, labels = perturbed(test, *case[1:])
+    classes = predict_cases({"point": Clicked(-1)}, [case], test, images, labels)[case]  # takes the whole picture
+    np.testing.assert_array_equal(classes, np.where(labels == PADDING, 0, 2))
 
 
 def test_unperturbed_pictures_get_the_classes_of_the_evaluation(splits, untrained):
     test = splits["test"]
-    ask = ("decoder", *CLEAN)
-    found = predict_cases(untrained, [ask], test, np.array(test.images), np.array(test.labels))[ask]
-    assert (found == predict(untrained["decoder"], test).classes).mean() > 0.97  # but for bfloat16
-    assert (found[test.labels == PADDING] == 0).all()
+    case = ("decoder", *CLEAN)
+    classes = predict_cases(untrained, [case], test, np.array(test.images), np.array(test.labels))[case]
+    assert (classes == predict(untrained["decoder"], test).classes).mean() > 0.97  # but for bfloat16
+    assert (classes[test.labels == PADDING] == 0).all()
 
 
 def test_the_click_stays_on_the_pet_at_every_level_but_not_where_its_offset_is_tested(splits):
@@ -319,8 +319,8 @@ def test_the_worst_level_counts_even_where_it_is_not_the_last():
 
 
 def test_the_model_that_is_helped_is_not_judged_with_the_others():
-    found = pd.DataFrame({"point": ["no", "unsure"], HELPED: ["yes", "yes"]}, index=["blur", "jpeg"])
-    said = verdict_sentences(curves(invented_records({kind: [0.9] * 10 for kind in ORIGINAL}), 10), found)
+    judged = pd.DataFrame({"point": ["no", "unsure"], HELPED: ["yes", "yes"]}, index=["blur", "jpeg"])
+    said = verdict_sentences(curves(invented_records({kind: [0.9] * 10 for kind in ORIGINAL}), 10), judged)
     assert "Every model without help is below under: Blur. At least one is above under: none." in said
 
 
@@ -340,9 +340,9 @@ def test_the_claim_is_judged_by_the_whole_interval():
             bad = [50, 25, 25, 25, 50, 25, 25, 25, 50, *bad[9:]]
             record["counts"] = [good] * 3 + [bad] * 3
     table = curves(records, 200)
-    found = verdicts(table)["unet"]
-    assert found["blur"] == "no" and found["gaussian_noise"] == "yes" and found["occlusion"] == "unsure"
-    said = verdict_sentences(table, verdicts(table))
+    judged = verdicts(table)
+    assert judged["unet"][["blur", "gaussian_noise", "occlusion"]].tolist() == ["no", "yes", "unsure"]
+    said = verdict_sentences(table, judged)
     assert "does not hold" in said and "6 are above 0.9, 1 below, 1 unsure" in said
     assert "below under: Blur." in said
 
@@ -424,14 +424,14 @@ def test_noisy_pictures_differ_from_the_others_in_noise_alone(splits):
 
 
 def test_the_experiment_changes_nothing_but_the_noise(study, splits, networks):
-    found, seconds = compare("decoder", study, 0, splits, splits["test"], progress=False)
-    assert set(found) == {"as it was", "more training", "more training, with noise"} and len(seconds) == 2
+    counts, seconds = compare("decoder", study, 0, splits, splits["test"], progress=False)
+    assert set(counts) == {"as it was", "more training", "more training, with noise"} and len(seconds) == 2
     cards = [
         json.loads((study.runs_dir / "noise" / f"decoder-{most}-seed0" / "best.json").read_text()) for most in (0, 18)
     ]
     assert [card["noise"] for card in cards] == [0, 18]
     assert cards[0]["settings"] == cards[1]["settings"] and cards[0]["seed"] == cards[1]["seed"]
-    table = gains(found, 20)
+    table = gains(counts, 20)
     assert table["what"].tolist()[0] == "unperturbed" and len(table) == 9
     assert (table["low"] <= table["high"]).all()
 
@@ -441,8 +441,8 @@ def test_the_experiment_changes_nothing_but_the_noise(study, splits, networks):
 
 def test_outline_and_name_are_scored_apart():
     matrix = np.array([[80, 5, 5], [10, 60, 20], [0, 0, 20]])
-    found = outline_and_name(matrix)
-    assert found["pet IoU"] == pytest.approx(100 / 120) and found["right name"] == pytest.approx(80 / 100)
+    scored = outline_and_name(matrix)
+    assert scored["pet IoU"] == pytest.approx(100 / 120) and scored["right name"] == pytest.approx(80 / 100)
 
 
 def test_a_folder_from_elsewhere_is_scored_beside_the_test_split(study, splits, tmp_path, monkeypatch):

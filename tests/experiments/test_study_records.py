@@ -57,6 +57,10 @@ def test_records_of_present_pictures_settings_and_seeds_are_taken(study, splits)
     table = update_study_records(study, splits)
     assert read_records(study.figures_dir / "records.jsonl") == good and len(table) == 3
     assert f"{good[0]['scores']['miou']:.3f} [" in (study.figures_dir / "results.md").read_text()
+    names = study.figures_dir / "pictures.csv"
+    assert not names.exists()  # which of the photos were there is told of photos only
+    update_study_records(replace(study, data="oxford"), splits)
+    assert pd.read_csv(names)["split"].value_counts().to_dict() == {name: len(part) for name, part in splits.items()}
 
 
 def test_records_of_other_settings_extra_pictures_or_an_unfinished_run_are_not_taken(study, splits):

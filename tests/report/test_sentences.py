@@ -13,11 +13,6 @@ from petseg_utils.scores import results
 from petseg_utils.study import ROOT
 
 
-@pytest.fixture
-def sample_records() -> list[dict]:
-    return committed_records("sample")
-
-
 def test_the_answer_is_made_of_the_records(sample_records):
     table = results.results_table(sample_records)
     pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")

@@ -3,18 +3,11 @@
 import json
 
 import pandas as pd
-import pytest
 from bs4 import BeautifulSoup
 
-from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import titled
 from petseg_utils.report.tables import breeds_table, protocol_tabs
 from petseg_utils.scores import results
-
-
-@pytest.fixture
-def sample_records() -> list[dict]:
-    return committed_records("sample")
 
 
 def test_the_prompted_model_stands_last_and_is_marked_however_good_it_is(sample_records):

@@ -64,21 +64,20 @@ def loss_heatmap(loss: pd.DataFrame) -> Figure:
 
 def _short(kind: str) -> str:
     """How far a perturbation goes."""
-    level = LEVELS[kind][-1]
     signs = {
-        "gaussian_noise": "to sigma {}",
-        "blur": "to {} passes",
-        "contrast_up": "to x {}",
-        "contrast_down": "to x {}",
+        "gaussian_noise": "sigma {}",
+        "blur": "{} passes",
+        "contrast_up": "x {}",
+        "contrast_down": "x {}",
+        "brightness_up": "+ {}",
+        "brightness_down": "- {}",
+        "occlusion": f"{{}} px of {REFERENCE_SIZE}",
+        "salt_and_pepper": "a share of {}",
+        "jpeg": "quality {}",
+        "rotation": "{} degrees",
+        "scale": "x {}",
     }
-    signs |= {"brightness_up": "to + {}", "brightness_down": "to - {}", "occlusion": f"to {{}} px of {REFERENCE_SIZE}"}
-    signs |= {
-        "salt_and_pepper": "to a share of {}",
-        "jpeg": "to quality {}",
-        "rotation": "to {} degrees",
-        "scale": "to x {}",
-    }
-    return signs[kind].format(level)
+    return "to " + signs[kind].format(LEVELS[kind][-1])
 
 
 def ranking_chart(table: pd.DataFrame) -> Figure:

@@ -191,10 +191,8 @@ def picture_rng(name: str) -> np.random.Generator:
 
 
 def photo_window(label: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of a square ``uint8 (size, size)`` that hold the photo; all of them if there is none."""
+    """Rows and columns of a square ``uint8 (size, size)`` that hold the photo."""
     photo = label != PADDING
-    if not photo.any():
-        return slice(None), slice(None)
     rows, columns = (np.flatnonzero(photo.any(axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
