@@ -1,6 +1,5 @@
 """Figures of what a frozen encoder sees: its maps as colours, and which patches look alike to it."""
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -13,6 +12,7 @@ from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.plotting import MODEL_COLOURS, blank_padding, new_figure, picture_grid
 from petseg_utils.models.encoders import Encoder
+from petseg_utils.models.prompts import centre_click
 
 
 def encode(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> list[Tensor]:
@@ -54,25 +54,15 @@ def show_features(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Fi
     return picture_grid(lines, [""] * len(rows), names)
 
 
-def show_neighbours(
-    encoder: Encoder, pictures: PictureSet, rows: list[int], query: tuple[int, int], number: int
-) -> Figure:
-    """How much each cell of other pictures resembles one cell of the first, by the cosine of their features.
+def show_neighbours(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Figure:
+    """How much cells of other pictures resemble the one in the middle of the first animal, by their features' cosine.
 
-    Parameters
-    ----------
-    encoder, pictures : Encoder, PictureSet
-        What looks, and at what.
-    rows : list of int
-        The first is the picture asked about.
-    query : tuple of int
-        Place of the patch in it: row and column in pixels of the square.
-    number : int
-        Which of the encoder's maps, counted from 0.
+    The features are those of the encoder's last map but one; the first of the `rows` is the picture asked about.
     """
-    stride = encoder.strides[number]
-    features = F.normalize(encode(encoder, pictures, rows)[number], dim=1)
-    place = query[0] // stride, query[1] // stride
+    stride = encoder.strides[-2]
+    features = F.normalize(encode(encoder, pictures, rows)[-2], dim=1)
+    middle = centre_click(np.isin(pictures.labels[rows[0]], (1, 2)))
+    place = int(middle.y) // stride, int(middle.x) // stride
     alike = torch.einsum("c,nchw->nhw", features[0, :, place[0], place[1]], features).numpy()
     heat = [np.kron(cosines, np.ones((stride, stride))) for cosines in alike]
     heat = [np.where(pictures.labels[row] == PADDING, np.nan, map_) for row, map_ in zip(rows, heat, strict=True)]
@@ -85,13 +75,6 @@ def show_neighbours(
         corner = (x * stride - 0.5, y * stride - 0.5)
         axes[column].add_patch(Rectangle(corner, stride, stride, fill=False, edgecolor="#D55E00", linewidth=2))
     return figure
-
-
-def centre_of_pet(label: np.ndarray) -> tuple[int, int]:
-    """The pet pixel that is farthest from everything else: row and column."""
-    distance = cv2.distanceTransform(np.isin(label, (1, 2)).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    row, column = np.unravel_index(distance.argmax(), distance.shape)
-    return int(row), int(column)
 
 
 def ablation_chart(table: pd.DataFrame) -> Figure:
