@@ -5,11 +5,12 @@ import pytest
 from matplotlib import pyplot as plt
 
 from petseg_utils.experiments.click_study import KINDS, iou_after, natural_chart, near_the_centre, show_corrections
-from petseg_utils.experiments.elsewhere import home_and_elsewhere
+from petseg_utils.experiments.elsewhere import home_and_elsewhere, score_shipped
 from petseg_utils.models.prompts import centre_click
 from petseg_utils.scores.clicks import add_clicks, click_values, open_pictures
 from petseg_utils.scores.predictions import predict
-from petseg_utils.scores.records import make_records
+from petseg_utils.scores.records import make_records, read_records
+from petseg_utils.study import ROOT
 from tests.scores.painter import Painter
 
 CARD = {"model": "point", "encoder": None, "study": "smoke", "seed": 0, "data": "x", "n_images": 9, "n_breeds": 4}
@@ -53,6 +54,14 @@ def test_the_chart_shows_every_picture_on_which_somebody_would_click(splits):
     left, right = natural_chart(values).axes[:2]
     np.testing.assert_allclose(left.collections[0].get_offsets(), values["missed"].T)
     assert np.isnan(np.ma.filled(right.collections[0].get_offsets(), np.nan)).all()  # nothing is in excess
+
+
+def test_the_weights_that_ship_are_scored_on_a_folder_as_on_those_that_are_committed(data, tmp_path):
+    records = score_shipped({"here": data}, tmp_path / "elsewhere.jsonl")
+    assert read_records(tmp_path / "elsewhere.jsonl") == records
+    committed = read_records(ROOT / "figures" / "shipped" / "elsewhere.jsonl")
+    table = home_and_elsewhere(records)
+    assert table.columns.tolist() == ["here (6)"] and table.index.equals(home_and_elsewhere(committed).index)
 
 
 def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):

@@ -50,6 +50,8 @@ display(HTML('<img src="https://example.org/a.png">'))
 """
 BARE = 'display(Image(png)); display(Image(filename="large.png")); print(os.path.abspath("dot.png"))'
 
+LAST = 'from IPython.display import Image; Image("dot.png", alt="The last word")'
+
 
 def write_notebook(path: Path, title: str, *cells: str) -> None:
     """Cells that start with ``#:`` are prose, without these two characters."""
@@ -70,7 +72,7 @@ def project(tmp_path_factory):
     opening = f"#:> Is it *right*?\n\n{links}\n\n#### Deep"
     write_notebook(books / "01_good.ipynb", "First", opening, LOOK, SHOW, "#:Words.", BARE)
     write_notebook(books / "02_bad.ipynb", "Second", "print('before')", "1 / 0", "print('never')")
-    write_notebook(books / "03_after.ipynb", "Third", "#:A paragraph that asks.", "print('still here')")
+    write_notebook(books / "03_results.ipynb", "Third", "#:A paragraph that asks.", "print('still here')", LAST)
     text = (STUDIES / "smoke.toml").read_text().replace("Smoke test", "Study of a test")
     (folder / "mine.toml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
@@ -116,9 +118,9 @@ def pages(project) -> dict[str, BeautifulSoup]:
 
 def test_every_notebook_gets_a_page_and_the_index_links_them(project):
     rendered = pages(project)
-    assert list(rendered) == ["01_good", "02_bad", "03_after", "index"]
+    assert list(rendered) == ["01_good", "02_bad", "03_results", "index"]
     cards = rendered["index"].select(".card")
-    assert [card.a["href"] for card in cards] == ["01_good.html", "02_bad.html", "03_after.html"]
+    assert [card.a["href"] for card in cards] == ["01_good.html", "02_bad.html", "03_results.html"]
     assert [card.h3.get_text() for card in cards] == ["First", "Second", "Third"]
     assert cards[0].p.get_text() == "Is it right?" and cards[2].p.get_text() == "A paragraph that asks."
     assert re.fullmatch(r"done in \d+:\d\d", cards[0].select_one(".state").get_text())
@@ -137,7 +139,7 @@ def test_a_failure_is_returned_and_shown_and_the_next_notebook_runs(project):
     shown = [output.get_text(strip=True) for output in page.select(".output_stdout")]
     assert shown == ["before"]
     assert "FAILED" in pages(project)["index"].select(".card")[1].get_text()
-    assert "still here" in pages(project)["03_after"].get_text()
+    assert "still here" in pages(project)["03_results"].get_text()
 
 
 def test_pages_fetch_nothing(project):
@@ -153,7 +155,8 @@ def test_every_picture_has_alternative_text(project):
     rendered = pages(project)
     described = [image["alt"] for image in rendered["01_good"].select("img")]
     assert described[0] == "A dot that was described" and all(described)
-    assert rendered["index"].img["alt"] == "A dot that was described"
+    on_the_index = [image["alt"] for image in rendered["index"].select("img")]
+    assert on_the_index == ["The last word", "A dot that was described", "The last word"]  # a figure, and the cards'
 
 
 def test_large_figures_are_compressed(project):
