@@ -24,6 +24,7 @@ from petseg_utils.scores.results import CLICKED, PRIMARY, PROMPTED
 from petseg_utils.study import PetsegError, Study, load_study
 from petseg_utils.training.checkpoints import find_checkpoint, load
 
+SEGMENTERS = ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED)  # as the notebooks have them
 LEVEL = 0.95
 PAIRED_RESAMPLES = 10_000  # Bonferroni looks at the outermost 0.5 % of the resamples, where 1,000 of them are too few
 TABLE_RESAMPLES = 1000  # a study with fewer is a trial run, which is to be quick
@@ -65,8 +66,8 @@ class Remade:
 
 def compared_models(study: Study) -> tuple[str, ...]:
     """The study's segmenters, in the order of the notebooks; self-training only where its pictures are."""
-    more = ("decoder_selftrained",) if "decoder_selftrained" in study.models and study.unlabelled_dir else ()
-    return ("unet", "autoencoder_unet", "decoder", *more, PROMPTED)
+    selftrained = "decoder_selftrained" in study.models and study.unlabelled_dir
+    return tuple(name for name in SEGMENTERS if selftrained or name != "decoder_selftrained")
 
 
 def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[str, Remade]:
@@ -211,7 +212,7 @@ def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataF
         If fewer than two finished ones are there.
     """
     networks = {}
-    for name in ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED):
+    for name in SEGMENTERS:
         with contextlib.suppress(PetsegError):
             loaded = [load(find_checkpoint(name, study, seed)) for seed in study.seeds]
             if all(card.get("training_seconds") for _, card in loaded):

@@ -21,6 +21,9 @@ from petseg_utils.experiments.plotting import (
 from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
 from petseg_utils.scores.results import PRIMARY
 
+DISTANCES = (0, 2, 4, 8, 16, 32)  # bounds of the bins in model pixels; the last bin is open
+PET_SHARES = (0, 0.15, 0.25, 0.35, 0.5, 1)  # bounds of the groups of pictures by how much of them is pet
+
 
 def confusion(pictures: PictureSet, predicted: np.ndarray) -> Figure:
     """Where the pixels of each true class went, in percent of that class; border and padding left out."""
@@ -36,8 +39,8 @@ def confusion(pictures: PictureSet, predicted: np.ndarray) -> Figure:
     return figure
 
 
-def error_by_distance(pictures: PictureSet, predicted: np.ndarray, edges: tuple[int, ...]) -> pd.DataFrame:
-    """Error rate of pixels by their distance to the border band.
+def error_by_distance(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:
+    """Error rate of pixels by their distance to the border band, in bins of `DISTANCES`.
 
     Parameters
     ----------
@@ -45,8 +48,6 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray, edges: tuple[
         The split.
     predicted : ndarray
         ``uint8 (n, size, size)``.
-    edges : tuple of int
-        Bounds of the distance bins in model pixels; the last bin is open.
 
     Returns
     -------
@@ -54,16 +55,16 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray, edges: tuple[
         ``distance`` (text), ``side`` (``pet`` or ``background``), ``error`` (0 to 1, NaN where there are no pixels),
         ``pixels``.
     """
-    wrong, total = np.zeros((2, len(edges))), np.zeros((2, len(edges)))
+    wrong, total = np.zeros((2, len(DISTANCES))), np.zeros((2, len(DISTANCES)))
     for label, guess in zip(pictures.labels, predicted, strict=True):
         if not (label == BORDER).any():
             continue
         distance = cv2.distanceTransform((label != BORDER).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        bins = np.digitize(distance, edges[1:])
+        bins = np.digitize(distance, DISTANCES[1:])
         for side, inside in enumerate(((label == 1) | (label == 2), label == 0)):
-            total[side] += np.bincount(bins[inside], minlength=len(edges))
-            wrong[side] += np.bincount(bins[inside & (guess != label)], minlength=len(edges))
-    names = [f"{low}-{high}" for low, high in pairwise(edges)] + [f"over {edges[-1]}"]
+            total[side] += np.bincount(bins[inside], minlength=len(DISTANCES))
+            wrong[side] += np.bincount(bins[inside & (guess != label)], minlength=len(DISTANCES))
+    names = [f"{low}-{high}" for low, high in pairwise(DISTANCES)] + [f"over {DISTANCES[-1]}"]
     return pd.concat(
         pd.DataFrame(
             {"distance": names, "side": side, "error": wrong[i] / np.where(total[i], total[i], np.nan)}
@@ -117,13 +118,13 @@ def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]
     return float(right[seen].mean()) if seen.any() else float("nan"), int(seen.sum())
 
 
-def scores_by_size(pictures: PictureSet, predicted: np.ndarray, edges: tuple[float, ...]) -> pd.DataFrame:
-    """Scores of groups of pictures by how much of them is pet; `edges` are shares from 0 to 1."""
+def scores_by_size(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:
+    """Scores of groups of pictures by how much of them is pet, see `PET_SHARES`."""
     shares = foreground_share(pictures)
     counts = picture_confusions(pictures.labels, predicted)
     rows = []
-    for low, high in pairwise(edges):
-        inside = (shares >= low) & ((shares < high) | (high == edges[-1]))
+    for low, high in pairwise(PET_SHARES):
+        inside = (shares >= low) & ((shares < high) | (high == PET_SHARES[-1]))
         matrix = protocol_matrix(counts[inside].sum(0), PRIMARY)
         names = {"pet share": f"{low:.0%} to {high:.0%}", "pictures": int(inside.sum())}
         values = {"mIoU": float(scores(matrix)["miou"]), "IoU pet against rest": float(pet_against_rest(matrix))}

@@ -84,11 +84,11 @@ def breeds_chart(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def sizes_chart(remade: dict[str, Remade], pictures: PictureSet, edges: tuple[float, ...]) -> Figure:
+def sizes_chart(remade: dict[str, Remade], pictures: PictureSet) -> Figure:
     """The mIoU by how much of the picture is pet, a line per model that nobody helped."""
     figure, axis = new_figure(height=3.2)
     for name in [name for name in remade if name != CLICKED]:
-        table = scores_by_size(pictures, remade[name].classes, edges)
+        table = scores_by_size(pictures, remade[name].classes)
         axis.plot(table["pet share"], table["mIoU"], "o-", color=COLOURS[name], label=titled(name))
     axis.set_xticks(range(len(table)), [f"{row['pet share']}\nn = {row['pictures']}" for _, row in table.iterrows()])
     axis.set(title="Scores by size of the pet", xlabel="how much of the picture is pet", ylabel="mIoU", ylim=(0, 1))
