@@ -16,7 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -289,6 +289,12 @@ def test_no_places_of_this_machine(project, monkeypatch):
     assert _without_places(f"{windows}\\petseg\\a.py, {windows.as_posix()}/petseg/b.py") == "a.py, b.py"
     harmless = "and/or 1/2/3 </b></td> https://example.org/tmp/a"
     assert _without_places(harmless) == harmless
+
+
+def test_a_widget_leaves_its_text_and_a_progress_bar_nothing():
+    texts = ("reading:   0%|          | 0/3 [00:00<?, ?it/s]", "The click demo.")
+    outputs = [new_output("display_data", {run._WIDGET: {}, "text/plain": text}) for text in texts]
+    assert [output.data for output in run._tidy(outputs)] == [{"text/plain": "The click demo."}]
 
 
 def test_only_runs_what_is_named_and_keeps_the_other_pages(project, tmp_path):

@@ -30,6 +30,13 @@ def test_the_answer_is_made_of_the_records(sample_records):
     assert sentences.answer(table, sample_records[:3], pd.DataFrame(), "pictures")[1].endswith("on this data.")
 
 
+def test_one_model_leads_nobody_and_the_helped_one_is_no_answer(sample_records):
+    for models, said in ((["unet"], "There is nothing to compare it with."), ([results.PROMPTED], None)):
+        records = [record for record in sample_records if record["model"] in models]
+        answer = sentences.answer(results.results_table(records), records, pd.DataFrame(), "pictures")
+        assert answer[1:2] == ([said] if said else [])
+
+
 def test_the_lead_is_that_of_the_same_encoders(sample_records):
     other = [record | {"encoder": "lite:other"} for record in sample_records if record["model"] == "decoder"]
     for record in other:
