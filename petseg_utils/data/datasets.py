@@ -81,20 +81,20 @@ def find_data(root: Path) -> tuple[Path, str]:
     Raises
     ------
     DataError
-        If the folder is missing, or is laid out in neither way.
+        If the folder is missing, may not be read, or is laid out in neither way.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(
-            f"No data folder {root.name!r}. Fetch the official data with `petseg data download`, "
-            "or name your folder by PETSEG_DATA or --data."
-        )
-    for folder in (root, root / "oxford-iiit-pet"):
-        if (folder / "annotations" / "trimaps").is_dir() and (folder / "images").is_dir():
-            return folder, "official"
-        if (folder / "TrainVal" / "color").is_dir() or (folder / "Test" / "color").is_dir():
-            return folder, "split-folders"
     try:
+        if not root.is_dir():
+            raise DataError(
+                f"No data folder {root.name!r}. Fetch the official data with `petseg data download`, "
+                "or name your folder by PETSEG_DATA or --data."
+            )
+        for folder in (root, root / "oxford-iiit-pet"):
+            if (folder / "annotations" / "trimaps").is_dir() and (folder / "images").is_dir():
+                return folder, "official"
+            if (folder / "TrainVal" / "color").is_dir() or (folder / "Test" / "color").is_dir():
+                return folder, "split-folders"
         entries = ", ".join(sorted(entry.name for entry in root.iterdir())[:6]) or "nothing"
     except PermissionError as error:
         raise DataError(f"Cannot read {root.name!r}: permission denied. Give yourself read access to it.") from error

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,6 +154,12 @@ def test_fingerprint_follows_content(data, study):
     assert load_pictures(study, "test", progress=False).fingerprint != before
 
 
+def test_too_few_pictures_to_hold_any_out():
+    one = [Picture("a_1", "trainval", 1, "a", None, None)]
+    with pytest.raises(DataError, match="1 pictures are too few to hold out a share of 0.2 for validation"):
+        split_validation(one, 0.2)
+
+
 # Bad input: each has an error that says what and where
 
 
@@ -233,22 +240,13 @@ def test_empty_split_stops_only_who_asks_for_it(data, study):
         load_pictures(study, "train", progress=False)
 
 
-def test_unreadable_file(data, study):
-    photo, _ = first_picture(data)
-    photo.chmod(0)
-    if os.access(photo, os.R_OK):  # root reads everything: make opening fail as it does for others
-        pytest.skip("this user reads files whatever their permissions say")
-    with pytest.raises(DataError, match=rf"{photo.name}: permission denied. Give yourself read access"):
-        load_all(study)
-
-
 def test_permission_error_names_the_file(data, study, monkeypatch):
     photo, _ = first_picture(data)
     real = Image.open
 
     def refuse(path, *args, **kwargs):
         if path == photo:
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            no_access(path)
         return real(path, *args, **kwargs)
 
     monkeypatch.setattr(Image, "open", refuse)
@@ -256,10 +254,25 @@ def test_permission_error_names_the_file(data, study, monkeypatch):
         load_all(study)
 
 
+@pytest.mark.parametrize("way_in", ["is_dir", "iterdir"])
+def test_a_data_folder_without_access(tmp_path, monkeypatch, way_in):
+    monkeypatch.setattr(Path, way_in, no_access)
+    with pytest.raises(DataError, match=rf"Cannot read '{tmp_path.name}': permission denied. Give yourself read access"):
+        find_data(tmp_path)
+
+
+def test_a_list_without_access(data, monkeypatch):
+    monkeypatch.setattr(Path, "read_text", no_access)
+    with pytest.raises(DataError, match=r"Cannot read test.txt: permission denied. Give yourself read access"):
+        list_pictures(data, "test")
+
+
+def no_access(path, **options):
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full, a device that is always full")
 def test_full_disk_while_caching_leaves_nothing_behind(study, tmp_path, monkeypatch):
-    from pathlib import Path
-
     real = Path.open
 
     def full(self, *args, **kwargs):
@@ -281,6 +294,13 @@ def test_skip_bad_goes_on_and_lists(data, study):
     splits = load_all(study, skip_bad=True)
     assert len(splits["train"]) + len(splits["validation"]) == 11
     assert [finding.name for finding in splits["train"].skipped] == [photo.stem]
+
+
+def test_data_of_which_every_picture_is_bad(data, study):
+    for photo in (data / "images").iterdir():
+        photo.write_bytes(b"broken")
+    with pytest.raises(DataError, match="No picture can be used: every one of them has an error"):
+        load_all(study, skip_bad=True)
 
 
 def test_error_of_the_command_line_is_one_line_and_exit_code_1(data, tmp_path):
@@ -322,6 +342,13 @@ def test_audit_counts_a_bad_list_as_an_error_and_an_empty_one_as_a_warning(data)
     assert [finding["kind"] for finding in audit(data, progress=False)["errors"]] == ["list"]
     (data / "annotations" / "test.txt").write_text("")
     with pytest.raises(DataError, match=r"trainval.txt, line 1: got .* The test split of 'pets' is empty"):
+        audit(data, progress=False)
+
+
+def test_audit_of_data_without_any_list_says_which_are_missing(data):
+    for split in ("trainval", "test"):
+        (data / "annotations" / f"{split}.txt").unlink()
+    with pytest.raises(DataError, match=r"No list trainval.txt.*No list test.txt"):
         audit(data, progress=False)
 
 
@@ -375,6 +402,12 @@ def test_exif_data_that_make_no_sense_are_told(tmp_path):
     Image.new("RGB", (4, 3)).save(tmp_path / "photo.png", exif=b"Exif\x00\x00no TIFF header")
     with pytest.raises(DataError, match=r"photo.png: cannot be decoded \(not a TIFF file"):
         read_image(tmp_path / "photo.png")
+
+
+def test_a_photo_that_is_deleted_while_we_look_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    with pytest.raises(DataError, match=r"gone.jpg: file is missing"):
+        read_image(tmp_path / "gone.jpg")
 
 
 def test_a_picture_bomb_is_an_error_not_a_crash(tmp_path, monkeypatch):
