@@ -55,6 +55,19 @@ def test_detail_is_read_once_and_beside_pictures_without_it(listed, detailed, st
     assert decode(listed, SIZE, study.cache_dir, progress=False).detail is None
 
 
+def test_pictures_that_another_process_read_first_are_taken_from_it(listed, study, monkeypatch):
+    move, cache = pictures_module._move_into_place, study.cache_dir
+
+    def overtaken(temporary, folder):
+        monkeypatch.setattr(pictures_module, "_move_into_place", move)
+        decode(listed, SIZE, cache, progress=False)
+        move(temporary, folder)
+
+    monkeypatch.setattr(pictures_module, "_move_into_place", overtaken)
+    assert len(decode(listed, SIZE, cache, progress=False)) == len(listed)
+    assert len(list(cache.iterdir())) == 1  # what was read here is gone again
+
+
 def test_a_subset_and_a_joined_set_keep_their_detail(detailed):
     names = detailed.table["name"].tolist()
     few = detailed.subset([names[4], names[1]])
