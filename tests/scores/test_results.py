@@ -39,3 +39,9 @@ def test_the_table_holds_what_a_model_costs():
         assert (row["parameters"], row["trained parameters"]) == tuple(
             record["parameters"][key] for key in ("total", "trained")
         )
+
+
+def test_a_table_of_one_model_is_not_made_of_two():
+    two = results.results_table(read_records(ROOT / "figures" / "sample" / "records.jsonl"))
+    with pytest.raises(ValueError, match=r"two rows of protocol .*: this table is of one model on one set of pictures"):
+        results.protocol_table(two)
