@@ -73,7 +73,9 @@ def test_a_subset_and_a_joined_set_keep_their_detail(detailed):
     few = detailed.subset([names[4], names[1]])
     assert np.array_equal(few.at(2), detailed.at(2)[[4, 1]]) and np.array_equal(few.at(1), detailed.at(1)[[4, 1]])
     both = join(few, detailed.subset([names[0]]))
-    assert np.array_equal(both.at(2), detailed.at(2)[[4, 1, 0]]) and len(both) == 3
+    for scale in (1, 2):
+        assert np.array_equal(both.at(scale), detailed.at(scale)[[4, 1, 0]])
+    assert np.array_equal(both.labels, detailed.labels[[4, 1, 0]]) and len(both) == 3
 
 
 def test_pictures_without_detail_say_so(detailed):

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from petseg_utils.study import PetsegError
+from petseg_utils.models.cards import read_card, shipped_cards
+from petseg_utils.models.encoders import LITE
+from petseg_utils.study import PetsegError, write_json
 from petseg_utils.training.checkpoints import (
     CONDITIONS,
     conditions_in,
@@ -25,20 +28,28 @@ def test_damaged_weights_are_refused(study, splits):
         load(path)
 
 
-def test_a_damaged_card_is_refused(study, splits):
-    train("unet", study, 0, splits, progress=False)
-    path = run_folder("unet", study, 0) / "best.safetensors"
-    for text in ("{", "[]", "{}"):
-        path.with_suffix(".json").write_text(text)
-        with pytest.raises(PetsegError, match=r"The card best.json is damaged"):
-            load(path)
+def test_weights_for_another_encoder_are_refused(study, splits):
+    train("decoder", study, 0, splits, progress=False)
+    path = run_folder("decoder", study, 0) / "best.safetensors"
+    write_json(path.with_suffix(".json"), read_card(path) | {"encoder": "clip:ViT-B-16//mine.pt@0123"})
+    with pytest.raises(PetsegError, match=rf"trained on clip:ViT-B-16//mine.pt@0123; here is {LITE}"):
+        load(path)
 
 
 def test_a_model_without_weights_says_how_to_train_it(study):
     with pytest.raises(PetsegError, match="petseg train unet --study smoke --seed 0"):
         find_checkpoint("unet", study)
-    with pytest.raises(PetsegError, match="The model clip is called decoder now"):
-        find_checkpoint("clip", None)
+    with pytest.raises(PetsegError, match=r"No weights ship for autoencoder\. Train it: petseg train autoencoder"):
+        find_checkpoint("autoencoder", None)
+
+
+def test_the_study_and_seed_that_made_what_ships_have_those_weights(study):
+    for name, card in shipped_cards().items():
+        made, seed = replace(study, name=card["study"]), card["seed"]
+        assert find_checkpoint(name, made, seed) == find_checkpoint(name, None)
+        for other, number in ((study, seed), (made, seed + 1)):
+            with pytest.raises(PetsegError, match=f"Study '{other.name}' has no trained {name} with seed {number}"):
+                find_checkpoint(name, other, number)
 
 
 def test_a_card_holds_all_that_its_weights_depend_on(study, splits):

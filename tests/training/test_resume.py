@@ -1,6 +1,7 @@
 """A cut run goes on as if nothing had happened, and only under the conditions it was begun with."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,61 +16,22 @@ from safetensors.torch import load_file
 
 from petseg_utils.data.extra_labels import read_extra
 from petseg_utils.models.encoders import TWICE_LITE
-from petseg_utils.study import PetsegError, load_study
+from petseg_utils.study import STUDIES, PetsegError
 from petseg_utils.training import loop
 from petseg_utils.training import train as training
+from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.train import train
 from tests.conftest import write_data
 
-STUDY = """
-title = "Kill and resume"
-data = "oxford"
-image_size = 64
-validation_share = 0.34
-seeds = [3]
-bootstrap_resamples = 10
-ablation_epochs = 1
-encoder = "lite:efficientnet_lite0"
-[models.unet]
-width = 4
-epochs = 5
-batch_size = 1
-learning_rate = 0.01
-[models.point]
-width = 8
-epochs = 5
-batch_size = 1
-learning_rate = 0.005
-average = 0.9
-[models.decoder]
-width = 8
-epochs = 5
-batch_size = 1
-learning_rate = 0.01
-average = 0.9
-[models.autoencoder]
-width = 4
-epochs = 5
-batch_size = 1
-learning_rate = 0.01
-crop = 32
-hidden = 0.5
-[models.autoencoder_unet]
-width = 4
-epochs = 1
-batch_size = 1
-learning_rate = 0.01
-[unet_grid]
-learning_rates = [0.01]
-batch_sizes = [4]
-epochs = 1
-[labels]
-image_size = 32
-epochs = 1
-shares = [1.0]
-seeds = [0]
-"""
-# Dies like a killed process does, in the middle of the third epoch: 8 steps each, SIGKILL in step 20.
+STUDY = (STUDIES / "smoke.toml").read_text()
+for was, now in (
+    (r"\bepochs = \d", "epochs = 5"),
+    ("batch_size = 8", "batch_size = 1"),
+    (r"\[models\.(decoder|point)\]", r"\g<0>\naverage = 0.9"),
+    (r"\[models\.autoencoder\]", r"\g<0>\ncrop = 32\nhidden = 0.5"),
+):
+    STUDY = re.sub(was, now, STUDY)
+# Dies like a killed process does, in the middle of the third epoch: 9 steps each, SIGKILL in step 20.
 KILLED_IN_STEP_20 = """
 import os, signal
 from petseg_utils.apps.cli import main
@@ -104,7 +66,7 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_same_weights(model, data, tmp_
     run = run_training(model, study_file, whole, data)
     assert run.returncode == 0, run.stderr
 
-    folder = cut / "kill" / f"{model}-seed3"
+    folder = cut / "kill" / f"{model}-seed0"
     killed = run_training(model, study_file, cut, data, script=KILLED_IN_STEP_20)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list(pd.read_csv(folder / "history.csv")["epoch"]) == [1, 2]  # of the finished epochs none is lost
@@ -112,11 +74,11 @@ def test_a_run_killed_in_mid_epoch_resumes_to_the_same_weights(model, data, tmp_
     run = run_training(model, study_file, cut, data, "--resume")
     assert run.returncode == 0, run.stderr
     for name in ("best", "last"):
-        expected = load_file(whole / "kill" / f"{model}-seed3" / f"{name}.safetensors")
+        expected = load_file(whole / "kill" / f"{model}-seed0" / f"{name}.safetensors")
         resumed = load_file(folder / f"{name}.safetensors")
         assert expected.keys() == resumed.keys()
         assert all(torch.equal(expected[key], resumed[key]) for key in expected)
-    histories = [pd.read_csv(runs / "kill" / f"{model}-seed3" / "history.csv") for runs in (whole, cut)]
+    histories = [pd.read_csv(runs / "kill" / f"{model}-seed0" / "history.csv") for runs in (whole, cut)]
     pd.testing.assert_frame_equal(*(history.drop(columns="seconds") for history in histories), check_exact=True)
 
 
@@ -130,6 +92,14 @@ def refused(model, study, splits, match, **options):
     with pytest.raises(PetsegError, match=rf"^Cannot resume: {match}\. Train afresh") as told:
         train(model, study, 0, splits, resume=True, progress=False, **options)
     assert "\n" not in str(told.value)
+
+
+def test_a_damaged_state_is_told(short, splits):
+    train("unet", short, 0, splits, progress=False)
+    path = run_folder("unet", short, 0) / "last.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(PetsegError, match=r"last.safetensors is damaged \(.*\). Train afresh without --resume"):
+        train("unet", short, 0, splits, resume=True, progress=False)
 
 
 def test_other_settings_are_refused(short, splits):
@@ -204,9 +174,3 @@ def renamed(root):
     for path in [*(root / "images").iterdir(), *(root / "annotations" / "trimaps").iterdir()]:
         path.rename(path.with_name(f"Extra{path.name}"))
     return root
-
-
-def test_the_study_file_of_these_tests_can_be_read(data, tmp_path):
-    path = tmp_path / "kill.toml"
-    path.write_text(STUDY)
-    assert set(load_study(str(path)).models) == {"unet", "autoencoder", "autoencoder_unet", "decoder", "point"}

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from petseg_utils.data.datasets import DataError
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import join
 from petseg_utils.data.unlabelled import list_unlabelled, read_unlabelled
@@ -126,16 +125,6 @@ def test_cached_features_propose_the_same_masks(folder, monkeypatch, tmp_path):
         assert torch.equal(one, two)
     with pytest.raises(IndexError):
         joined.read(2 * len(features))
-
-
-def test_sets_are_joined_in_order_and_a_picture_cannot_be_in_both(folder, splits):
-    first = splits["train"]
-    more = propose_masks([Bright()], read_unlabelled(list_unlabelled(folder), 64, progress=False), progress=False)
-    both = join(first, more)
-    assert len(both) == len(first) + len(more)
-    assert np.array_equal(both.images[len(first)], more.images[0])
-    with pytest.raises(DataError, match="A name of a picture is in both sets"):
-        join(both, more)
 
 
 def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, study, splits, monkeypatch):
