@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from petseg_utils.apps.cli.main import app
 from petseg_utils.data.pictures import load_pictures
+from petseg_utils.models.cards import SHIPPED
 from petseg_utils.scores import results
 from petseg_utils.scores.metrics import PROTOCOLS
 from petseg_utils.scores.records import read_records
@@ -46,9 +47,17 @@ def test_evaluate_without_a_checkpoint_says_how_to_get_one(study):
     assert run.exit_code == 1 and "petseg train unet --study smoke --seed 0" in str(run.exception)
 
 
-def test_evaluate_on_an_unknown_split_names_the_known_ones(trained):
-    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--split", "tset"])
-    assert "No split 'tset'; it is one of train, validation, test" in str(run.exception)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--study", "smoke", "--split", "tset"], "No split 'tset'; it is one of train, validation, test"),
+        (["--study", "smoke", "--names", "nowhere.txt"], "No file 'nowhere.txt' with names of pictures"),
+        (["--seed", "0"], "--seed chooses among a study's runs: give it with --study"),
+        (["--weights", str(SHIPPED / "decoder.safetensors")], "decoder.safetensors holds a decoder, not a unet"),
+    ],
+)
+def test_what_cannot_be_scored_is_told(trained, options, message):
+    assert message in str(CliRunner().invoke(app, ["evaluate", "unet", *options]).exception)
 
 
 def test_other_data_of_the_same_study_is_scored_and_kept_apart(trained, tmp_path, monkeypatch):
@@ -68,6 +77,14 @@ def test_names_that_are_not_there_are_told(trained, tmp_path):
     names.write_text("name,split\nTabby_100,test\nNobody_7,test\n")
     run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--names", str(names)])
     assert "1 pictures, 1 breeds" in run.output and "1 of 3 names are not in the data: Nobody_7" in run.stderr
+
+
+def test_pictures_that_are_left_out_are_told(trained, data):
+    (data / "images" / "Tabby_100.jpg").write_bytes(b"broken")
+    assert CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke"]).exit_code == 1
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--skip-bad"])
+    assert run.exit_code == 0 and "5 pictures" in run.output
+    assert "left out of test: Tabby_100: Tabby_100.jpg: not a picture" in run.stderr
 
 
 def test_photos_are_read_at_the_sizes_that_the_checkpoints_encoder_wants(study):

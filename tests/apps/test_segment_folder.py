@@ -22,6 +22,7 @@ from petseg_utils.data.datasets import Picture, read_label, species_of
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES
+from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import Segmenter
 from tests.apps.fake_point import SIZE, FakePoint, fake_segmenter, paint
@@ -127,10 +128,13 @@ def test_masks_have_the_upright_photos_size_and_the_table_says_what_they_show(pe
     assert np.array_equal(upright[..., :3][upright[..., 3] > 0], pets[0][0][upright[..., 3] > 0])
 
 
-def test_photos_in_a_batch_get_the_masks_that_they_get_alone(petseg, folder, tmp_path):
+def test_photos_in_a_batch_get_the_masks_that_they_get_alone(petseg, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segment_folder, "BATCH", 3)  # two full ones, and a photo
     petseg("segment", folder, "-o", tmp_path / "out")
     segmenter = Segmenter.load("decoder")
-    for name, mask in masks(tmp_path / "out").items():
+    alike = masks(tmp_path / "out")
+    assert tuple(alike) == GOOD
+    for name, mask in alike.items():
         assert (mask == segmenter.predict(folder / name)).mean() > ALMOST, name
 
 
@@ -141,6 +145,21 @@ def test_a_photo_without_a_pet_has_no_box(tmp_path):
     assert row["share"] == "0.000000" and row["confidence"] == "0.0000"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere names may have other lengths")
+def test_photos_whose_results_cannot_be_written_are_listed_and_the_others_done(petseg, pets, tmp_path):
+    photos, out, long = tmp_path / "photos", tmp_path / "out", f"{'a' * 249}.png"
+    photos.mkdir()
+    for name in (long, "pet.png"):
+        Image.fromarray(pets[0][0]).save(photos / name)
+    Image.new("RGB", (66_000, 4)).save(photos / "wide.png")  # wider than a JPEG can be
+    code, said, errors = petseg("segment", photos, "-o", out)
+    assert code == 1 and "Segmented: 1; done before: 0; failed: 2." in said
+    assert f"failed: {long}: has too long a name: shorten it." in errors
+    assert "failed: wide.png: cannot be written as JPEG (" in errors
+    assert {row["file"] for row in csv.DictReader((out / "failed.csv").open())} == {long, "wide.png"}
+    assert sorted(path.name for path in out.glob("*.*g")) == ["pet_cutout.png", "pet_mask.png", "pet_overlay.jpg"]
+
+
 # Dies like a killed process: before a row is appended, before a file gets its name, or in the middle of writing one.
 KILLED = """
 import os, signal
@@ -148,6 +167,7 @@ from pathlib import Path
 from petseg_utils.apps import segment_folder
 from petseg_utils.apps.cli import main as cli
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored by what a shell runs behind it
 calls, whole = [], {place}
 write_bytes = Path.write_bytes
 
@@ -240,6 +260,16 @@ def test_results_of_other_weights_are_not_mixed(petseg, folder, tmp_path):
         code, _, errors = petseg("segment", folder / "a.jpg", "-o", tmp_path / name)
         assert code == 1 and "tables that are not petseg's: name another folder" in errors
         assert (tmp_path / name / name).read_text() == text
+
+
+def test_a_table_whose_columns_were_changed_is_left_alone(petseg, folder, tmp_path):
+    out = tmp_path / "out"
+    petseg("segment", folder / "a.jpg", "-o", out)
+    table = "note," + (out / "results.csv").read_text()
+    (out / "results.csv").write_text(table)
+    code, _, errors = petseg("segment", folder / "a.jpg", "-o", out)
+    assert code == 1 and "results.csv was changed and has other columns: name another folder with -o" in errors
+    assert (out / "results.csv").read_text() == table
 
 
 def test_photos_of_one_name_from_several_folders_do_not_collide(petseg, folder, tmp_path):
@@ -394,6 +424,10 @@ def test_wrong_usage_is_told_and_ends_with_2(petseg, pets, tmp_path, monkeypatch
         (["a.jpg", "-o", "out", "--model", "yolo"], "No model 'yolo'; it is one of unet,"),
         (["a.jpg", "-o", "out", "--study", "smoke"], "Train it: petseg train decoder --study smoke"),
         (["a.jpg", "-o", "out", "--weights", "x.safetensors"], "No checkpoint x.safetensors"),
+        (
+            ["a.jpg", "-o", "out", "--weights", str(SHIPPED / "point.safetensors"), "--model", "unet"],
+            "holds the model point",
+        ),
         (["a.jpg", "-o", "out", "--model", "clip"], "The model clip is called decoder now: write decoder."),
     ],
 )

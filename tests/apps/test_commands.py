@@ -1,0 +1,59 @@
+"""Commands around models: where they put things, what they say, and how they end."""
+
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from petseg_utils.apps.cli.main import app, main
+from petseg_utils.data import download
+from petseg_utils.data.datasets import DataError, list_pictures
+from petseg_utils.models import clip
+from petseg_utils.report import run as report
+from petseg_utils.study import PetsegError
+
+
+def test_the_official_data_are_fetched_into_the_folder_that_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "download_oxford", lambda root: root / "oxford-iiit-pet")
+    said = CliRunner().invoke(app, ["data", "download", "mine"]).output
+    assert said.replace("\\", "/") == "Complete and checked: mine/oxford-iiit-pet\n"
+
+
+def test_clips_weights_are_fetched_without_the_data(monkeypatch):
+    monkeypatch.setattr(download, "download_oxford", None)
+    monkeypatch.setattr(clip, "download_clip", lambda: clip.CLIP)
+    assert CliRunner().invoke(app, ["data", "download", "--clip"]).output == f"On disk: {clip.CLIP}\n"
+
+
+def test_the_embedded_pictures_are_drawn_into_the_folder_that_is_named(tmp_path):
+    done = CliRunner().invoke(app, ["data", "sample", str(tmp_path / "pets"), "--study", "smoke"])
+    assert done.exit_code == 0 and str(tmp_path / "pets") in done.stdout
+    assert [len(list_pictures(tmp_path / "pets", split)) for split in ("trainval", "test")] == [36, 12]
+
+
+def test_for_a_study_of_photos_no_pictures_are_drawn(tmp_path):
+    done = CliRunner().invoke(app, ["data", "sample", str(tmp_path / "pets"), "--study", "oxford-cpu"])
+    assert isinstance(done.exception, PetsegError) and "`petseg data download` fetches it" in str(done.exception)
+    assert not (tmp_path / "pets").exists()
+
+
+def test_a_report_says_which_notebooks_failed_and_ends_with_1(monkeypatch):
+    asked = []
+
+    def build(study, only):
+        asked.append((study.name, only))
+        return [report.Failure("02_bad", 3, "ValueError: no")]
+
+    monkeypatch.setattr(report, "build_report", build)
+    done = CliRunner().invoke(app, ["report", "--study", "smoke", "--only", "01, 02"])
+    assert asked == [("smoke", ["01", "02"])] and done.exit_code == 1
+    assert "index.html" in done.stdout and done.stderr == "failed: 02_bad, code cell 3: ValueError: no\n"
+    monkeypatch.setattr(report, "build_report", lambda study, only: [])
+    assert CliRunner().invoke(app, ["report", "--study", "smoke"]).exit_code == 0
+
+
+def test_a_traceback_is_shown_on_request(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["petseg", "--debug", "data", "audit", str(tmp_path / "nowhere")])
+    with pytest.raises(DataError, match="No data folder 'nowhere'"):
+        main()
