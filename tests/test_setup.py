@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import petseg_utils
-from petseg_utils.study import ROOT, STUDIES, load_study
+from petseg_utils.study import ROOT, load_study
 
 PACKAGE = ROOT / "petseg_utils"
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -184,17 +184,7 @@ def test_a_wheel_holds_the_whole_package_and_nothing_else(wheel_files):
     inside = {name for name in wheel_files if ".dist-info/" not in name}
     there = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*") if path.is_file()}
     assert inside == {name for name in there if "__pycache__" not in name}
-
-
-def test_a_wheel_holds_weights_studies_templates_scripts_and_styles(wheel_files):
-    for name in ("decoder", "point", "unet"):
-        assert {f"petseg_utils/models/weights/{name}.{kind}" for kind in ("safetensors", "json")} <= wheel_files
-    assert {f"petseg_utils/study/{path.name}" for path in STUDIES.glob("*.toml")} <= wheel_files
-    assert {"petseg_utils/report/templates/report.css", "petseg_utils/report/templates/report.html.j2"} <= wheel_files
-    assert {"petseg_utils/apps/widget.js", "petseg_utils/apps/widget.css", "petseg_utils/py.typed"} <= wheel_files
-    wings = ("study", "data", "data/drawing", "models", "training", "training/recipes", "scores", "experiments")
-    for wing in (*wings, "experiments/robustness", "report", "apps", "apps/cli"):
-        assert f"petseg_utils/{wing}/__init__.py" in wheel_files
+    assert "petseg_utils/py.typed" in inside
 
 
 def test_the_version_is_the_same_everywhere():
@@ -202,11 +192,6 @@ def test_the_version_is_the_same_everywhere():
     newest = re.search(r"^## \[(.+)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.M)
     assert newest.groups() == (PROJECT["version"], str(citation["date-released"]))
     assert petseg_utils.__version__ == citation["version"] == PROJECT["version"]
-
-
-def test_every_study_that_ships_can_be_read():
-    names = {load_study(path.stem).name for path in STUDIES.glob("*.toml")}
-    assert names == {"smoke", "sample", "oxford", "oxford-cpu", "oxford-gpu", "shipped"}
 
 
 def test_nothing_tracked_is_large_or_names_a_machines_path():

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -179,14 +178,6 @@ def test_settings_come_back_from_a_card_as_they_were():
     assert recorded_settings(recorded) == settings
     del recorded["average"]  # a setting that did not exist then
     assert recorded_settings(recorded) == settings == TrainingSettings(**asdict(settings))
-
-
-def test_a_copy_of_a_study_that_ships_says_the_same(tmp_path):
-    shutil.copy(STUDIES / "smoke.toml", tmp_path / "copy.toml")
-    copy = load_study(str(tmp_path / "copy.toml"))
-    assert replace(
-        copy, name="smoke", **{place: getattr(load_study("smoke"), place) for place in PLACES}
-    ) == load_study("smoke")
 
 
 def test_pictures_are_read_larger_where_the_encoder_names_two_sizes():
