@@ -43,6 +43,8 @@ class Decoder(nn.Module):
         Which of the maps are used, counted from 0; all of them by default.  One of them must be coarser than stride 4.
     stem : bool
         Without it, no edge can be finer than the finest map's stride.
+    dropout : float
+        While it is trained: share of the cells' channels that are hidden at random; of the maps' half as many.
     n_classes : int
         Number of classes.
 
@@ -51,6 +53,8 @@ class Decoder(nn.Module):
     Lin et al.: "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144 (top-down path).
     Shi et al.: "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
     Network", CVPR 2016, arXiv:1609.05158 (pixels out of a coarser map's channels).
+    Tompson et al.: "Efficient Object Localization Using Convolutional Networks", CVPR 2015, arXiv:1411.4280 (whole
+    channels are dropped).
     """
 
     mean: Tensor
@@ -64,6 +68,7 @@ class Decoder(nn.Module):
         width: int = 96,
         maps: tuple[int, ...] = (),
         stem: bool = True,
+        dropout: float = 0.0,
         n_classes: int = 3,
     ):
         super().__init__()
@@ -75,6 +80,7 @@ class Decoder(nn.Module):
         self.project = nn.ModuleList(
             nn.Conv2d(n_channels, width if stride > FINE else fine, kernel_size=1) for n_channels, stride in used
         )
+        self.hide_maps, self.hide_cells = nn.Dropout2d(dropout / 2), nn.Dropout2d(dropout)
         self.n_fine = sum(stride <= FINE for _, stride in used)
         self.context = nn.Linear(width, width)
         self.merge = nn.ModuleList(conv_norm(width, width) for _ in used[self.n_fine :])
@@ -109,7 +115,7 @@ class Decoder(nn.Module):
         """Features of each cell of 4 x 4 pixels, ``(N, width / 2, H / 4, W / 4)``: all but the last layer."""
         used = [maps[number] for number in self.maps]
         steps = zip(used, self.norms, self.project, strict=True)
-        projected = [project(norm(feature_map)) for feature_map, norm, project in steps]
+        projected = [project(self.hide_maps(norm(feature_map))) for feature_map, norm, project in steps]
         fine, coarse = projected[: self.n_fine], projected[self.n_fine :]
         x = coarse[-1] + self.context(coarse[-1].mean((2, 3)))[:, :, None, None]
         for number, (finer, merge) in enumerate(zip(reversed(coarse), self.merge, strict=True)):
@@ -124,7 +130,7 @@ class Decoder(nn.Module):
             # Channel after channel in memory, and the second step in place, takes half the time on a CPU.
             normal = (images.contiguous() - self.mean).div_(self.std)
             x = torch.cat([x, self.stem(normal)], 1)
-        return self.join(x)
+        return self.hide_cells(self.join(x))
 
 
 class ToPixels(nn.Module):

@@ -50,6 +50,8 @@ class TrainingSettings:
         Decoder only: which of the encoder's maps it gets, counted from 0; all of them by default.
     stem : bool
         Decoder only: whether it sees the picture itself too.
+    dropout : float
+        Decoder only: share of the channels that are hidden at random while it is trained.
     crop : int
         Autoencoder only: edge of the window, in pixels, that is used of the pictures of a step; 0 uses all of them.
     hidden : float
@@ -67,6 +69,14 @@ class TrainingSettings:
         or cut off.
     background : float
         Where pictures are varied: share of the examples that show a part of a picture without any pet.
+    paste : float
+        Where pictures are varied: share of the examples, mosaics aside, that get the pet of another picture pasted on.
+    unlabelled : float
+        Decoder and point only: share of the examples that are pictures without masks, for which another checkpoint
+        proposes masks; 0 for none.
+    examples : int
+        Decoder and point only, with `cache`: so many varied pictures are made once, and learned from instead of the
+        pictures as they are; 0 for none.
     cache : bool
         Decoders on a frozen encoder only: learn from cached features of the pictures and their mirror images, which is
         fast.  Without it pictures are varied as for the U-Net, and the encoder runs at every step.
@@ -83,6 +93,7 @@ class TrainingSettings:
     average: Annotated[float, Strict(), Ge(0), Lt(1)] = 0.0
     maps: tuple[Natural, ...] = ()
     stem: Flag = True
+    dropout: Annotated[float, Strict(), Ge(0), Lt(1)] = 0.0
     crop: Natural = 0
     hidden: Share = 0.0
     skips: Flag = False
@@ -91,6 +102,9 @@ class TrainingSettings:
     shift: Share = 0.08
     mosaic: Share = 0.0
     background: Share = 0.0
+    paste: Share = 0.0
+    unlabelled: Annotated[float, Strict(), Ge(0), Lt(1)] = 0.0
+    examples: Natural = 0
     cache: Flag = True
 
 

@@ -4,16 +4,22 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm.auto import tqdm
 
-from petseg_utils.data.labels import PADDING
+from petseg_utils.data.audit import content_hash
+from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.transforms import make_augmentation
 from petseg_utils.models.feature_cache import Features, JoinedFeatures
 from petseg_utils.study import TrainingSettings
 
+PASTED = (0.2, 0.75)  # longer side of a pasted pet, least and greatest, as a share of the picture's edge
+SMALLEST_PET = 0.004  # share of a picture: smaller pets are not pasted on others
+RIM = 5  # pixels about a pasted pet that are neither it nor the ground
 Key = tuple[int, int, int]  # seed, epoch, and the example's place in the epoch
 Make = Callable[[PictureSet, int, Key], dict]
 
@@ -32,13 +38,23 @@ class TrainingPictures(Dataset):
         W)`` among its entries.  `augmented` by default.
     length : int, optional
         Examples an epoch; the pictures are repeated until there are as many.  One each by default.
+    rows : list of int, optional
+        Rows of the pictures to draw from, some perhaps several times; each once by default.
     """
 
-    def __init__(self, pictures: PictureSet, seed: int, make: Make | None = None, length: int | None = None):
+    def __init__(
+        self,
+        pictures: PictureSet,
+        seed: int,
+        make: Make | None = None,
+        length: int | None = None,
+        rows: list[int] | None = None,
+    ):
         self.pictures = pictures
         self.seed = seed
         self.make = make or augmented()
-        self.length = length or len(pictures)
+        self.rows = rows or list(range(len(pictures)))
+        self.length = length or len(self.rows)
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -46,7 +62,7 @@ class TrainingPictures(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         """The example at a place of the present epoch."""
-        return self.make(self.pictures, index % len(self.pictures), (self.seed, self.epoch, index))
+        return self.make(self.pictures, self.rows[index % len(self.rows)], (self.seed, self.epoch, index))
 
 
 def augmented(settings: TrainingSettings | None = None, scale: int = 1) -> Make:
@@ -55,12 +71,13 @@ def augmented(settings: TrainingSettings | None = None, scale: int = 1) -> Make:
     Parameters
     ----------
     settings : TrainingSettings, optional
-        How far they vary, and how many are mosaics of four pictures or show no pet; by default little, and none.
+        How far they vary, and how many are mosaics of four pictures, show no pet, or one of another picture besides; by
+        default little, and none.
     scale : int
         How many times larger than their labels the pictures come, 1 or 2.
     """
     augment = make_augmentation(settings.scales, settings.shift) if settings else make_augmentation()
-    mosaics, empty = (settings.mosaic, settings.background) if settings else (0.0, 0.0)
+    mosaics, empty, pastes = (settings.mosaic, settings.background, settings.paste) if settings else (0.0, 0.0, 0.0)
 
     def varied(pictures: PictureSet, row: int, *, without_pet: bool = False) -> tuple[np.ndarray, np.ndarray]:
         image = pictures.at(scale)[row]
@@ -80,6 +97,9 @@ def augmented(settings: TrainingSettings | None = None, scale: int = 1) -> Make:
             image, label = mosaic([varied(pictures, other) for other in rows], rng)
         else:
             image, label = varied(pictures, row, without_pet=kind < mosaics + empty)
+            if rng.random() < pastes:
+                other = int(rng.integers(len(pictures)))
+                image, label = paste_pet(image, label, *varied(pictures, other), rng)
         return as_example(image, label[::scale, ::scale])
 
     return make
@@ -100,6 +120,48 @@ def mosaic(parts: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator)
         shape = (columns.stop - columns.start, rows.stop - rows.start)
         image[rows, columns] = cv2.resize(part, shape, interpolation=cv2.INTER_AREA)
         label[rows, columns] = cv2.resize(part_label, shape, interpolation=cv2.INTER_NEAREST)
+    return image, label
+
+
+def paste_pet(
+    image: np.ndarray, label: np.ndarray, other: np.ndarray, other_label: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture with the pet of another one on it, smaller, at a random place; a rim about it becomes border.
+
+    The picture comes back as it is where the other one shows no pet, or where most of it would lie outside.
+
+    References
+    ----------
+    Ghiasi et al.: "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation", CVPR 2021,
+    arXiv:2012.07177.
+    """
+    pet = (other_label == 1) | (other_label == 2)
+    ys, xs = np.nonzero(pet)
+    if len(ys) < SMALLEST_PET * pet.size:
+        return image, label
+    window = np.s_[max(0, ys.min() - RIM) : ys.max() + RIM + 1, max(0, xs.min() - RIM) : xs.max() + RIM + 1]
+    size = len(label)
+    factor = rng.uniform(*PASTED) * size / max(pet[window].shape)
+    shape = tuple(max(1, round(factor * side)) for side in pet[window].shape[::-1])
+    cut, cut_label = (
+        cv2.resize(np.ascontiguousarray(array[window]), shape, interpolation=how)
+        for array, how in ((other, cv2.INTER_AREA), (other_label, cv2.INTER_NEAREST))
+    )
+    pet = (cut_label == 1) | (cut_label == 2)
+    height, width = pet.shape
+    y, x = (int(rng.integers(-side // 4, max(1, size - 3 * side // 4))) for side in (height, width))
+    place = np.s_[max(0, y) : min(size, y + height), max(0, x) : min(size, x + width)]
+    rows, columns = place
+    part = np.s_[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+    if (label[place] == PADDING).mean() > 0.2:
+        return image, label
+    rim = np.ones((RIM, RIM), np.uint8)
+    whole = pet | ((cut_label == BORDER) & (cv2.dilate(pet.astype(np.uint8), rim) > 0))
+    opaque = cv2.GaussianBlur(whole.astype(np.float32), (0, 0), 1.0)[part][..., None]
+    image, label = image.copy(), label.copy()
+    image[place] = np.rint(opaque * cut[part] + (1 - opaque) * image[place])
+    about = cv2.dilate(whole.astype(np.uint8), rim)[part] > 0
+    label[place] = np.where(pet[part], cut_label[part], np.where(about, BORDER, label[place]))
     return image, label
 
 
@@ -125,6 +187,48 @@ def largest_empty_part(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray
     shape = label.shape[::-1]
     part = cv2.resize(np.ascontiguousarray(image[rows, columns]), shape, interpolation=cv2.INTER_LINEAR)
     return part, cv2.resize(np.ascontiguousarray(label[rows, columns]), shape, interpolation=cv2.INTER_NEAREST)
+
+
+def draw_examples(
+    pictures: PictureSet,
+    make: Make,
+    seed: int,
+    number: int,
+    rows: list[int] | None = None,
+    *,
+    scale: int = 1,
+    progress: bool = True,
+) -> PictureSet:
+    """Varied pictures, made once, as a picture set of their own: a frozen encoder's features of it can be cached.
+
+    Parameters
+    ----------
+    pictures, make, seed, rows
+        As for `TrainingPictures`.
+    number : int
+        How many.
+    scale : int
+        That of the pictures which `make` gives.
+    progress : bool
+        Show a progress bar.
+    """
+    order = np.random.default_rng(seed).permutation(rows or len(pictures))
+    size = pictures.images.shape[1]
+    images, labels = np.empty((number, size, size, 3), np.uint8), np.empty((number, size, size), np.uint8)
+    detail = np.empty((number, scale * size, scale * size, 3), np.uint8) if scale > 1 else None
+    lines = []
+    for place in tqdm(range(number), desc="varying pictures", disable=not progress):
+        row = int(order[place % len(order)])
+        example = make(pictures, row, (seed, place // len(order), place))
+        image = np.ascontiguousarray(example["image"].numpy().transpose(1, 2, 0))
+        if detail is not None:
+            detail[place] = image
+        images[place], labels[place] = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), example["label"]
+        same = pictures.table.iloc[row]
+        line = {"name": f"{same['name']}-{place}", "species": same["species"], "breed": same["breed"]}
+        line |= {"height": size, "width": size, "content": content_hash(image), "mask": content_hash(labels[place])}
+        lines.append(line)
+    return PictureSet(pd.DataFrame(lines), images, labels, pictures.skipped, detail)
 
 
 def mirrored(features: Features | JoinedFeatures) -> Make:

@@ -16,7 +16,7 @@ from petseg_utils.models.encoders import Encoder, load_encoder, resolve
 from petseg_utils.models.feature_cache import JoinedFeatures, load_features
 from petseg_utils.study import PetsegError, Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
-from petseg_utils.training.batches import TrainingPictures, augmented, mirrored
+from petseg_utils.training.batches import TrainingPictures, augmented, draw_examples, mirrored
 from petseg_utils.training.checkpoints import conditions_in, first_difference, load, run_folder
 from petseg_utils.training.loop import chosen_precision, fit
 from petseg_utils.training.recipe import Recipe
@@ -35,6 +35,7 @@ def train(
     settings: TrainingSettings | None = None,
     folder: Path | None = None,
     start: Path | None = None,
+    teacher: Path | None = None,
     extra: dict[str, PictureSet] | None = None,
     length: int | None = None,
     resume: bool = False,
@@ -59,6 +60,8 @@ def train(
     start : Path, optional
         Checkpoint to start from, instead of the study's own, which is trained if need be: for ``autoencoder_unet`` the
         autoencoder's, for ``point`` that of the decoder without prompts.
+    teacher : Path, optional
+        Checkpoint that proposes masks for pictures without, where the settings want some (``unlabelled``).
     extra : dict of str to PictureSet, optional
         Further labelled pictures, ``train`` to learn from and ``validation``, from `extra_labels.read_extra`.
     length : int, optional
@@ -78,15 +81,20 @@ def train(
     more_labelled = extra["train"] if extra else None
     if extra:
         validation = join(validation, extra["validation"])
-    more = further_pictures(recipe, study, splits, progress=progress)
     if recipe.starts_from and start is None:
         start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
+    more = further_pictures(recipe, study, splits, settings, teacher, progress=progress)
     parts = [part for part in (labelled, more_labelled, more) if part]
     data = functools.reduce(join, parts)
+    rows = repeated(len(data) - len(more), len(more), settings.unlabelled) if more and settings.unlabelled else None
     torch.manual_seed(seed)
     encoder = load_encoder(study.encoder, labelled.images.shape[1]) if recipe.on_frozen_encoder else None
     network = recipe.build(settings, encoder)
-    features, make = None, augmented(settings, encoder.scale if encoder else 1)
+    scale = encoder.scale if encoder else 1
+    features, make = None, augmented(settings, scale)
+    if settings.examples:
+        data, rows = draw_examples(data, make, seed, settings.examples, rows, scale=scale, progress=progress), None
+        parts = [data]
     if encoder:
         features = load_features(encoder, validation, study.cache_dir, progress=progress)
         if settings.cache:
@@ -98,7 +106,11 @@ def train(
             raise PetsegError(f"{recipe.name} starts from no other weights: leave --start out.")
         base, before = load(start)
         recipe.start(network, base)
-    card = conditions(recipe, study, seed, splits, settings=settings, extra=more_labelled, start=before) | {
+    taught = read_card(teacher) if teacher else None
+    made_under = conditions(
+        recipe, study, seed, splits, settings=settings, extra=more_labelled, start=before, teacher=taught
+    )
+    card = made_under | {
         "encoder": encoder.identity if encoder else None,
         "study": study.name,
         "n_breeds": int(labelled.table["breed"].nunique()),
@@ -110,7 +122,7 @@ def train(
     }
     fit(
         network,
-        TrainingPictures(data, seed, make, length),
+        TrainingPictures(data, seed, make, length, rows),
         lambda network, batch: recipe.loss(network, batch, settings),
         lambda fitted: recipe.validate(fitted, validation, features),
         settings,
@@ -158,6 +170,7 @@ def conditions(
     settings: TrainingSettings | None = None,
     extra: PictureSet | None = None,
     start: dict | None = None,
+    teacher: dict | None = None,
 ) -> dict:
     """Everything that a run's weights depend on, by the names of `checkpoints.CONDITIONS`.
 
@@ -167,13 +180,18 @@ def conditions(
         As for `train`.
     start : dict, optional
         Card of the checkpoint it starts from; by default that is the study's own.
+    teacher : dict, optional
+        Card of the checkpoint that proposes masks, where it is none of the study's.
     """
     settings, labelled, folder = settings or study.settings(recipe.name), splits["train"], study.unlabelled_dir
+    uses_unlabelled = bool(recipe.unlabelled or settings.unlabelled)
     bases = []
     if start:
         bases = [conditions_in(start)]
     elif recipe.starts_from:
         bases = [conditions(recipe_of(recipe.starts_from(study)), study, seed, splits)]
+    if teacher:
+        bases.append(conditions_in(teacher))
     if recipe.teacher:
         bases += [conditions(recipe_of(recipe.teacher), study, other, splits) for other in study.seeds]
     return {
@@ -187,7 +205,7 @@ def conditions(
         "data": labelled.fingerprint,
         "n_images": len(labelled),
         "extra": described(extra),
-        "unlabelled": files_identity(list_unlabelled(folder, splits)) if recipe.unlabelled and folder else None,
+        "unlabelled": files_identity(list_unlabelled(folder, splits)) if uses_unlabelled and folder else None,
         "start": bases,
     }
 
@@ -198,27 +216,52 @@ def described(pictures: PictureSet | None) -> dict | None:
 
 
 def further_pictures(
-    recipe: Recipe, study: Study, splits: dict[str, PictureSet], *, progress: bool = True
+    recipe: Recipe,
+    study: Study,
+    splits: dict[str, PictureSet],
+    settings: TrainingSettings,
+    teacher: Path | None = None,
+    *,
+    progress: bool = True,
 ) -> PictureSet | None:
     """The pictures without masks that a model learns from, with masks by its teachers if it has any; or None.
+
+    Parameters
+    ----------
+    recipe, study, splits, settings
+        As for `train`.
+    teacher : Path, optional
+        The checkpoint that proposes masks, where the settings want some for pictures without.
 
     Raises
     ------
     PetsegError
-        If it needs such pictures and the study has none.
+        If it needs such pictures or a teacher, and there is none.
     """
-    if not recipe.unlabelled or not (study.unlabelled_dir or recipe.unlabelled == "required"):
+    required = recipe.unlabelled == "required" or settings.unlabelled > 0
+    if not required and not (recipe.unlabelled and study.unlabelled_dir):
         return None
     if study.unlabelled_dir is None:
         raise PetsegError(f"{recipe.name} needs pictures without masks: PETSEG_UNLABELLED names their folder.")
+    if settings.unlabelled and teacher is None:
+        raise PetsegError(f"{recipe.name} needs a checkpoint that proposes masks for pictures without: --teacher.")
     more = read_unlabelled(
         list_unlabelled(study.unlabelled_dir, splits),
         splits["train"].images.shape[1],
         scale=study.picture_scale,
         progress=progress,
     )
-    if not recipe.teacher:
+    if teacher:
+        teachers = [load(teacher)[0]]
+    elif recipe.teacher:
+        teachers = [trained(recipe.teacher, study, seed, splits, progress=progress) for seed in study.seeds]
+    else:
         return more
-    teachers = [trained(recipe.teacher, study, seed, splits, progress=progress) for seed in study.seeds]
     features = load_features(cast(Encoder, teachers[0].encoder), more, study.cache_dir, progress=progress)
     return propose_masks(teachers, more, features, progress=progress)
+
+
+def repeated(n_labelled: int, n_others: int, share: float) -> list[int]:
+    """Rows of the labelled pictures, so often that the others, each once, are a `share` of all; then theirs."""
+    times = max(1, round(n_others * (1 - share) / share / n_labelled))
+    return [*range(n_labelled)] * times + [*range(n_labelled, n_labelled + n_others)]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,9 +18,11 @@ from petseg_utils.training.batches import (
     TrainingPictures,
     as_example,
     augmented,
+    draw_examples,
     largest_empty_part,
     mirrored,
     mosaic,
+    paste_pet,
 )
 
 SIZE = 64
@@ -39,7 +42,8 @@ def painted(n=6, detail=True, seed=0):
     for value, grey in GREY.items():
         images[labels == value] = grey
     images[labels == PADDING] = PADDING_COLOUR
-    table = pd.DataFrame({"name": [str(number) for number in range(n)], "content": "", "mask": ""})
+    table = pd.DataFrame({"name": [str(number) for number in range(n)], "content": "", "mask": "", "breed": "none"})
+    table["species"] = 1 + np.arange(n) % 2
     twice = images.repeat(2, 1).repeat(2, 2)
     return PictureSet(table, images, labels, detail=twice if detail else None)
 
@@ -267,3 +271,58 @@ def test_cached_examples_are_mirrored_with_their_maps(splits, tmp_path):
         for ours, wanted in zip(example["maps"], encoder(example["image"][None]), strict=True):
             torch.testing.assert_close(ours, wanted[0], rtol=2e-3, atol=2e-3)
     assert sides == {True, False}
+
+
+def test_a_pasted_pet_brings_its_label_and_covers_what_was_there():
+    pictures, rng = painted(2, detail=False), np.random.default_rng(3)
+    image, label, other, other_label = pictures.images[0], pictures.labels[0], pictures.images[1], pictures.labels[1]
+    before, heights = (image.copy(), label.copy()), []
+    for _ in range(20):
+        both, both_label = paste_pet(image, label, other, other_label, rng)
+        dog, kept = both_label == 2, both_label == label
+        assert np.array_equal(both[(both_label == 0) & kept], image[(both_label == 0) & kept])
+        heights.append(dog.any(1).sum())
+        inside = cv2.erode(np.pad(dog.astype(np.uint8), 3), np.ones((7, 7)))[3:-3, 3:-3] > 0
+        assert (np.abs(both[inside].astype(int) - GREY[2]) < 6).all()
+        assert (both_label == BORDER).any() == dog.any()  # its rim is neither it nor the ground
+    assert sum(height > 0 for height in heights) > 10 and max(heights) <= 0.8 * SIZE
+    assert np.array_equal(image, before[0]) and np.array_equal(label, before[1])  # not in place
+
+
+def test_where_the_other_picture_shows_no_pet_nothing_is_pasted():
+    image, label = painted(1, detail=False).images[0], painted(1, detail=False).labels[0]
+    same = paste_pet(image, label, image, np.zeros((SIZE, SIZE), np.uint8), np.random.default_rng(0))
+    assert same[0] is image and same[1] is label
+
+
+def test_as_many_examples_get_another_pet_as_was_asked_for():
+    pictures = painted(6, detail=False)
+    cats = pictures.subset(["0", "2", "4"])
+    make = augmented(replace(PLAIN, paste=0.5))
+    two = [make(pictures, 0, (0, 0, place))["label"].unique().tolist() for place in range(200)]
+    assert 0.1 < np.mean([2 in labels for labels in two]) < 0.4  # half get one, and half of those a dog
+    assert not any(2 in make(cats, 0, (0, 0, place))["label"] for place in range(30))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_drawn_examples_are_those_of_the_loop_and_a_picture_set_of_their_own(scale):
+    pictures, make = painted(5), augmented(replace(PLAIN, mosaic=0.3), scale)
+    drawn = draw_examples(pictures, make, 7, 9, [0, 1, 1, 2], scale=scale, progress=False)
+    assert len(drawn) == 9 and drawn.table["name"].is_unique
+    origin = drawn.table["name"].str.partition("-")[0].astype(int)
+    assert sorted(origin[:4]) == [0, 1, 1, 2] and origin[:4].tolist() == origin[4:8].tolist()
+    for place in range(9):
+        example = make(pictures, origin[place], (7, place // 4, place))
+        assert np.array_equal(drawn.at(scale)[place], example["image"].numpy().transpose(1, 2, 0))
+        assert np.array_equal(drawn.labels[place], example["label"])
+    if scale == 2:  # the stem sees the same picture as where the network halves it
+        means = drawn.detail.reshape(9, SIZE, 2, SIZE, 2, 3).mean((2, 4))
+        assert np.abs(means - drawn.images).max() <= 0.75
+    again = draw_examples(pictures, make, 7, 9, [0, 1, 1, 2], scale=scale, progress=False)
+    assert again.fingerprint == drawn.fingerprint
+
+
+def test_rows_may_stand_several_times_in_an_epoch():
+    pictures = painted(4, detail=False)
+    data = TrainingPictures(pictures, 0, lambda pictures, row, key: {"row": row}, rows=[0, 1, 0, 2, 3])
+    assert [data[place]["row"] for place in range(len(data))] == [0, 1, 0, 2, 3]

@@ -22,7 +22,7 @@ from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.recipes.point import starts_from
 from petseg_utils.training.self_training import propose_masks
-from petseg_utils.training.train import further_pictures, train, trained
+from petseg_utils.training.train import further_pictures, repeated, train, trained
 
 
 class Bright(nn.Module):
@@ -105,7 +105,7 @@ def test_decoders_of_all_seeds_propose_together(folder, study, splits, monkeypat
     recipe, pets = recipe_of("decoder_selftrained"), []
     for seeds in ((0,), (0, 1), (1, 0)):
         changed = replace(study, seeds=seeds, unlabelled_dir=folder)
-        proposed = further_pictures(recipe, changed, splits, progress=False)
+        proposed = further_pictures(recipe, changed, splits, study.settings("decoder"), progress=False)
         pets.append(int(np.isin(proposed.labels, (1, 2)).sum()))
     assert pets[0] > 0 and pets[1:] == [0, 0]  # one of two says that there is no pet
 
@@ -162,3 +162,35 @@ def test_the_point_model_starts_from_the_self_trained_decoder_if_that_has_its_wi
     assert starts_from(replace(fits, unlabelled_dir=folder)) == "decoder_selftrained"
     assert starts_from(replace(wider, unlabelled_dir=folder)) == "decoder"
     assert starts_from(replace(study, unlabelled_dir=folder)) == "decoder"  # it has no self-trained one
+
+
+def test_a_decoder_learns_from_masks_that_a_teacher_proposes_at_the_share_asked_for(folder, study, splits, monkeypatch):
+    settings = replace(study.settings("decoder"), epochs=1, unlabelled=0.25, examples=12)
+    study = replace(study, models=study.models | {"decoder": settings})
+    with pytest.raises(PetsegError, match="PETSEG_UNLABELLED names their folder"):
+        train("decoder", study, 0, splits, progress=False)
+    study = replace(study, unlabelled_dir=folder)
+    with pytest.raises(PetsegError, match="--teacher"):
+        train("decoder", study, 0, splits, progress=False)
+    teacher = study.runs_dir / "teacher" / "best.safetensors"
+    plain = replace(study, models=study.models | {"decoder": replace(settings, unlabelled=0.0, examples=0)})
+    train("decoder", plain, 0, splits, folder=teacher.parent, progress=False)
+    drawn = []
+    make = training.draw_examples
+    monkeypatch.setattr(training, "draw_examples", lambda *a, **k: drawn.append((a, make(*a, **k))) or drawn[-1][1])
+    train("decoder", study, 0, splits, teacher=teacher, progress=False)
+    (pictures, _, _, number, rows), examples = drawn[0]
+    assert number == len(examples) == 12 and len(pictures) == len(splits["train"]) + 4
+    others = [row for row in rows if row >= len(splits["train"])]
+    assert sorted(others) == list(range(len(splits["train"]), len(pictures)))
+    card = read_card(run_folder("decoder", study, 0) / "best.safetensors")
+    assert card["more"]["n_images"] == 4 and card["n_images"] == len(splits["train"])
+    assert card["start"][0]["seed"] == 0 and card["unlabelled"]["n_images"] == 4
+
+
+@pytest.mark.parametrize(("labelled", "others", "share"), [(650, 3300, 0.4), (24, 4, 0.25), (10, 1000, 0.5)])
+def test_labelled_pictures_are_repeated_until_the_others_are_their_share(labelled, others, share):
+    rows = repeated(labelled, others, share)
+    counts = np.bincount(rows)
+    assert len(counts) == labelled + others and set(counts[labelled:]) == {1} and len(set(counts[:labelled])) == 1
+    assert others / len(rows) == pytest.approx(share, rel=0.1) or counts[0] == 1

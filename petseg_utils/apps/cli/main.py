@@ -120,6 +120,9 @@ def train(
         list[Path] | None, typer.Option(help="Folder of further labelled pictures to learn from; repeatable.")
     ] = None,
     start: Annotated[Path | None, typer.Option(help="Checkpoint to start from, not the study's own.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Checkpoint that proposes masks for the pictures of PETSEG_UNLABELLED.")
+    ] = None,
     names: NamesOption = None,
     skip_bad: SkipOption = False,
 ) -> None:
@@ -143,7 +146,7 @@ def train(
         folder = on_screen(checkpoints.run_folder(model, chosen, number))
         typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")
         with ctrl_c("The same command with --resume goes on from the last finished epoch."):
-            train_model(recipe, chosen, number, splits, start=start, extra=more, resume=resume)
+            train_model(recipe, chosen, number, splits, start=start, teacher=teacher, extra=more, resume=resume)
 
 
 @app.command()

@@ -10,7 +10,8 @@ from petseg_utils.training.recipe import Recipe
 
 def make_decoder(settings: TrainingSettings, encoder: Encoder) -> Decoder:
     """A decoder with random first weights for an encoder's maps."""
-    return Decoder(encoder.channels, encoder.strides, width=settings.width, maps=settings.maps, stem=settings.stem)
+    given = {"width": settings.width, "maps": settings.maps, "stem": settings.stem, "dropout": settings.dropout}
+    return Decoder(encoder.channels, encoder.strides, **given)
 
 
 def build(settings: TrainingSettings, encoder: Encoder) -> nn.Module:
