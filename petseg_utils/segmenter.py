@@ -15,6 +15,7 @@ from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.tensors import input_scale
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.click_head import clicked_side, pet_logit
+from petseg_utils.models.matting import soft_alpha
 from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, latest_effect, prompt_maps, within_boxes
 from petseg_utils.study import PetsegError
 from petseg_utils.training.checkpoints import find_checkpoint, load
@@ -121,6 +122,25 @@ class Segmenter:
         return Letterbox(height, width, self.card["image_size"])
 
 
+def cut_along(image: np.ndarray, chance: np.ndarray, box: Letterbox, *, hard: bool = False) -> np.ndarray:
+    """How much of each pixel of a photo belongs to a result, ``uint8 (H, W)`` from 0 to 255.
+
+    Parameters
+    ----------
+    image : ndarray
+        The photo, RGB ``uint8 (H, W, 3)``.
+    chance : ndarray
+        Probability of each pixel of the square to be selected, ``float (size, size)``.
+    box : Letterbox
+        Of the photo in the square.
+    hard : bool
+        Cut where the enlarged square is 1/2, rather than along the photo's own edges (see `models.matting`).
+    """
+    if hard:
+        return np.where(enlarge(chance, box, image.shape[:2]) > 0.5, np.uint8(255), np.uint8(0))
+    return soft_alpha(image, smoothed(chance, box))
+
+
 def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
     """The likeliest class of each pixel of the photo, ``uint8 (H, W)``, from probabilities ``(3, size, size)``."""
     best = enlarge(probabilities[0], box, (box.height, box.width))
@@ -133,12 +153,16 @@ def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
 
 
 def enlarge(square: np.ndarray, box: Letterbox, shape: tuple[int, int]) -> np.ndarray:
-    """The photo's part of a letterboxed map ``float (size, size)``, bilinear, at any size ``(height, width)``.
+    """The photo's part of a letterboxed map ``float (size, size)``, bilinear, at any size ``(height, width)``."""
+    return cv2.resize(smoothed(square, box), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
-    It is smoothed a little first: the decoder predicts its pixels in cells of 4 x 4, whose seams would show as steps.
+
+def smoothed(square: np.ndarray, box: Letterbox) -> np.ndarray:
+    """The photo's part of a letterboxed map ``float (size, size)``.
+
+    It is smoothed a little: the decoder predicts its pixels in cells of 4 x 4, whose seams would show as steps.
     """
-    inner = cv2.GaussianBlur(np.ascontiguousarray(square[box.window], dtype=np.float32), (0, 0), SMOOTH)
-    return cv2.resize(inner, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return cv2.GaussianBlur(np.ascontiguousarray(square[box.window], dtype=np.float32), (0, 0), SMOOTH)
 
 
 @dataclass
@@ -197,6 +221,28 @@ class OpenPhoto:
         selected = enlarge(self._steps[-1][0], self._box, (height, width)) > 0.5
         allowed = self._allowed(height, width)
         return selected if allowed is None else selected & allowed
+
+    def alpha(self, *, hard: bool = False) -> np.ndarray:
+        """How much of each of the photo's pixels is selected, ``uint8 (H, W)`` from 0 to 255: for results to keep.
+
+        Along the outline the photo's own edges decide, where `mask` has the model's precision, which is coarser.
+
+        Parameters
+        ----------
+        hard : bool
+            `mask` as it is: 0 and 255.
+        """
+        height, width = self.image.shape[:2]
+        alpha = cut_along(self.image, self._steps[-1][0], self._box, hard=hard)
+        if (allowed := self._allowed(height, width)) is not None:
+            alpha *= allowed
+        mask, radius = self.mask, round(max(height, width) / (2 * self._box.size))
+        for prompt in self.prompts:  # what somebody clicked on is never lost along an edge
+            for x, y in [] if isinstance(prompt, Box) else corners(prompt):
+                row, column = min(height - 1, max(0, round(y))), min(width - 1, max(0, round(x)))
+                if (alpha[row, column] > 127) != mask[row, column]:
+                    cv2.circle(alpha, (column, row), radius, 255 * int(mask[row, column]), cv2.FILLED)
+        return alpha
 
     @property
     def label(self) -> str:

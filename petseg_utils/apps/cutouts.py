@@ -5,21 +5,36 @@ import io
 import numpy as np
 from PIL import Image
 
+from petseg_utils.models.matting import own_colours
 from petseg_utils.segmenter import OpenPhoto
 
 
-def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A photo where it is selected, RGBA ``uint8 (H, W, 4)``, for its mask ``bool (H, W)``.
+def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
+    """A photo where it is selected, RGBA ``uint8 (H, W, 4)``.
 
-    Elsewhere it is transparent, and black underneath: what was cut away is gone, not only hidden, and takes no room.
+    Along a soft edge the colours of the old ground are taken out.  Where nothing is selected it is transparent, and
+    black underneath: what was cut away is gone, not only hidden, and takes no room.
+
+    Parameters
+    ----------
+    image : ndarray
+        The photo, RGB ``uint8 (H, W, 3)``.
+    alpha : ndarray
+        How much of each pixel is selected, ``uint8 (H, W)``; see `segmenter.OpenPhoto.alpha`.
+    size : int
+        Edge of the model's square in model pixels.
     """
-    return np.dstack([image * mask[..., None], np.where(mask, np.uint8(255), np.uint8(0))])
+    colours = own_colours(image, alpha, max(alpha.shape) / size)
+    return np.dstack([colours * (alpha > 0)[..., None], alpha])
 
 
 def result_png(photo: OpenPhoto, what: str) -> bytes:
     """The ``mask`` (0 and 255) or the ``cut-out`` of an open photo, as a PNG file of the photo's own size."""
-    mask = photo.mask
-    pixels = np.where(mask, np.uint8(255), np.uint8(0)) if what == "mask" else cut_out(photo.image, mask)
+    alpha = photo.alpha()
+    if what == "cut-out":
+        pixels = cut_out(photo.image, alpha, photo.segmenter.card["image_size"])
+    else:
+        pixels = np.where(alpha > 127, np.uint8(255), np.uint8(0))
     return encoded(pixels, "PNG", compress_level=1)
 
 

@@ -107,8 +107,8 @@ def _is_skipped(folder: Path) -> bool:
     return holds_results or folder.name.startswith(".") or folder.is_symlink()
 
 
-def made_by(weights: Path) -> dict:
-    """What makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights and their SHA-256.
+def made_by(weights: Path, *, hard: bool = False) -> dict:
+    """What makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights, their SHA-256 and edges.
 
     Raises
     ------
@@ -117,7 +117,8 @@ def made_by(weights: Path) -> dict:
     """
     card = read_card(weights)
     run = {key: card[key] for key in ("model", "encoder", "study", "seed", "epoch")}
-    return run | {"weights": weights.name, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return run | {"weights": weights.name, "sha256": digest, "edges": "hard" if hard else "soft"}
 
 
 def check_folder(out: Path, maker: dict) -> None:
@@ -141,10 +142,10 @@ def check_folder(out: Path, maker: dict) -> None:
         return
     try:
         before = json.loads((out / MADE_BY).read_text(encoding="utf-8"))
-        same = before["sha256"] == maker["sha256"]
+        cards = [{"edges": "hard"} | card for card in (before, maker)]  # until version 0.2 all were
+        same = all(cards[0][key] == cards[1][key] for key in ("sha256", "edges"))
         then, now = (
-            f"{card['model']} of study {card['study']}, seed {card['seed']}, epoch {card['epoch']}"
-            for card in (before, maker)
+            "{model} of study {study}, seed {seed}, epoch {epoch}, with {edges} edges".format(**card) for card in cards
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         raise PetsegError(f"{shown(out)} holds tables that are not petseg's: name another folder with -o.") from None

@@ -38,7 +38,7 @@ from petseg_utils.data.overlays import overlay
 from petseg_utils.data.tensors import input_scale
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.prompts import Box, Click
-from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, read_photo
+from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, cut_along, enlarge, read_photo
 from petseg_utils.study import PetsegError, write_json
 
 BATCH = 8  # photos that go through the model together
@@ -60,6 +60,7 @@ def segment_photos(
     maker: dict,
     *,
     prompts: Sequence[Box | Click] = (),
+    hard: bool = False,
     progress: bool = True,
 ) -> tuple[int, list[tuple[str, str]]]:
     """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
@@ -79,6 +80,8 @@ def segment_photos(
         From `photo_folders.made_by`.
     prompts : sequence of Click or Box
         In the photo's pixels, for a segmenter that takes them.
+    hard : bool
+        Cut along the model's coarser edges instead of the photo's own.
     progress : bool
         Show a progress bar.
 
@@ -110,7 +113,7 @@ def segment_photos(
 
     try:
         reading = _ahead(pool, partial(_read, segmenter), ((photo,) for photo in todo))
-        segmented = _segmented(segmenter, usable(reading), prompts)
+        segmented = _segmented(segmenter, usable(reading), prompts, hard)
         first = list(itertools.islice(segmented, 1))  # a click outside the photo ends it here, before anything changes
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
@@ -120,7 +123,9 @@ def segment_photos(
                 raise PetsegError(f"Another run has just written to {out.name}. Start again: what it made is kept.")
             write_json(out / MADE_BY, maker)
             write_table(out / RESULTS, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
-        for photo, row in usable(_ahead(pool, partial(_save, out), itertools.chain(first, segmented))):
+        for photo, row in usable(
+            _ahead(pool, partial(_save, out, segmenter.card["image_size"]), itertools.chain(first, segmented))
+        ):
             row |= {"prompts": asked, "photo": seen_from(out, photo.path)}
             with writing(out):
                 append_row(out / RESULTS, [row[column] for column in COLUMNS])
@@ -134,6 +139,10 @@ def segment_photos(
         bar.close()
         held.close()
     return len(todo) - len(failed), failed
+
+
+# Of one photo: the class of each pixel ``uint8 (H, W)``, how much of it that is (0 to 255), and the confidence.
+_Result = tuple[np.ndarray, np.ndarray, float]
 
 
 def as_option(prompt: Box | Click) -> str:
@@ -162,20 +171,22 @@ def _read(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
     return image, segmenter.letterbox(image).image(image, input_scale(segmenter.model))
 
 
-def _segmented(segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[Box | Click]) -> Iterator[tuple]:
-    """Each photo with its image and a function that gives mask ``uint8 (H, W)`` and confidence, to call in a thread."""
+def _segmented(
+    segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[Box | Click], hard: bool
+) -> Iterator[tuple]:
+    """Each photo with its image and a function that gives its `_Result`, to call in a thread."""
     if segmenter.takes_prompts:
         for photo, (image, _) in photos:
             opened = segmenter.open(image)
             for prompt in prompts:
                 opened.add(prompt)
-            yield photo, image, partial(_selected, opened)
+            yield photo, image, partial(_selected, opened, hard)
         return
     for batch in _batches(photos):
         # A square is letterboxed once more there, which leaves it as it is.
         for probabilities in segmenter.probabilities([square for _, (_, square) in batch]):
             photo, (image, _) = batch.pop(0)
-            yield photo, image, partial(_likeliest, probabilities, segmenter.letterbox(image))
+            yield photo, image, partial(_likeliest, probabilities, segmenter.letterbox(image), image, hard)
 
 
 def _batches(photos: Iterable[tuple]) -> Iterator[list[tuple]]:
@@ -189,27 +200,35 @@ def _batches(photos: Iterable[tuple]) -> Iterator[list[tuple]]:
         yield batch
 
 
-def _likeliest(probabilities: np.ndarray, box: Letterbox) -> tuple[np.ndarray, float]:
+def _likeliest(probabilities: np.ndarray, box: Letterbox, image: np.ndarray, hard: bool) -> _Result:
     background, *pets = probabilities[:, *box.window]
     pet = np.maximum(*pets)
     sure = (pet / (pet + background))[pet > background]  # as `OpenPhoto.confidence`
-    return class_mask(probabilities, box), float(sure.mean()) if sure.size else 0.0
+    confidence = float(sure.mean()) if sure.size else 0.0
+    if hard:
+        mask = class_mask(probabilities, box)
+        return mask, np.where(mask > 0, np.uint8(255), np.uint8(0)), confidence
+    pet = np.maximum(probabilities[1], probabilities[2])
+    alpha = cut_along(image, pet / (pet + probabilities[0]), box)
+    cat, dog = (enlarge(probabilities[species], box, alpha.shape) for species in (1, 2))
+    return np.where(alpha > 127, np.where(dog > cat, np.uint8(2), np.uint8(1)), np.uint8(0)), alpha, confidence
 
 
-def _selected(opened: OpenPhoto) -> tuple[np.ndarray, float]:
-    return opened.mask * np.uint8(CLASSES.index(opened.label)), opened.confidence
+def _selected(opened: OpenPhoto, hard: bool) -> _Result:
+    alpha = opened.alpha(hard=hard)
+    return (alpha > 127) * np.uint8(CLASSES.index(opened.label)), alpha, opened.confidence
 
 
-def _save(out: Path, photo: Photo, image: np.ndarray, decide: Callable[[], tuple[np.ndarray, float]]) -> dict:
+def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callable[[], _Result]) -> dict:
     """Write a photo's three files; returns its row of the table."""
-    mask, confidence = decide()
+    mask, alpha, confidence = decide()
     pet = mask > 0
     # In strips: an overlay takes 24 bytes a pixel while it is made.
     strips = [slice(start, start + 256) for start in range(0, len(mask), 256)]
     over = np.concatenate([overlay(image[strip], mask[strip]) for strip in strips])
     label = Image.fromarray(mask)
     label.putpalette(PALETTE)
-    pictures: tuple[np.ndarray | Image.Image, ...] = (over, cut_out(image, pet), label)
+    pictures: tuple[np.ndarray | Image.Image, ...] = (over, cut_out(image, alpha, size), label)
     for path, picture, (kind, options) in zip(photo.results(out), pictures, SAVED_AS, strict=True):
         try:
             content = encoded(picture, kind, **options)

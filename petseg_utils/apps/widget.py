@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from petseg_utils.apps.cutouts import encoded, result_png
+from petseg_utils.apps.cutouts import cut_out, encoded, result_png
 from petseg_utils.apps.page_state import SWITCH, after_switch, sentence
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.experiments.plotting import new_figure
@@ -283,7 +283,9 @@ def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) ->
     height, width = image.shape[:2]
     figure, axes = new_figure(1, 3, 9, 3 * height / width + 0.4)
     squares = (np.indices((height, width)) // max(1, max(height, width) // 40)).sum(0) % 2  # a board, 40 squares long
-    cutout = np.where(photo.mask[..., None], image, (200 + 55 * squares[..., None]).astype(np.uint8))
+    pixels = cut_out(image, photo.alpha(), segmenter.card["image_size"])
+    alpha = pixels[..., 3:] / 255
+    cutout = np.rint(alpha * pixels[..., :3] + (1 - alpha) * (200 + 55 * squares[..., None])).astype(np.uint8)
     selected = f"{photo.label}, {photo.share:.1%}, confidence {photo.confidence:.0%}"
     for axis, title, picture in zip(axes, ("photo", selected, "cut-out"), (image, image, cutout), strict=True):
         axis.imshow(picture)

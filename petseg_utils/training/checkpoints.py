@@ -166,7 +166,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except (SafetensorError, RuntimeError, OSError) as error:  # damaged, of another model, unreadable
-        raise PetsegError(f"{path.name} does not hold this model's weights, or is damaged: {error}") from error
+        why = str(error).splitlines()[0]  # torch lists every tensor that does not fit
+        raise PetsegError(f"{path.name} does not hold this model's weights, or is damaged: {why}") from error
 
 
 def save_state(path: Path, parts: dict[str, Any], progress: dict) -> None:

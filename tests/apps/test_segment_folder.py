@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.data import chelsea
 from torch.nn import functional
 
 from petseg_utils.apps import bench, segment_folder
@@ -120,17 +121,29 @@ def test_masks_have_the_upright_photos_size_and_the_table_says_what_they_show(pe
         assert (out / row["photo"]).resolve() == (folder / row["file"]).resolve()
         stem = row["mask"].removesuffix("_mask.png")
         cut = np.asarray(Image.open(out / f"{stem}_cutout.png"))
-        assert cut.shape == (*mask.shape, 4) and np.array_equal(cut[..., 3], 255 * (mask > 0))
-        assert not cut[..., :3][mask == 0].any()  # black beneath: what was cut away is gone
+        assert cut.shape == (*mask.shape, 4) and np.array_equal(cut[..., 3] > 127, mask > 0)
+        assert not cut[..., :3][cut[..., 3] == 0].any()  # black beneath: what was cut away is gone
         assert Image.open(out / f"{stem}_overlay.jpg").size == label.size
     assert any(float(row["share"]) > 0.02 for row in rows)
     upright = np.asarray(Image.open(out / "turned_cutout.png"))
-    assert np.array_equal(upright[..., :3][upright[..., 3] > 0], pets[0][0][upright[..., 3] > 0])
+    whole = upright[..., 3] == 255
+    assert whole.any() and np.array_equal(upright[..., :3][whole], pets[0][0][whole])
+
+
+def test_hard_edges_are_the_models_own_and_do_not_go_into_a_folder_of_soft_ones(petseg, tmp_path):
+    photo, soft, hard = tmp_path / "chelsea.png", tmp_path / "soft", tmp_path / "hard"
+    Image.fromarray(chelsea()).save(photo)
+    assert petseg("segment", photo, "-o", soft)[0] == petseg("segment", photo, "-o", hard, "--hard")[0] == 0
+    alphas = [np.asarray(Image.open(out / "chelsea_cutout.png"))[..., 3] for out in (soft, hard)]
+    assert len(np.unique(alphas[0])) > 50 and np.unique(alphas[1]).tolist() == [0, 255]
+    assert np.array_equal(np.asarray(Image.open(hard / "chelsea_mask.png")), Segmenter.load("decoder").predict(photo))
+    code, _, errors = petseg("segment", photo, "-o", soft, "--hard")
+    assert code == 1 and "soft edges" in errors and "hard edges" in errors
 
 
 def test_photos_in_a_batch_get_the_masks_that_they_get_alone(petseg, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(segment_folder, "BATCH", 3)  # two full ones, and a photo
-    petseg("segment", folder, "-o", tmp_path / "out")
+    petseg("segment", folder, "-o", tmp_path / "out", "--hard")
     segmenter = Segmenter.load("decoder")
     alike = masks(tmp_path / "out")
     assert tuple(alike) == GOOD
@@ -140,7 +153,8 @@ def test_photos_in_a_batch_get_the_masks_that_they_get_alone(petseg, folder, tmp
 
 def test_a_photo_without_a_pet_has_no_box(tmp_path):
     photo, image = Photo(tmp_path / "a.jpg", "a.jpg", "a"), np.full((70, 90, 3), 128, np.uint8)
-    row = segment_folder._save(tmp_path, photo, image, lambda: (np.zeros((70, 90), np.uint8), 0.9))
+    nothing = np.zeros((70, 90), np.uint8)
+    row = segment_folder._save(tmp_path, 224, photo, image, lambda: (nothing, nothing, 0.9))
     assert row["class"] == "background" and [row[name] for name in BOX] == [""] * 4
     assert row["share"] == "0.000000" and row["confidence"] == "0.0000"
 

@@ -38,6 +38,9 @@ def segment(
         str | None,
         typer.Option(metavar="X0,Y0,X1,Y1", help="Limits it: two corners of a box around the pet."),
     ] = None,
+    hard: Annotated[
+        bool, typer.Option("--hard", help="Cut along the model's own, coarser edges, not along the photo's.")
+    ] = False,
     weights: WeightsOption = None,
     study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
 ) -> None:
@@ -45,6 +48,9 @@ def segment(
 
     A photo NAME gets NAME_mask.png (0 background, 1 cat, 2 dog), NAME_overlay.jpg and NAME_cutout.png, upright and at
     its own size, and a row in results.csv: class, share of the photo from 0 to 1, box, mean confidence.
+
+    The model sees the photo small, so edges are found anew at the photo's own size: cut-outs end softly, in the colours
+    of the pet alone.  --hard leaves them as the model made them.
 
     x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not: they
     correct what the model proposes, all pets of the photo.  The mask is written as cat or dog, whichever is likelier.
@@ -72,7 +78,7 @@ def segment(
         check_name(model)
     wanted = model or ("point" if prompts else "decoder")
     path = weights or checkpoints.find_checkpoint(wanted, load_study(study) if study else None)
-    maker = made_by(path)
+    maker = made_by(path, hard=hard)
     kind = maker["model"]
     recipe = recipe_of(kind)
     if model not in (None, kind) or not recipe.makes_masks:
@@ -84,7 +90,7 @@ def segment(
     tell_weights(path, segmenter.card)
     for line in listing.left_out:
         typer.echo(line, err=True)
-    segmented, failed = segment_photos(segmenter, listing.photos, out, maker, prompts=prompts)
+    segmented, failed = segment_photos(segmenter, listing.photos, out, maker, prompts=prompts, hard=hard)
     before = len(listing.photos) - segmented - len(failed)
     typer.echo(f"Segmented: {segmented}; done before: {before}; failed: {len(failed)}. Table: {out / RESULTS}")
     if failed or listing.unreadable:

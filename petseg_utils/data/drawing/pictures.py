@@ -59,6 +59,35 @@ def draw_pet(breed: Breed, number: int) -> tuple[NDArray[np.uint8], NDArray[np.b
         ``(H, W)`` bool, true where the animal is seen.
     """
     rng = np.random.default_rng([SEED, BREEDS.index(breed), number])
+    scene, mask, final = paint(breed, rng)
+    # Single hairs are not part of an outline that a person would draw.
+    soft = mask.filter(ImageFilter.GaussianBlur(2.0 * OVERSIZE)).resize(final, Image.Resampling.BOX)
+    picture = scene.resize(final, Image.Resampling.BICUBIC)
+    return photograph(np.asarray(picture, dtype=np.float64), rng), np.asarray(soft) >= 128
+
+
+def draw_hair(breed: Breed, number: int, enlargement: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw a picture so many times as large as `draw_pet` does, whose every hair is known.
+
+    It is another picture than `draw_pet`'s of this number, though it shows the same animal.
+
+    Returns
+    -------
+    picture : ndarray
+        ``(H, W, 3)`` uint8, the longer side 180 to 260 pixels times `enlargement`.
+    alpha : ndarray
+        ``(H, W)`` uint8: how much of a pixel is the animal, 0 to 255.
+    """
+    rng = np.random.default_rng([SEED, BREEDS.index(breed), number])
+    scene, mask, final = paint(breed, rng, enlargement)
+    picture = scene.resize(final, Image.Resampling.BOX)
+    return photograph(np.asarray(picture, dtype=np.float64), rng), np.asarray(mask.resize(final, Image.Resampling.BOX))
+
+
+def paint(
+    breed: Breed, rng: np.random.Generator, enlargement: int = 1
+) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    """A scene, where its animal is seen (255, single hairs included), and the size of the picture it is drawn for."""
     cat = breed.species == CAT
 
     # The animal in space, and the camera.
@@ -75,7 +104,7 @@ def draw_pet(breed: Breed, number: int) -> tuple[NDArray[np.uint8], NDArray[np.b
     if rng.random() < 0.35 and pose != "curl":
         add_collar(blobs, body)
     face = head_blobs(blobs, breed, head, rng)
-    final, size, view = frame_up(blobs, head, pitch, rng)
+    final, size, view = frame_up(blobs, head, pitch, rng, enlargement)
     light = np.array([rng.uniform(-0.7, 0.7), rng.uniform(-0.9, -0.45), rng.uniform(0.4, 0.9)])
     light /= math.sqrt(float((light**2).sum()))
 
@@ -132,10 +161,7 @@ def draw_pet(breed: Breed, number: int) -> tuple[NDArray[np.uint8], NDArray[np.b
         scene.paste(front, (0, 0), front)
         mask = np.minimum(mask, 255 - np.asarray(front.getchannel("A")))
 
-    picture = scene.resize(final, Image.Resampling.BICUBIC)
-    # Single hairs are not part of an outline that a person would draw.
-    soft = Image.fromarray(mask).filter(ImageFilter.GaussianBlur(2.0 * OVERSIZE)).resize(final, Image.Resampling.BOX)
-    return photograph(np.asarray(picture, dtype=np.float64), rng), np.asarray(soft) >= 128
+    return scene, Image.fromarray(mask), final
 
 
 def add_collar(blobs: Blobs, body: Frame) -> None:
@@ -168,7 +194,7 @@ def toy_blobs(rng: np.random.Generator) -> Blobs:
 
 
 def frame_up(
-    blobs: Blobs, head: Frame, pitch: float, rng: np.random.Generator
+    blobs: Blobs, head: Frame, pitch: float, rng: np.random.Generator, enlargement: int = 1
 ) -> tuple[tuple[int, int], tuple[int, int], View]:
     """Choose the picture's size and where in it the animal stands.
 
@@ -182,6 +208,8 @@ def frame_up(
         How far the camera looks down, radians.
     rng : Generator
         Chooses shape and size of the picture, and how close the view is.
+    enlargement : int
+        How many times as large the picture is to be.
 
     Returns
     -------
@@ -205,7 +233,7 @@ def frame_up(
     kind = rng.choice(["full", "half", "close"], p=[0.58, 0.27, 0.15])
     if kind == "full" and (x1 - x0 > 1.25 * (y1 - y0)) != (a > b) and rng.random() < 0.8:
         a, b = b, a
-    long = int(rng.integers(180, 261))
+    long = enlargement * int(rng.integers(180, 261))
     width, height = (long, round(long * b / a)) if a >= b else (round(long * a / b), long)
     w, h = round(width * OVERSIZE), round(height * OVERSIZE)
     if kind == "full":
