@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 
-from petseg_utils.experiments.elsewhere import home_and_elsewhere
+from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_records, where_it_fails
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import ENCODER_TITLES, titled
 from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, interval, ranked
@@ -20,7 +20,6 @@ from petseg_utils.scores.results import (
 )
 from petseg_utils.study import ROOT
 
-ELSEWHERE = ROOT / "figures" / "shipped" / "elsewhere.jsonl"
 BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
@@ -72,6 +71,7 @@ def blocks() -> dict[str, str]:
     folder = ROOT / "figures" / "oxford-cpu"
     pairs = pd.read_csv(folder / "pairs.csv")
     leader, lead, _ = answer(results_table(photos), photos, pairs, "photos")
+    elsewhere = shipped_records()
     training = budget_sentence(photos, committed_records("oxford-gpu"))
     tested = f"Tested on {select(shipped)[0]['n_images']} photos, with the weights that ship."
     return {
@@ -79,7 +79,8 @@ def blocks() -> dict[str, str]:
         "photos": stands_on(photos, pd.read_csv(folder / "pictures.csv")["breed"]),
         "results": short_table(photos),
         "clicks": f"{clicks_sentence(shipped)} {tested}\n",
-        "elsewhere": markdown(home_and_elsewhere(read_records(ELSEWHERE)).reset_index()),
+        "elsewhere": markdown(home_and_elsewhere(elsewhere).reset_index()),
+        "failures": markdown(where_it_fails(elsewhere).reset_index()),
         "sample": sample_line(sample),
     }
 

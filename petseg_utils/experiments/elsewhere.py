@@ -9,21 +9,26 @@ import pandas as pd
 from torch import nn
 
 from petseg_utils.data.datasets import list_pictures
-from petseg_utils.data.labels import SPECIES
+from petseg_utils.data.labels import PADDING, SPECIES
 from petseg_utils.data.pictures import PictureSet, decode, load_pictures
 from petseg_utils.experiments.error_analysis import pet_against_rest
+from petseg_utils.experiments.failures import what_went_wrong
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
 from petseg_utils.scores.intervals import percentile_interval, resampled_sums
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix
 from petseg_utils.scores.predictions import predict
-from petseg_utils.scores.records import make_records, write_records
+from petseg_utils.scores.records import make_records, read_records, write_records
 from petseg_utils.scores.results import PRIMARY
 from petseg_utils.study import ROOT, Study, load_study
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.process import set_up_process
 from petseg_utils.training.recipes import recipe_of
+
+ELSEWHERE = ROOT / "figures" / "shipped" / "elsewhere.jsonl"
+SHIPPED_MODELS = ("decoder", "point")
+SIZES = (0.04, 0.15)  # shares of the photo between small, middling and large pets
 
 
 def elsewhere_pictures(study: Study, *, progress: bool = True) -> PictureSet | None:
@@ -103,17 +108,61 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
     """
     records = []
     for source, folder in sources.items():
-        for name in ("decoder", "point"):
+        for name in SHIPPED_MODELS:
             network, card = load(find_checkpoint(name, None))
             study = load_study(card["study"], data=folder)
             pictures = load_pictures(study, "test")
-            scored = make_records(study, card, "test", pictures, predict(network, pictures, progress=True), network)
+            predicted = predict(network, pictures, progress=True)
+            scored = make_records(study, card, "test", pictures, predicted, network)
             if recipe_of(name).takes_prompts:
                 values = click_values(cast(PointSegmenter, network), pictures, progress=True)
                 add_clicks(scored, values, pictures, study.bootstrap_resamples)
-            records += [{"source": source} | record for record in scored if record["subset"] == "all"]
+            counts = picture_confusions(pictures.labels, predicted.classes)
+            where = {"by_size": by_size(pictures, counts), "mistakes": mistakes(pictures, counts)}
+            records += [{"source": source} | record | where for record in scored if record["subset"] == "all"]
     write_records(out, records)
     return records
+
+
+def by_size(pictures: PictureSet, counts: np.ndarray) -> dict[str, dict]:
+    """The IoU of the pet, border ignored, by the pet's share of the photo: ``iou`` and ``n_images``."""
+    known = (pictures.labels < PADDING).sum((1, 2))
+    share = np.isin(pictures.labels, list(SPECIES)).sum((1, 2)) / np.maximum(known, 1)
+    groups = np.digitize(share, SIZES)
+    matrices = protocol_matrix(counts, PRIMARY)
+    names = [f"under {SIZES[0]:.0%}", f"{SIZES[0]:.0%} to {SIZES[1]:.0%}", f"over {SIZES[1]:.0%}"]
+    return {
+        name: {
+            "iou": float(pet_against_rest(matrices[groups == number].sum(0))),
+            "n_images": int(sum(groups == number)),
+        }
+        for number, name in enumerate(names)
+    }
+
+
+def mistakes(pictures: PictureSet, counts: np.ndarray) -> dict[str, int]:
+    """How many photos have which largest mistake, see `failures.what_went_wrong`."""
+    kinds = [what_went_wrong(*pair) for pair in zip(counts, pictures.table["species"], strict=True)]
+    return {str(kind): int(number) for kind, number in pd.Series(kinds).value_counts().items()}
+
+
+def shipped_records() -> list[dict]:
+    """The committed records of `score_shipped`."""
+    return read_records(ELSEWHERE)
+
+
+def where_it_fails(records: list[dict]) -> pd.DataFrame:
+    """Sizes of pets and kinds of the decoder's mistakes in `score_shipped`'s records, a column per source."""
+    columns = {}
+    for record in records:
+        if (record["model"], record["protocol"]) == ("decoder", PRIMARY):
+            sizes = {
+                f"IoU of pets that take {name} of the photo": f"{group['iou']:.3f} (n = {group['n_images']})"
+                for name, group in record["by_size"].items()
+                if group["n_images"]
+            }
+            columns[record["source"]] = sizes | {f"photos: {kind}": str(n) for kind, n in record["mistakes"].items()}
+    return pd.DataFrame(columns).fillna("none").rename_axis("")
 
 
 def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
@@ -156,4 +205,5 @@ if __name__ == "__main__":
         )
     set_up_process()
     folders = {source: Path(folder) for source, folder in named.items()}
-    print(home_and_elsewhere(score_shipped(folders, ROOT / "figures" / "shipped" / "elsewhere.jsonl")).to_string())
+    records = score_shipped(folders, ELSEWHERE)
+    print(home_and_elsewhere(records).to_string(), where_it_fails(records).to_string(), sep="\n\n")
