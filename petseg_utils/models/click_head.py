@@ -5,16 +5,17 @@ and `ClickHead.forward` holds it to that.  All operations are plain ones, so tha
 anywhere.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petseg_utils.models.decoder import FINE, Decoder, FrozenSegmenter
+from petseg_utils.models.decoder import FINE, Decoder, FrozenSegmenter, conv_norm, resize
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.models.prompts import HELD
 
-WIDTH = 40  # channels of the head
-DILATIONS = (2, 4, 8, 1)  # of its blocks, in cells of 4 x 4 pixels: together they see across the whole square
+WIDTHS = (32, 64, 72)  # channels of the head at strides 4, 8 and 16
 KEYS = 32  # channels in which cells are compared with the clicked ones
 MOST = 20  # clicked cells of each kind that are used; of a longer scribble, only so many
 CENTRE = 0.97  # a drawn click is this high only at its own pixel and the ones next to it
@@ -37,43 +38,70 @@ def pet_logit(classes: Tensor) -> Tensor:
 
 
 class ClickHead(nn.Module):
-    """What prompts change of a selection: dilated convolutions over cells of 4 x 4 pixels.
+    """What prompts change of a selection: a small U-Net over cells of 4 x 4 pixels, down to stride 16 and back.
 
-    Of each cell it knows the decoder's features, the proposal, the selection so far, where the clicks of each kind are,
-    how much it looks like the clicked cells (by the cosine of learned keys), and the box.
+    Of each cell it knows the encoder's and the decoder's features (`context`, which no prompt changes), the proposal,
+    the selection so far, where the clicks of each kind are, how much it looks like the clicked cells (by the cosine of
+    learned keys), and the box.  At stride 16 it sees across the whole picture, so that a click can change all of a
+    leg, or of another animal, and not only what is near.
 
     Parameters
     ----------
     channels : int
         Of the decoder's features.
+    map_channels, map_strides : sequence of int
+        Of the encoder's maps.
 
     References
     ----------
     Sofiiuk et al.: "Reviving Iterative Training with Mask Guidance", ICIP 2022, arXiv:2102.06583 (the previous mask as
-    an input).  Yu, Koltun: "Multi-Scale Context Aggregation by Dilated Convolutions", ICLR 2016, arXiv:1511.07122.
+    an input).  Ronneberger et al.: "U-Net", MICCAI 2015, arXiv:1505.04597.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, map_channels: Sequence[int], map_strides: Sequence[int]):
         super().__init__()
-        self.keys = nn.Conv2d(channels, KEYS, kernel_size=1)
-        self.first = self._block(channels + 2 + 2 * 3 + 1, 1)
-        self.blocks = nn.ModuleList(self._block(WIDTH, dilation) for dilation in DILATIONS)
-        self.last = nn.Conv2d(WIDTH, FINE**2, kernel_size=1)
+        fine, middle, coarse = WIDTHS
+        self.levels = [0 if stride <= FINE else 1 if stride <= 2 * FINE else 2 for stride in map_strides]
+        # Without learned scale and shift: the projection that follows has its own.
+        self.norms = nn.ModuleList(nn.BatchNorm2d(count, affine=False) for count in map_channels)
+        widths = [WIDTHS[level] for level in self.levels]
+        self.project = nn.ModuleList(nn.Conv2d(*pair, 1) for pair in zip(map_channels, widths, strict=True))
+        self.own = nn.ModuleList(nn.Conv2d(channels, width, 1) for width in WIDTHS)
+        self.keys = nn.Conv2d(middle + coarse, KEYS, 1)
+        self.first = conv_norm(fine + 2 + 2 * 4 + 1, fine)
+        self.down = nn.ModuleList([conv_norm(fine, middle, 3, 2), conv_norm(middle, coarse, 3, 2)])
+        self.whole = nn.Linear(coarse, coarse)
+        self.blocks = nn.ModuleList(Residual(width) for width in (middle, coarse, coarse, middle, fine))
+        self.up = nn.ModuleList([nn.Conv2d(coarse, middle, 1), nn.Conv2d(middle, fine, 1)])
+        self.last = nn.Conv2d(fine, FINE**2, 1)
         nn.init.zeros_(self.last.weight)  # at first nothing is changed
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
-    @staticmethod
-    def _block(channels: int, dilation: int) -> nn.Sequential:
-        convolution = nn.Conv2d(channels, WIDTH, 3, padding=dilation, dilation=dilation, bias=False)
-        return nn.Sequential(convolution, nn.BatchNorm2d(WIDTH), nn.ReLU())
-
-    def forward(self, cells: Tensor, proposal: Tensor, prompts: Tensor, latest: Tensor) -> Tensor:
-        """The selection after a prompt.
+    def context(self, cells: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What the head knows of a picture before any prompt, at strides 4, 8 and 16: computed once a picture.
 
         Parameters
         ----------
         cells : Tensor
             ``(N, C, H / 4, W / 4)``, the decoder's features.
+        maps : sequence of Tensor
+            The encoder's.
+        """
+        context = []
+        for own in self.own:
+            context.append(own(cells))
+            cells = F.avg_pool2d(cells, 2)
+        for feature_map, norm, project, level in zip(maps, self.norms, self.project, self.levels, strict=True):
+            context[level] = context[level] + resize(project(norm(feature_map)), context[level].shape[-2:])
+        return tuple(F.relu(known) for known in context)
+
+    def forward(self, context: Sequence[Tensor], proposal: Tensor, prompts: Tensor, latest: Tensor) -> Tensor:
+        """The selection after a prompt.
+
+        Parameters
+        ----------
+        context : sequence of Tensor
+            From `context`.
         proposal : Tensor
             ``(N, 1, H, W)``, logits of what is proposed before any prompt; see `pet_logit`.
         prompts : Tensor
@@ -87,25 +115,46 @@ class ClickHead(nn.Module):
             Logits ``(N, 1, H, W)``.  Where the latest prompt adds, none is less than before (limited to -8..8); where
             it takes away, none is greater; and the clicked pixels are what the clicks say.
         """
+        fine, middle, coarse = context
         selected = torch.logit(prompts[:, 3:4], eps=3.4e-4)  # within -8..8
         clicked = in_cells(prompts)
-        known = [cells, F.avg_pool2d(proposal, FINE) / LARGEST, F.avg_pool2d(selected, FINE) / LARGEST]
-        keys = F.normalize(self.keys(cells), dim=1)
+        known = [fine, F.avg_pool2d(proposal, FINE) / LARGEST, F.avg_pool2d(selected, FINE) / LARGEST]
+        keys = F.normalize(self.keys(torch.cat([middle, resize(coarse, middle.shape[-2:])], 1)), dim=1)
         for kind in (0, 1):
             here = clicked[:, kind : kind + 1]
             near = F.max_pool2d(here, 5, stride=1, padding=2)
             about = F.avg_pool2d(F.max_pool2d(here, 17, stride=1, padding=8), 9, stride=1, padding=4)
-            known += [likeness(keys, here), near, about]
+            known += [resize(likeness(keys, F.max_pool2d(here, 2)), here.shape[-2:]), here, near, about]
         known.append(F.avg_pool2d(prompts[:, 2:3], FINE))
         x = self.first(torch.cat(known, 1))
-        for block in self.blocks:
-            x = x + block(x)
+        middle = self.blocks[0](self.down[0](x) + middle)
+        coarse = self.down[1](middle) + coarse
+        coarse = coarse + self.whole(coarse.mean((2, 3)))[:, :, None, None]
+        coarse = self.blocks[2](self.blocks[1](coarse))
+        middle = self.blocks[3](middle + resize(self.up[0](coarse), middle.shape[-2:]))
+        x = self.blocks[4](x + resize(self.up[1](middle), x.shape[-2:]))
         changed = selected + 4 * F.pixel_shuffle(self.last(x), FINE)
         sign = latest.view(-1, 1, 1, 1)
         changed = torch.where(sign > 0, torch.maximum(changed, selected), changed)
         changed = torch.where(sign < 0, torch.minimum(changed, selected), changed)
         changed = torch.where(prompts[:, :1] > HELD, changed.clamp(min=FIRM), changed)
         return torch.where(prompts[:, 1:2] > HELD, changed.clamp(max=-FIRM), changed)
+
+
+class Residual(nn.Module):
+    """Two convolutions whose result is added to what came in."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            conv_norm(channels, channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` to the same shape."""
+        return F.relu(x + self.convolutions(x))
 
 
 def likeness(keys: Tensor, clicked: Tensor) -> Tensor:
@@ -189,7 +238,7 @@ class PointSegmenter(FrozenSegmenter):
     def __init__(self, encoder: Encoder, decoder: Decoder):
         super().__init__(encoder, decoder)
         decoder.requires_grad_(False)
-        self.head = ClickHead(decoder.narrow.out_channels)
+        self.head = ClickHead(decoder.narrow.out_channels, encoder.channels, encoder.strides)
 
     def train(self, mode: bool = True) -> "PointSegmenter":
         """Set the head's mode; the decoder's batch norms stay as they are."""
@@ -201,7 +250,7 @@ class PointSegmenter(FrozenSegmenter):
         self,
         images: Tensor,
         maps: list[Tensor] | None = None,
-        seen: tuple[Tensor, Tensor] | None = None,
+        seen: tuple[Tensor, ...] | None = None,
         prompts: Tensor | None = None,
         latest: Tensor | None = None,
     ) -> Tensor:
@@ -226,14 +275,19 @@ class PointSegmenter(FrozenSegmenter):
         seen = seen or self.look(images, maps)
         return seen[1] if prompts is None or latest is None else self.select(seen, prompts, latest)
 
-    def look(self, images: Tensor, maps: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """All that does not depend on prompts: features ``(N, C, H / 4, W / 4)`` and class logits ``(N, 3, H, W)``."""
-        cells = self.decoder.cells(*self.encode(images, maps))
-        return cells, self.decoder.head(cells)
+    def look(self, images: Tensor, maps: list[Tensor] | None = None) -> tuple[Tensor, ...]:
+        """All that does not depend on prompts.
 
-    def select(
-        self, seen: tuple[Tensor, Tensor], prompts: Tensor, latest: Tensor, side: Tensor | None = None
-    ) -> Tensor:
+        Returns
+        -------
+        tuple of Tensor
+            The decoder's features ``(N, C, H / 4, W / 4)``, class logits ``(N, 3, H, W)``, and `ClickHead.context`.
+        """
+        maps, images = self.encode(images, maps)
+        cells = self.decoder.cells(maps, images)
+        return cells, self.decoder.head(cells), *self.head.context(cells, maps)
+
+    def select(self, seen: tuple[Tensor, ...], prompts: Tensor, latest: Tensor, side: Tensor | None = None) -> Tensor:
         """The selection after a prompt, logits ``(N, 1, H, W)``.
 
         Parameters
@@ -245,13 +299,10 @@ class PointSegmenter(FrozenSegmenter):
         side : Tensor, optional
             ``(N,)``: -1 where the background is wanted, from `clicked_side`; 1, the pet, by default.
         """
-        cells, classes = (x.float() for x in seen)
-        proposal = pet_logit(classes)
+        proposal = pet_logit(seen[1].float())
         if side is not None:
             proposal = proposal * side.view(-1, 1, 1, 1)
-        # In full precision: the gradients of dilated convolutions in bfloat16 are not always finite on a CPU.
-        with torch.autocast(cells.device.type, enabled=False):
-            return self.head(cells, proposal, prompts, latest)
+        return self.head(seen[2:], proposal, prompts, latest).float()
 
     def start_from(self, decoder: Decoder) -> None:
         """Take the weights of a trained decoder."""

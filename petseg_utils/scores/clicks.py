@@ -53,7 +53,7 @@ class Opened:
     """
 
     images: Tensor
-    seen: tuple[Tensor, Tensor]
+    seen: tuple[Tensor, ...]
     labels: np.ndarray
     rows: range
 

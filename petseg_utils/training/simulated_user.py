@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,10 @@ ONE_KIND = 0.3  # share of the corrections of one kind, missed or excess, whiche
 STROKE, FRAME = 0.08, 0.06  # share of the prompts that are a scribble into what is missed, or a box, instead of a click
 SPOILS = 3  # parts of a proposal that are made wrong, less than this
 ON_EDGE = 0.75  # share of them that lie on the pet
+CUT = 0.25  # share of the proposals for pets that miss one side of what is wanted
+ALL_MISSED = 0.2  # share of these that miss all of it
+SOME_PETS = 0.5  # where a picture shows several pets apart from each other: share of which only some are wanted
+PART = 0.01  # share of a picture that a pet takes at least to be asked for by itself
 
 
 def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Tensor:
@@ -55,17 +60,21 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
     images = batch["image"].float()
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
     alone = getattr(model, "module", model)  # without what several processes wrap around it
-    with torch.no_grad():
-        cells, classes = (x.float() for x in alone.look(images, batch.get("maps")))
+    cells, classes, *context = alone.look(images, batch.get("maps"))
     labels = batch["label"].cpu().numpy()
     counted, wanted = labels < PADDING, (labels == 1) | (labels == 2)
     side = torch.ones(len(labels), device=cells.device)
     for row, (known, pet) in enumerate(zip(counted, wanted, strict=True)):
         if pet.sum() < SMALLEST or rng.random() < BACKGROUND:
             wanted[row], side[row] = known & ~pet, -1
-    proposal = spoiled(pet_logit(classes) * side.view(-1, 1, 1, 1), wanted, rng)
+        elif rng.random() < SOME_PETS:
+            wanted[row] = some_parts(pet, rng)
+    proposal = spoiled(pet_logit(classes.float()) * side.view(-1, 1, 1, 1), wanted, rng)
+    for row in np.flatnonzero(side.cpu().numpy() > 0):
+        if rng.random() < CUT:
+            proposal[row, 0] = side_missed(proposal[row, 0], wanted[row], rng)
     # The head takes class logits: two classes of which one is nothing are as good as three.
-    seen = cells, torch.cat([torch.zeros_like(proposal), proposal, torch.full_like(proposal, -30.0)], 1)
+    seen = cells, torch.cat([torch.zeros_like(proposal), proposal, torch.full_like(proposal, -30.0)], 1), *context
     ignored = class_targets(batch["label"]) == IGNORED
     targets = torch.from_numpy(wanted).to(cells.device).long().masked_fill(ignored, IGNORED)
     selected = proposal[:, 0].sigmoid().cpu().numpy()
@@ -124,6 +133,19 @@ def speak(
     return True
 
 
+def some_parts(pets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One or some of the connected parts of a mask ``bool (H, W)``; all of it where it has but one that is large.
+
+    In a picture of several pets the user may want one of them, and the others are as wrong as the ground.
+    """
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(pets.astype(np.uint8))
+    large = [number for number in range(1, count) if stats[number, cv2.CC_STAT_AREA] >= PART * pets.size]
+    if len(large) < 2:
+        return pets
+    chosen = rng.choice(large, size=int(rng.integers(1, len(large))), replace=False)
+    return np.isin(numbers, chosen)
+
+
 def spoiled(proposal: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
     """Logits ``(N, 1, H, W)`` of proposals with ellipses in which they say something else, surely or not.
 
@@ -145,6 +167,17 @@ def spoiled(proposal: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> T
             inside = torch.from_numpy((turned[0] / along) ** 2 + (turned[1] / across) ** 2 < 1).to(logits.device)
             logits[inside] = float((-1 if rng.random() < 0.65 else 1) * rng.uniform(0.5, 5))
     return proposal.clamp(-LARGEST, LARGEST)
+
+
+def side_missed(logits: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Logits ``(H, W)`` that miss, surely or not, all that is wanted on one side of a line; sometimes all of it."""
+    height, width = wanted.shape
+    rows, columns = np.ogrid[:height, :width]
+    y, x = divmod(int(rng.choice(np.flatnonzero(wanted))), width)
+    angle = rng.uniform(0, 2 * np.pi)
+    beyond = (rows - y) * np.cos(angle) + (columns - x) * np.sin(angle) > 0
+    hidden = wanted & (beyond | (rng.random() < ALL_MISSED))
+    return logits.masked_fill(torch.from_numpy(hidden).to(logits.device), -float(rng.uniform(0.5, 7)))
 
 
 def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:

@@ -23,25 +23,26 @@ class FakePoint(nn.Module):
 
     def __init__(self, proposed: np.ndarray | None = None) -> None:
         super().__init__()
-        self.head = ClickHead(3)
+        self.head = ClickHead(3, (), ())
         self.proposed = proposed
 
-    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """As `PointSegmenter.look`: the mean colours of the cells, and class logits."""
+    def look(self, images: Tensor) -> tuple[Tensor, ...]:
+        """As `PointSegmenter.look`: mean colours of the cells, class logits, and what the head makes of the colours."""
         red, _, blue = images.unbind(1)
         cat, dog = red - blue > 100, blue - red > 100
         if self.proposed is not None:
             cat, dog = torch.from_numpy(self.proposed).expand_as(cat), torch.zeros_like(dog)
         pets = torch.stack([cat, dog], 1).float()
         ground = 1 - pets.sum(1, keepdim=True)
-        return F.avg_pool2d(images, FINE) / 32 - 4, GAIN * torch.cat([ground, pets], 1)
+        cells = F.avg_pool2d(images, FINE) / 32 - 4
+        return cells, GAIN * torch.cat([ground, pets], 1), *self.head.context(cells, ())
 
     def forward(self, images: Tensor) -> Tensor:
         return self.look(images)[1]
 
-    def select(self, seen: tuple[Tensor, Tensor], prompts: Tensor, latest: Tensor, side: Tensor) -> Tensor:
+    def select(self, seen: tuple[Tensor, ...], prompts: Tensor, latest: Tensor, side: Tensor) -> Tensor:
         """As `PointSegmenter.select`."""
-        return self.head(seen[0], pet_logit(seen[1]) * side.view(-1, 1, 1, 1), prompts, latest)
+        return self.head(seen[2:], pet_logit(seen[1]) * side.view(-1, 1, 1, 1), prompts, latest)
 
 
 def fake_segmenter(spread: float = 0.0, seed: int = 0, proposed: np.ndarray | None = None) -> Segmenter:

@@ -30,7 +30,7 @@ SAME = 1e-3  # what rounding may change of a logit
 def wild_head(seed=0):
     """A head whose weights are anything, so that what holds of it holds of every head."""
     torch.manual_seed(seed)
-    head = ClickHead(CHANNELS).eval()
+    head = ClickHead(CHANNELS, (), ()).eval()
     for parameter in head.parameters():
         nn.init.normal_(parameter, std=0.2)
     return head
@@ -52,7 +52,7 @@ def answer(head, said, before, cells=None, proposal=None):
     cells = some_cells() if cells is None else cells
     maps = prompt_maps([said], before, before.sigmoid()[0].numpy())
     proposal = before if proposal is None else proposal
-    return head(cells, proposal, maps, torch.tensor([float(latest_effect(said))]))
+    return head(head.context(cells, ()), proposal, maps, torch.tensor([float(latest_effect(said))]))
 
 
 def at(logits, click):
@@ -117,7 +117,7 @@ def test_pixels_under_a_scribble_are_firm_too():
 
 def test_an_untrained_head_changes_what_was_clicked_and_nothing_else():
     torch.manual_seed(0)
-    head, before = ClickHead(CHANNELS).eval(), some_selection()
+    head, before = ClickHead(CHANNELS, (), ()).eval(), some_selection()
     rows, columns = np.mgrid[:SIZE, :SIZE]
     near = torch.from_numpy(np.hypot(rows - 30, columns - 20) < 3.1)
     for positive in (True, False):
@@ -132,10 +132,10 @@ def test_a_picture_is_answered_the_same_alone_and_beside_others():
     maps = prompt_maps(said, before, before.sigmoid()[:, 0].numpy())
     latest = torch.tensor([float(latest_effect(prompts)) for prompts in said])
     with torch.no_grad():
-        together = head(cells, before, maps, latest)
+        together = head(head.context(cells, ()), before, maps, latest)
         for row in range(3):
             one = slice(row, row + 1)
-            alone = head(cells[one], before[one], maps[one], latest[one])
+            alone = head(head.context(cells[one], ()), before[one], maps[one], latest[one])
             assert torch.allclose(alone, together[one], atol=1e-3, rtol=1e-3)
 
 
@@ -270,7 +270,7 @@ def test_a_click_goes_on_from_the_previous_selection_and_the_side_turns_the_prop
     logits = model(images, seen=seen, prompts=maps, latest=latest)
     assert logits.shape == (2, 1, SIZE, SIZE) and torch.equal(logits, model.select(seen, maps, latest))
     assert torch.equal(logits, model.select(seen, maps, latest, torch.ones(2)))
-    assert torch.equal(model.select(seen, maps, latest, -torch.ones(2)), model.head(seen[0], -pet, maps, latest))
+    assert torch.equal(model.select(seen, maps, latest, -torch.ones(2)), model.head(seen[2:], -pet, maps, latest))
     assert not torch.allclose(logits, model.select(seen, maps, latest, -torch.ones(2)))
 
 
@@ -289,9 +289,10 @@ class Answer(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, cells, classes, prompts, latest):
+    def forward(self, cells, classes, maps, prompts, latest):
         side = clicked_side(cells, pet_logit(classes), prompts)
-        return self.model.select((cells, classes), prompts, latest, side)
+        seen = (cells, classes, *self.model.head.context(cells, maps))
+        return self.model.select(seen, prompts, latest, side)
 
 
 def test_it_can_be_exported_and_solves_no_equations():
@@ -299,13 +300,14 @@ def test_it_can_be_exported_and_solves_no_equations():
     nn.init.normal_(model.head.last.weight)
     channels = model.decoder.narrow.out_channels
     classes, cells = half_a_pet(), torch.randn(1, channels, SIZE // 4, SIZE // 4)
-    given = cells, classes, prompt_maps([[Click(20, 30)]], classes), torch.ones(1)
+    maps = tuple(model.encoder(torch.full((1, 3, SIZE, SIZE), 99.0)))
+    given = cells, classes, maps, prompt_maps([[Click(20, 30)]], classes), torch.ones(1)
     program = torch.export.export(Answer(model).eval(), given)
     graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
     used = {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_function"}
     assert any("conv2d" in name for name in used)
     heavy = ("solve", "chol", "inv", "lstsq", "lu_", "svd", "qr", "eig", "fft", "nonzero", "unique")
     assert not [name for name in used if any(word in name for word in heavy)]
-    moved = cells + 0.1, classes, prompt_maps([[Click(50, 12, positive=False)]], classes), -torch.ones(1)
+    moved = cells + 0.1, classes, maps, prompt_maps([[Click(50, 12, positive=False)]], classes), -torch.ones(1)
     for inputs in (given, moved):  # no value of the example is built in
         assert torch.allclose(program.module()(*inputs), Answer(model).eval()(*inputs), atol=1e-5)

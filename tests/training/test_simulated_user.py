@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,8 @@ from petseg_utils.training.simulated_user import (
     ROUNDS,
     prompted_loss,
     selection_loss,
+    side_missed,
+    some_parts,
     speak,
     spoiled,
 )
@@ -335,3 +338,31 @@ def test_rows_on_which_nothing_was_said_are_not_learned_from(splits, monkeypatch
     model, batch = make_model(), batch_of(splits["train"])
     nn.init.normal_(model.head.last.weight)
     assert prompted_loss(model, batch).item() == 0 and len(said) >= len(batch["label"])
+
+
+def test_of_several_pets_one_or_some_may_be_wanted():
+    pets = np.zeros((60, 60), bool)
+    pets[5:20, 5:20] = pets[5:20, 40:55] = pets[40:55, 20:40] = True
+    pets[58, 58] = True  # a speck is nobody's wish
+    sizes = set()
+    for seed in range(30):
+        wanted = some_parts(pets, np.random.default_rng(seed))
+        parts = [bool(wanted[12, 12]), bool(wanted[12, 47]), bool(wanted[47, 30])]
+        assert wanted.sum() == 225 * parts[0] + 225 * parts[1] + 300 * parts[2] and not (wanted & ~pets).any()
+        sizes.add(sum(parts))
+    assert sizes == {1, 2}
+    alone = pets & (np.arange(60) < 25) & (np.arange(60)[:, None] < 25)
+    assert some_parts(alone, np.random.default_rng(0)) is alone
+
+
+def test_a_proposal_may_miss_all_that_is_wanted_on_one_side_of_a_line():
+    wanted = np.zeros((64, 64), bool)
+    wanted[16:48, 16:48] = True
+    right = torch.where(torch.from_numpy(wanted), 6.0, -6.0)
+    answers = [side_missed(right, wanted, np.random.default_rng(seed)).numpy() for seed in range(100)]
+    left = np.array([(answer > 0)[wanted].mean() for answer in answers])
+    assert 0.1 < (left == 0).mean() < 0.35 and 0.3 < np.median(left[left > 0]) < 0.7
+    assert all((answer[~wanted] == -6).all() and set(np.sign(answer[wanted])) <= {-1, 1} for answer in answers)
+    half = next(answer > 0 for answer, share in zip(answers, left, strict=True) if 0.4 < share < 0.6)
+    count = cv2.connectedComponents(half.astype(np.uint8))[0]
+    assert count == 2  # what is left is in one piece

@@ -54,7 +54,7 @@ def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
 
 RECIPE = Recipe(
     "point",
-    version=2,  # 1 was a Gaussian process that clicks observed
+    version=3,  # 1 was a Gaussian process that clicks observed, 2 saw a part of the picture only
     build=build,
     loss=loss,
     validate=clicked_scores,
