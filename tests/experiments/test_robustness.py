@@ -20,7 +20,6 @@ from petseg_utils.experiments.calibration import (
     outputs_of,
     reliability,
 )
-from petseg_utils.experiments.elsewhere import compare_sets, elsewhere_pictures, outline_and_name
 from petseg_utils.experiments.robustness import sweep as sweep_module
 from petseg_utils.experiments.robustness.corruptions import LEVELS, ORIGINAL, corrupt_all, moved_point, photo_window
 from petseg_utils.experiments.robustness.noise_training import compare, gains, noisy
@@ -51,12 +50,10 @@ from petseg_utils.models.encoders import Encoder, load_encoder
 from petseg_utils.scores.intervals import bootstrap_intervals
 from petseg_utils.scores.metrics import picture_confusions
 from petseg_utils.scores.predictions import predict
-from petseg_utils.study import PetsegError, load_study
 from petseg_utils.training.batches import TrainingPictures
 from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.train import trained
-from tests.conftest import write_data
 
 
 @pytest.fixture
@@ -437,23 +434,3 @@ def test_the_experiment_changes_nothing_but_the_noise(study, splits, networks):
 
 
 # Pictures from elsewhere
-
-
-def test_outline_and_name_are_scored_apart():
-    matrix = np.array([[80, 5, 5], [10, 60, 20], [0, 0, 20]])
-    scored = outline_and_name(matrix)
-    assert scored["pet IoU"] == pytest.approx(100 / 120) and scored["right name"] == pytest.approx(80 / 100)
-
-
-def test_a_folder_from_elsewhere_is_scored_beside_the_test_split(study, splits, tmp_path, monkeypatch):
-    assert elsewhere_pictures(study) is None
-    monkeypatch.setenv("PETSEG_OOD", str(tmp_path / "nowhere"))
-    with pytest.raises(PetsegError, match="PETSEG_OOD names 'nowhere', which is no folder"):
-        load_study("smoke")
-    monkeypatch.setenv("PETSEG_OOD", str(write_data(tmp_path / "elsewhere", 4, 8)))
-    elsewhere = elsewhere_pictures(load_study("smoke"), progress=False)
-    detailed = replace(load_study("smoke"), encoder="lite:efficientnet_lite0@64+128")
-    assert elsewhere_pictures(detailed, progress=False).at(2).shape == (8, 128, 128, 3) and elsewhere.detail is None
-    table = compare_sets(study, {"unet": Stub()}, {"test split": splits["test"], "elsewhere": elsewhere}, 20)
-    assert table["n_images"].tolist() == [6, 6, 8, 8] and set(table["species"]) == {"cats and dogs"}
-    assert table["value"].between(0, 1).all() and (table["low"] <= table["high"]).all()

@@ -1,0 +1,67 @@
+"""Scores on photos from elsewhere: outline and name apart, by size of the pet, and where there is no pet at all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.experiments import no_pet
+from petseg_utils.experiments.elsewhere import by_size, compare_sets, elsewhere_pictures, mistakes, outline_and_name
+from petseg_utils.scores.metrics import picture_confusions
+from petseg_utils.segmenter import Segmenter
+from petseg_utils.study import PetsegError, load_study
+from tests.conftest import write_data
+from tests.experiments.test_robustness import Stub
+
+
+def test_outline_and_name_are_scored_apart():
+    matrix = np.array([[80, 5, 5], [10, 60, 20], [0, 0, 20]])
+    scored = outline_and_name(matrix)
+    assert scored["pet IoU"] == pytest.approx(100 / 120) and scored["right name"] == pytest.approx(80 / 100)
+
+
+def test_a_folder_from_elsewhere_is_scored_beside_the_test_split(study, splits, tmp_path, monkeypatch):
+    assert elsewhere_pictures(study) is None
+    monkeypatch.setenv("PETSEG_OOD", str(tmp_path / "nowhere"))
+    with pytest.raises(PetsegError, match="PETSEG_OOD names 'nowhere', which is no folder"):
+        load_study("smoke")
+    monkeypatch.setenv("PETSEG_OOD", str(write_data(tmp_path / "elsewhere", 4, 8)))
+    elsewhere = elsewhere_pictures(load_study("smoke"), progress=False)
+    detailed = replace(load_study("smoke"), encoder="lite:efficientnet_lite0@64+128")
+    assert elsewhere_pictures(detailed, progress=False).at(2).shape == (8, 128, 128, 3) and elsewhere.detail is None
+    table = compare_sets(study, {"unet": Stub()}, {"test split": splits["test"], "elsewhere": elsewhere}, 20)
+    assert table["n_images"].tolist() == [6, 6, 8, 8] and set(table["species"]) == {"cats and dogs"}
+    assert table["value"].between(0, 1).all() and (table["low"] <= table["high"]).all()
+
+
+def test_small_pets_and_kinds_of_mistakes_are_told_apart():
+    labels = np.zeros((3, 20, 20), np.uint8)
+    labels[0, :2, :2], labels[1, :6, :6], labels[2, :10] = 1, 2, 1  # 1 %, 9 % and half of the picture
+    found = np.zeros_like(labels)
+    found[1, :6, :3], found[2, :10] = 2, 1  # nothing of the first, half of the second, all of the third
+    table = pd.DataFrame({"name": list("abc"), "species": [1, 2, 1], "content": "", "mask": ""})
+    pictures = PictureSet(table, np.zeros((3, 20, 20, 3), np.uint8), labels)
+    counts = picture_confusions(labels, found)
+    sizes = by_size(pictures, counts)
+    assert [group["iou"] for group in sizes.values()] == [0, 0.5, 1]
+    assert [group["n_images"] for group in sizes.values()] == [1, 1, 1]
+    assert mistakes(pictures, counts) == {"not found": 1, "part of it missed": 1, "the outline only": 1}
+
+
+def test_photos_without_a_pet_are_parts_beside_pets_scenes_and_free_photos(study, monkeypatch):
+    monkeypatch.setattr(no_pet, "DRAWN", 3)
+    monkeypatch.setattr(Segmenter, "load", classmethod(lambda *_: Blind()))
+    table = no_pet.nothing_proposed({"drawn pets": study.data_dir})
+    assert table["n_images"].iloc[1:].tolist() == [len(no_pet.SHOWN), 3, table["n_images"].iloc[:-1].sum()]
+    assert table["nothing"].iloc[2] == 1 and table["nothing"].iloc[1] < 1  # a clear drawing, and white pages
+    for part in no_pet.parts_beside_pets(study.data_dir):
+        assert min(part.shape[:2]) >= 20
+
+
+class Blind:
+    """Takes all that is nearly white for a cat."""
+
+    def predict(self, image):
+        return (image.min(2) > 250).astype(np.uint8)
