@@ -218,18 +218,6 @@ def loose_box(region: np.ndarray, rng: np.random.Generator, slack: float = 0.1) 
     return Box(*(float(np.clip(edge, 0, size - 1)) for edge in moved))
 
 
-def first_prompts(target: np.ndarray, rng: np.random.Generator) -> list[Prompt]:
-    """What a user may begin with, at random: mostly one click, also up to three, a scribble, or a box."""
-    kind = rng.random()
-    if kind < 0.15:
-        return [loose_box(target, rng)]
-    if kind < 0.25:
-        return [random_scribble(target, rng)]
-    if kind < 0.4:
-        return [centre_click(target)]
-    return [random_click(target, rng) for _ in range(rng.choice([1, 1, 1, 1, 2, 3]))]
-
-
 def prompt_maps(
     prompts: Sequence[Sequence[Prompt]], images: Tensor, previous: np.ndarray | None = None, sigma: float = SIGMA
 ) -> Tensor:

@@ -42,8 +42,6 @@ class Opened:
 
     Parameters
     ----------
-    images : Tensor
-        ``float (N, 3, H, W)``, pixel values 0..255, at the size of the masks.
     seen : tuple of Tensor
         From the model's `click_head.PointSegmenter.look`.
     labels : ndarray
@@ -52,7 +50,6 @@ class Opened:
         Which rows of the picture set they are.
     """
 
-    images: Tensor
     seen: tuple[Tensor, ...]
     labels: np.ndarray
     rows: range
@@ -78,7 +75,7 @@ def open_pictures(
     for part, images in batches_of(pictures, device, scale=input_scale(model), doing="clicking", progress=progress):
         maps, images = model.encode(images, features.read(part, device=device) if features else None)
         labels = np.array(pictures.labels[part])
-        yield Opened(images, model.look(images, maps), labels, range(part.start, part.stop))
+        yield Opened(model.look(images, maps), labels, range(part.start, part.stop))
 
 
 @torch.inference_mode()

@@ -70,9 +70,9 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
         elif rng.random() < SOME_PETS:
             wanted[row] = some_parts(pet, rng)
     proposal = spoiled(pet_logit(classes.float()) * side.view(-1, 1, 1, 1), wanted, rng)
-    for row in np.flatnonzero(side.cpu().numpy() > 0):
-        if rng.random() < CUT:
-            proposal[row, 0] = side_missed(proposal[row, 0], wanted[row], rng)
+    for logits, target, for_pet in zip(proposal[:, 0], wanted, side > 0, strict=True):
+        if for_pet and rng.random() < CUT:
+            logits.copy_(side_missed(logits, target, rng))
     # The head takes class logits: two classes of which one is nothing are as good as three.
     seen = cells, torch.cat([torch.zeros_like(proposal), proposal, torch.full_like(proposal, -30.0)], 1), *context
     ignored = class_targets(batch["label"]) == IGNORED

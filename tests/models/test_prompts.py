@@ -21,7 +21,6 @@ from petseg_utils.models.prompts import (
     deepest_click,
     distance_to_edge,
     draw_prompts,
-    first_prompts,
     jitter,
     latest_effect,
     loose_box,
@@ -185,15 +184,13 @@ def test_the_pictures_edge_counts_as_an_edge():
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), radius=st.integers(2, 20))
-def test_whatever_is_said_first_is_about_the_target(seed, radius):
+def test_whatever_is_said_is_about_the_target(seed, radius):
     target, rng = disc(radius=radius), np.random.default_rng(seed)
-    for prompt in first_prompts(target, rng):
-        if isinstance(prompt, Box):
-            assert prompt.x0 <= 24 <= prompt.x1 and prompt.y0 <= 30 <= prompt.y1
-            continue
-        points = prompt.points if isinstance(prompt, Scribble) else [(prompt.x, prompt.y)]
-        assert points and prompt.positive
-        assert all(target[round(y), round(x)] for x, y in points)
+    box = loose_box(target, rng)
+    assert box.x0 <= 24 <= box.x1 and box.y0 <= 30 <= box.y1
+    clicks = [centre_click(target), random_click(target, rng)]
+    points = [*random_scribble(target, rng).points, *((click.x, click.y) for click in clicks)]
+    assert len(points) > 2 and all(target[round(y), round(x)] for x, y in points)
 
 
 def test_random_prompts_differ_by_seed_and_repeat_with_it():
@@ -210,3 +207,5 @@ def test_an_unsteady_hand_stays_on_the_region_and_within_reach():
     for seed in range(30):
         moved = jitter(Click(34, 30), target, 5, np.random.default_rng(seed))
         assert target[moved.y, moved.x] and np.hypot(moved.x - 34, moved.y - 30) <= 5
+    far = Click(0, 0)  # nothing of the region within reach
+    assert jitter(far, target, 3, np.random.default_rng(0)) == far

@@ -97,7 +97,7 @@ def test_a_click_on_what_a_proposal_misses_adds_to_it_on_drawn_pictures(hidden):
         classes = torch.zeros_like(seen[1])
         classes[:, 1] = torch.logit(torch.from_numpy(selected))
         classes[:, 2] = -30.0
-        opened = Opened(images, (seen[0], classes, *seen[2:]), np.where(pet, 1, 0).astype(np.uint8)[None], range(1))
+        opened = Opened((seen[0], classes, *seen[2:]), np.where(pet, 1, 0).astype(np.uint8)[None], range(1))
         click = deepest_click(missed)[1]
         answer = select(model, opened, [[click]], selected[None])[0] > 0.5
         assert answer[click.y, click.x] and not (pet & ~missed & ~answer).any()

@@ -56,4 +56,4 @@ def opened_by_hand(labels: np.ndarray, proposed: np.ndarray, rows: range | None 
     classes = torch.full_like(images, -30.0)
     classes[:, 0] = 0
     classes[:, 1] = torch.from_numpy(np.where(proposed, SURE, -SURE))
-    return Opened(images, (F.avg_pool2d(images, 4), classes), labels, rows or range(len(labels)))
+    return Opened((F.avg_pool2d(images, 4), classes), labels, rows or range(len(labels)))

@@ -10,8 +10,14 @@ from petseg_utils.training.recipe import Recipe
 
 def make_decoder(settings: TrainingSettings, encoder: Encoder) -> Decoder:
     """A decoder with random first weights for an encoder's maps."""
-    given = {"width": settings.width, "maps": settings.maps, "stem": settings.stem, "dropout": settings.dropout}
-    return Decoder(encoder.channels, encoder.strides, **given)
+    return Decoder(
+        encoder.channels,
+        encoder.strides,
+        width=settings.width,
+        maps=settings.maps,
+        stem=settings.stem,
+        dropout=settings.dropout,
+    )
 
 
 def build(settings: TrainingSettings, encoder: Encoder) -> nn.Module:
