@@ -4,7 +4,9 @@ import re
 
 import pandas as pd
 
+from petseg_utils.experiments.edges import EDGES
 from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_records, where_it_fails
+from petseg_utils.experiments.no_pet import NO_PET
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import ENCODER_TITLES, titled
 from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, interval, ranked
@@ -65,6 +67,25 @@ def sample_line(records: list[dict]) -> str:
     return f"mIoU on its {table['n_images'].iloc[0]} drawn test pictures: {scores}.\n"
 
 
+def no_pet_table() -> str:
+    """How often nothing is proposed where there is no pet, as a Markdown table."""
+    table = pd.read_csv(NO_PET)
+    shares = {name: table[name].map("{:.1%}".format) for name in ("nothing", "little")}
+    return markdown(table.assign(n_images=table["n_images"].astype(int), **shares))
+
+
+def edges_sentence() -> str:
+    """What the photo's own edges are worth, on drawn pictures, in a sentence."""
+    table = pd.read_csv(EDGES).set_index(["mask", "edge"])
+    hard, soft = (table.loc[("the decoder's", edge)] for edge in ("hard", "soft"))
+    assert soft["boundary IoU"] > hard["boundary IoU"] and soft["alpha error"] < hard["alpha error"]
+    return (
+        f"  Measured on {hard['n_images']:.0f} drawn pictures of about 1,000 pixels: boundary IoU "
+        f"{hard['boundary IoU']:.2f} hard, {soft['boundary IoU']:.2f} soft; mean square error of the alpha near the edge "
+        f"{hard['alpha error']:.3f} and {soft['alpha error']:.3f}.\n"
+    )
+
+
 def blocks() -> dict[str, str]:
     """What belongs between the README's markers, by the markers' names."""
     photos, sample, shipped = (committed_records(name) for name in ("oxford-cpu", "sample", "shipped"))
@@ -81,6 +102,8 @@ def blocks() -> dict[str, str]:
         "clicks": f"{clicks_sentence(shipped)} {tested}\n",
         "elsewhere": markdown(home_and_elsewhere(elsewhere).reset_index()),
         "failures": markdown(where_it_fails(elsewhere).reset_index()),
+        "no_pet": no_pet_table(),
+        "edges": edges_sentence(),
         "sample": sample_line(sample),
     }
 

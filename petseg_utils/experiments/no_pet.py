@@ -16,6 +16,7 @@ from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import ROOT
 from petseg_utils.training.process import set_up_process
 
+NO_PET = ROOT / "figures" / "shipped" / "no_pet.csv"
 LEAST = 0.3  # of a photo's shorter side: narrower parts beside the pet are no photo
 SHOWN = (
     "astronaut",
@@ -104,5 +105,5 @@ if __name__ == "__main__":
     named = dict(argument.split("=", 1) for argument in sys.argv[1:])
     set_up_process()
     table = nothing_proposed({source: Path(folder) for source, folder in named.items()})
-    table.to_csv(ROOT / "figures" / "shipped" / "no_pet.csv", float_format="%.4f")
+    table.to_csv(NO_PET, float_format="%.4f")
     print(table.to_string())
