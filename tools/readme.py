@@ -81,7 +81,7 @@ def edges_sentence() -> str:
     assert soft["boundary IoU"] > hard["boundary IoU"] and soft["alpha error"] < hard["alpha error"]
     return (
         f"  Measured on {hard['n_images']:.0f} drawn pictures of about 1,000 pixels: boundary IoU "
-        f"{hard['boundary IoU']:.2f} hard, {soft['boundary IoU']:.2f} soft; mean square error of the alpha near the edge "
+        f"{hard['boundary IoU']:.2f} hard, {soft['boundary IoU']:.2f} soft; mean square error of the alpha near it "
         f"{hard['alpha error']:.3f} and {soft['alpha error']:.3f}.\n"
     )
 

@@ -51,7 +51,7 @@ class TrainingSettings:
     stem : bool
         Decoder only: whether it sees the picture itself too.
     dropout : float
-        Decoder only: share of the channels that are hidden at random while it is trained.
+        Decoder and point only: share of the decoder's channels that are hidden at random in training.
     crop : int
         Autoencoder only: edge of the window, in pixels, that is used of the pictures of a step; 0 uses all of them.
     hidden : float

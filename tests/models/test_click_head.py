@@ -282,6 +282,17 @@ def test_training_it_leaves_the_decoder_alone_and_the_head_is_small():
     assert sum(weight.numel() for weight in model.head.parameters()) < 500_000
 
 
+@torch.no_grad()
+def test_while_the_head_is_trained_the_decoder_is_half_blind_and_else_it_is_not():
+    encoder = load_encoder(LITE, SIZE)
+    model = PointSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=16, dropout=0.5))
+    image = torch.full((1, 3, SIZE, SIZE), 99.0)
+    model.train()
+    assert not torch.equal(model(image), model(image))
+    model.eval()
+    assert torch.equal(model(image), model(image))
+
+
 class Answer(nn.Module):
     """All that happens after a click, as one network."""
 
