@@ -32,19 +32,19 @@ def drawn(breeds: list) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield draw_hair(breed, NUMBER, ENLARGEMENT)
 
 
-def edge_scores(found: np.ndarray, true: np.ndarray) -> dict[str, float]:
+def edge_scores(cut: np.ndarray, true: np.ndarray) -> dict[str, float]:
     """Of one cut-out: ``boundary IoU`` of the mask, and ``alpha error``, the mean square difference near the edge.
 
     Parameters
     ----------
-    found, true : ndarray
+    cut, true : ndarray
         ``uint8 (H, W)`` from 0 to 255.
     """
-    masks = [(alpha > 127).astype(np.uint8)[None] for alpha in (true, found)]
+    masks = [(alpha > 127).astype(np.uint8)[None] for alpha in (true, cut)]
     counts = boundary_counts(*masks, "binary_border_as_pet", NARROW)
     mixed = ((true > 0) & (true < 255)).astype(np.uint8)
     near = cv2.dilate(mixed, np.ones((2 * NEAR + 1, 2 * NEAR + 1), np.uint8)) > 0
-    error = np.square((found.astype(np.float32) - true) / 255)[near].mean()
+    error = np.square((cut.astype(np.float32) - true) / 255)[near].mean()
     return {"boundary IoU": float(boundary_iou(counts[0])), "alpha error": float(error)}
 
 
@@ -68,8 +68,8 @@ def compare_edges(breeds: list) -> pd.DataFrame:
             masks["the decoder's"] = proposed
         for mask, chance in masks.items():
             for edge in ("hard", "soft"):
-                found = cut_along(picture, chance, box, hard=edge == "hard")
-                rows.append({"mask": mask, "edge": edge} | edge_scores(found, true))
+                cut = cut_along(picture, chance, box, hard=edge == "hard")
+                rows.append({"mask": mask, "edge": edge} | edge_scores(cut, true))
     groups = pd.DataFrame(rows).groupby(["mask", "edge"], sort=False)
     return groups.mean().assign(n_images=groups.size()).reset_index()
 

@@ -40,13 +40,13 @@ def first_difference(then: Any, now: Any, name: str = "") -> str | None:
     """Where two values differ, in words, or None: of dicts, which entry, at any depth."""
     then, now = (json.loads(json.dumps(value)) for value in (then, now))  # a tuple in a card is a list
     if isinstance(then, dict) and isinstance(now, dict):
-        found = (first_difference(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in now)
-        return next(filter(None, found), None)
+        differences = (first_difference(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in now)
+        return next(filter(None, differences), None)
     if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        found = (
+        differences = (
             first_difference(*pair, f"{name}[{number}]") for number, pair in enumerate(zip(then, now, strict=True))
         )
-        return next(filter(None, found), None)
+        return next(filter(None, differences), None)
     return None if then == now else f"{name} was {then}, and is {now} now"
 
 
@@ -217,7 +217,7 @@ def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
     for part in ("model", "average"):
         if parts[part] is not None:
             of_part = {
-                name.removeprefix(f"{part}."): one for name, one in tensors.items() if name.startswith(f"{part}.")
+                name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")
             }
             parts[part].load_state_dict(of_part)
     slots: dict[int, dict[str, Tensor]] = {}

@@ -50,7 +50,7 @@ def reconstruction_loss(model: nn.Module, batch: dict[str, Tensor], *, crop: int
     images, labels = batch["image"], batch["label"]
     if crop:
         top, left = (int(torch.randint(edge - crop + 1, ())) for edge in images.shape[-2:])
-        images, labels = (one[..., top : top + crop, left : left + crop] for one in (images, labels))
+        images, labels = (pixels[..., top : top + crop, left : left + crop] for pixels in (images, labels))
     images = images.float().contiguous(memory_format=torch.channels_last)
     painted = model(hide_patches(images, hidden) if hidden else images).float()
     counted = labels != PADDING
