@@ -287,7 +287,7 @@ def same_class_counts(model: PointSegmenter, opened: Opened, number: int) -> np.
     rngs = [np.random.default_rng([100 + number, row]) for row in opened.rows]
     first = [[random_click(known, rng)] if known.any() else [] for known, rng in zip(opened.counted, rngs, strict=True)]
     with torch.inference_mode():
-        cells, classes = (x.float() for x in opened.seen)
+        cells, classes = (x.float() for x in opened.seen[:2])
         side = clicked_side(cells, pet_logit(classes), prompt_maps(first, classes))
     masks = select(model, opened, first, proposals(opened, side), side=side) > 0.5
     counts = np.zeros((len(masks), 2, 2), np.int64)

@@ -409,6 +409,8 @@ def test_cached_features_give_the_same_clicks_as_the_encoder(study, splits, spec
     said = first_clicks(direct, 0)
     masks = [select(model, opened, said, proposals(opened)) > 0.5 for opened in (direct, cached)]
     assert (masks[0] == masks[1]).mean() > 0.99
+    counts = [same_class_counts(model, opened, 0) for opened in (direct, cached)]
+    assert counts[0].sum() == counts[1].sum() > 0 and np.abs(counts[0] - counts[1]).sum() < 0.05 * counts[0].sum()
 
 
 def test_scores_of_an_epoch_are_those_of_the_whole_evaluation(splits, monkeypatch):
