@@ -1,10 +1,13 @@
 """Checkpoints: weights as safetensors beside a JSON card, and all that a cut run needs to go on."""
 
+import contextlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -32,8 +35,15 @@ CONDITIONS = (
 
 
 def conditions_in(card: dict) -> dict:
-    """What the weights of a card depend on.  A card from before recipes had versions is of version 1."""
-    return {key: card.get(key, 1 if key == "version" else None) for key in CONDITIONS}
+    """What the weights of a card depend on.
+
+    A card from before recipes had versions is of version 1, and settings that did not exist then had their defaults.
+    """
+    values = {key: card.get(key, 1 if key == "version" else None) for key in CONDITIONS}
+    with contextlib.suppress(ValidationError):  # settings that are no more: they differ
+        values["settings"] = values["settings"] and asdict(recorded_settings(values["settings"]))
+    values["start"] = [conditions_in(base) for base in values["start"] or []]
+    return values
 
 
 def first_difference(then: Any, now: Any, name: str = "") -> str | None:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -60,6 +60,21 @@ def test_a_card_holds_all_that_its_weights_depend_on(study, splits):
 
 def test_a_card_without_a_version_is_of_the_first():
     assert conditions_in({"model": "unet"})["version"] == 1
+
+
+def test_settings_that_a_card_does_not_know_had_their_defaults_and_unknown_ones_differ(study):
+    settings = asdict(study.settings("decoder"))
+    older = {name: value for name, value in settings.items() if name not in ("dropout", "paste")}
+    now = conditions_in({"model": "decoder", "settings": settings, "start": [{"settings": settings}]})
+    assert (
+        first_difference(conditions_in({"model": "decoder", "settings": older, "start": [{"settings": older}]}), now)
+        is None
+    )
+    assert "settings.width" in first_difference(
+        conditions_in({"model": "decoder", "settings": older | {"width": 3}}), now | {"start": []}
+    )
+    gone = conditions_in({"model": "decoder", "settings": {"depth": 5}})
+    assert first_difference(gone, now | {"start": []}).startswith("settings.width was None")
 
 
 def test_a_difference_is_named_by_its_place():
