@@ -4,14 +4,14 @@ Two masks of 224 pixels are enlarged: the true one, so that nothing but the edge
 ships proposes.  Photos have no such truth; look at them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from petseg_utils.data.drawing.breeds import BREEDS
+from petseg_utils.data.drawing.breeds import BREEDS, Breed
 from petseg_utils.data.drawing.pictures import draw_hair
 from petseg_utils.scores.metrics import boundary_counts, boundary_iou
 from petseg_utils.segmenter import Segmenter, cut_along
@@ -26,7 +26,7 @@ NEAR = 7  # pixels: how far from a mixed pixel the error of alpha is taken
 FOUND = 0.8  # IoU that a proposal must reach to say something of edges
 
 
-def drawn(breeds: list) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def drawn(breeds: Sequence[Breed]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pictures of about 1,000 pixels and their alpha, both ``uint8``."""
     for breed in tqdm(breeds, desc="drawing"):
         yield draw_hair(breed, NUMBER, ENLARGEMENT)
@@ -40,15 +40,15 @@ def edge_scores(cut: np.ndarray, true: np.ndarray) -> dict[str, float]:
     cut, true : ndarray
         ``uint8 (H, W)`` from 0 to 255.
     """
-    masks = [(alpha > 127).astype(np.uint8)[None] for alpha in (true, cut)]
-    counts = boundary_counts(*masks, "binary_border_as_pet", NARROW)
+    mask, cut_mask = ((alpha > 127).astype(np.uint8)[None] for alpha in (true, cut))
+    counts = boundary_counts(mask, cut_mask, "binary_border_as_pet", NARROW)
     mixed = ((true > 0) & (true < 255)).astype(np.uint8)
     near = cv2.dilate(mixed, np.ones((2 * NEAR + 1, 2 * NEAR + 1), np.uint8)) > 0
     error = np.square((cut.astype(np.float32) - true) / 255)[near].mean()
     return {"boundary IoU": float(boundary_iou(counts[0])), "alpha error": float(error)}
 
 
-def compare_edges(breeds: list) -> pd.DataFrame:
+def compare_edges(breeds: Sequence[Breed]) -> pd.DataFrame:
     """Scores of `edge_scores`, means over pictures, of the enlarged mask and of the photo's own edges.
 
     Returns

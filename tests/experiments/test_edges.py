@@ -16,6 +16,6 @@ def test_the_true_edge_has_no_error_and_a_moved_one_has():
 
 def test_the_photos_own_edges_are_nearer_to_the_true_one(monkeypatch):
     monkeypatch.setattr(edges, "ENLARGEMENT", 2)
-    table = edges.compare_edges(list(BREEDS[::12])).set_index(["mask", "edge"])
+    table = edges.compare_edges(BREEDS[::12]).set_index(["mask", "edge"])
     hard, soft = (table.loc[("the true mask", edge)] for edge in ("hard", "soft"))
     assert soft["boundary IoU"] > hard["boundary IoU"] and soft["alpha error"] < hard["alpha error"]
