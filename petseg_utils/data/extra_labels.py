@@ -18,8 +18,8 @@ BAND = 5  # model pixels: how wide a border is left undecided where a source has
 def read_extra(folders: list[Path], study: Study, *, progress: bool = True) -> dict[str, PictureSet]:
     """The ``trainval`` pictures of folders in one of the known layouts, split into ``train`` and ``validation``.
 
-    Masks that were drawn as polygons end in hard edges that are not the animal's.  Where a mask has no border, a narrow
-    band along its edges becomes one, so that nothing is learned from it.
+    Masks that were drawn as polygons end in hard edges that are not the animal's.  Where a mask to learn from has no
+    border, a narrow band along its edges becomes one.  Those to validate on stay as they are, as in every test.
 
     Parameters
     ----------
@@ -52,5 +52,5 @@ def _read_banded(folder: Path, study: Study, progress: bool) -> dict[str, Pictur
     train, validation = split_validation(listed, study.validation_share)
     return {
         "train": banded.subset([picture.name for picture in train]),
-        "validation": banded.subset([picture.name for picture in validation]),
+        "validation": pictures.subset([picture.name for picture in validation]),
     }

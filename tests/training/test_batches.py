@@ -18,6 +18,7 @@ from petseg_utils.training.batches import (
     TrainingPictures,
     as_example,
     augmented,
+    border_split,
     draw_examples,
     largest_empty_part,
     mirrored,
@@ -314,7 +315,7 @@ def test_drawn_examples_are_those_of_the_loop_and_a_picture_set_of_their_own(sca
     for place in range(9):
         example = make(pictures, origin[place], (7, place // 4, place))
         assert np.array_equal(drawn.at(scale)[place], example["image"].numpy().transpose(1, 2, 0))
-        assert np.array_equal(drawn.labels[place], example["label"])
+        assert np.array_equal(drawn.labels[place], border_split(example["label"].numpy()))
     if scale == 2:  # the stem sees the same picture as where the network halves it
         means = drawn.detail.reshape(9, SIZE, 2, SIZE, 2, 3).mean((2, 4))
         assert np.abs(means - drawn.images).max() <= 0.75
@@ -326,3 +327,15 @@ def test_rows_may_stand_several_times_in_an_epoch():
     pictures = painted(4, detail=False)
     data = TrainingPictures(pictures, 0, lambda pictures, row, key: {"row": row}, rows=[0, 1, 0, 2, 3])
     assert [data[place]["row"] for place in range(len(data))] == [0, 1, 0, 2, 3]
+
+
+def test_a_narrow_border_is_split_in_its_middle_and_a_wide_one_stays():
+    label = np.zeros((60, 60), np.uint8)
+    label[20:40, 20:40] = 2
+    ring = cv2.morphologyEx((label > 0).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5))) > 0
+    assert np.array_equal(border_split(np.where(ring, BORDER, label)), label)
+    unsure = np.full((60, 60), BORDER, np.uint8)
+    unsure[:, :10], unsure[:, 50:] = 0, 1
+    assert np.array_equal(border_split(unsure), unsure)
+    padded = np.full((20, 20), PADDING, np.uint8)
+    assert border_split(padded) is padded
