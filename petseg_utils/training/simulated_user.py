@@ -31,7 +31,8 @@ ONE_KIND = 0.3  # share of the corrections of one kind, missed or excess, whiche
 STROKE, FRAME = 0.08, 0.06  # share of the prompts that are a scribble into what is missed, or a box, instead of a click
 SPOILS = 3  # parts of a proposal that are made wrong, less than this
 ON_EDGE = 0.75  # share of them that lie on the pet
-CUT = 0.25  # share of the proposals for pets that miss one side of what is wanted
+RIMS, RIM_WIDTHS = 0.5, (4, 12)  # share of the proposals for pets whose outline is moved; by how many pixels
+CUT = 0.2  # share of the proposals for pets that miss one side of what is wanted
 ALL_MISSED = 0.2  # share of these that miss all of it
 SOME_PETS = 0.5  # where a picture shows several pets apart from each other: share of which only some are wanted
 PART = 0.01  # share of a picture that a pet takes at least to be asked for by itself
@@ -71,6 +72,8 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
             wanted[row] = some_parts(pet, rng)
     proposal = spoiled(pet_logit(classes.float()) * side.view(-1, 1, 1, 1), wanted, rng)
     for logits, target, for_pet in zip(proposal[:, 0], wanted, side > 0, strict=True):
+        if for_pet and rng.random() < RIMS:
+            logits.copy_(rim_wrong(logits, target, rng))
         if for_pet and rng.random() < CUT:
             logits.copy_(side_missed(logits, target, rng))
     # The head takes class logits: two classes of which one is nothing are as good as three.
@@ -169,14 +172,32 @@ def spoiled(proposal: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> T
     return proposal.clamp(-LARGEST, LARGEST)
 
 
-def side_missed(logits: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Logits ``(H, W)`` that miss, surely or not, all that is wanted on one side of a line; sometimes all of it."""
+def beyond_a_line(wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One side of a line through what is wanted, ``bool (H, W)``."""
     height, width = wanted.shape
     rows, columns = np.ogrid[:height, :width]
     y, x = divmod(int(rng.choice(np.flatnonzero(wanted))), width)
     angle = rng.uniform(0, 2 * np.pi)
-    beyond = (rows - y) * np.cos(angle) + (columns - x) * np.sin(angle) > 0
-    hidden = wanted & (beyond | (rng.random() < ALL_MISSED))
+    return (rows - y) * np.cos(angle) + (columns - x) * np.sin(angle) > 0
+
+
+def rim_wrong(logits: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Logits ``(H, W)`` whose outline lies, on one side of a line, some pixels too far out or in.
+
+    A click there asks for little: all that lies within the rim, and not for the whole animal beside it.
+    """
+    width = int(rng.integers(*RIM_WIDTHS))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    mask, too_far = wanted.astype(np.uint8), rng.random() < 0.6
+    moved = (cv2.dilate if too_far else cv2.erode)(mask, kernel) > 0
+    rim = (moved != wanted) & beyond_a_line(wanted, rng)
+    value = float((1 if too_far else -1) * rng.uniform(0.5, 7))
+    return logits.masked_fill(torch.from_numpy(rim).to(logits.device), value)
+
+
+def side_missed(logits: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Logits ``(H, W)`` that miss, surely or not, all that is wanted on one side of a line; sometimes all of it."""
+    hidden = wanted & (beyond_a_line(wanted, rng) | (rng.random() < ALL_MISSED))
     return logits.masked_fill(torch.from_numpy(hidden).to(logits.device), -float(rng.uniform(0.5, 7)))
 
 

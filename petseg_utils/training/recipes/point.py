@@ -33,7 +33,7 @@ def starts_from(study: Study) -> str:
 
 
 def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
-    """Take over the decoder.
+    """Take over the decoder, and from another click model its head too, to go on from there.
 
     Raises
     ------
@@ -50,6 +50,8 @@ def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
     if ours != theirs:  # it stays as it is, so it would be given maps that it does not know
         raise PetsegError(f"The point model on {ours} cannot start from a decoder on {theirs}: name one on {ours}.")
     network.start_from(before.decoder)
+    if isinstance(before, PointSegmenter):
+        network.head.load_state_dict(before.head.state_dict())
 
 
 RECIPE = Recipe(
