@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from petseg_utils.models.cards import read_card
-from petseg_utils.models.encoders import LITE
+from petseg_utils.models.encoders import LITE, load_encoder
 from petseg_utils.models.feature_cache import load_features
 from petseg_utils.models.prompts import deepest_click
 from petseg_utils.scores.clicks import click_values, open_pictures, picture_iou, select, summarise_clicks
@@ -16,6 +16,7 @@ from petseg_utils.scores.predictions import predict, validation_scores
 from petseg_utils.scores.reconstruction import psnr, reconstruct
 from petseg_utils.scores.records import make_records
 from petseg_utils.training.checkpoints import load, run_folder
+from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.train import train, trained
 
 
@@ -90,7 +91,8 @@ def test_four_pictures_are_learned_by_heart_and_a_click_says_which_part(study, s
     )
     train("decoder", study, 0, both, settings=settings, folder=tmp_path / "decoder", progress=False)
     start = tmp_path / "decoder" / "best.safetensors"
-    model = train("point", study, 0, both, settings=settings, folder=tmp_path / "point", start=start, progress=False)
+    longer = replace(settings, epochs=150)
+    model = train("point", study, 0, both, settings=longer, folder=tmp_path / "point", start=start, progress=False)
     features = load_features(model.encoder, four, study.cache_dir, progress=False)
     clicks = summarise_clicks(click_values(model, four, features), 10)
     assert clicks["iou@1"] > 0.93 and clicks["same_class_click"]["miou"] > 0.85
@@ -106,3 +108,15 @@ def test_four_pictures_are_learned_by_heart_and_a_click_says_which_part(study, s
     before, now = (picture_iou(opened.pets, mask, opened.counted) for mask in (selected > 0.5, after))
     clicked = sum(np.pi * 3**2 / part.sum() for part in lacking) / len(lacking)  # the pixels that it decides by itself
     assert clicked < 0.15 and (after & lacking).sum() > 0.5 * lacking.sum() and (now > before + 0.1).all()
+
+
+def test_a_click_model_starts_from_a_decoder_or_goes_on_from_another_click_model(study):
+    settings, encoder = study.settings("point"), load_encoder(LITE, 64)
+    recipe = recipe_of("point")
+    fresh, other = recipe.build(settings, encoder), recipe.build(settings, encoder)
+    torch.nn.init.normal_(other.head.last.weight)
+    recipe.start(fresh, recipe_of("decoder").build(settings, encoder))
+    assert not fresh.head.last.weight.any()
+    recipe.start(fresh, other)
+    for ours, theirs in zip(fresh.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)

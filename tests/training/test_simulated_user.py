@@ -19,8 +19,10 @@ from petseg_utils.training import simulated_user
 from petseg_utils.training.simulated_user import (
     BACKGROUND,
     FRAME,
+    RIM_WIDTHS,
     ROUNDS,
     prompted_loss,
+    rim_wrong,
     selection_loss,
     side_missed,
     some_parts,
@@ -366,3 +368,18 @@ def test_a_proposal_may_miss_all_that_is_wanted_on_one_side_of_a_line():
     half = next(answer > 0 for answer, share in zip(answers, left, strict=True) if 0.4 < share < 0.6)
     count = cv2.connectedComponents(half.astype(np.uint8))[0]
     assert count == 2  # what is left is in one piece
+
+
+def test_an_outline_may_lie_too_far_out_or_in_on_one_side():
+    wanted = np.zeros((64, 64), bool)
+    wanted[16:48, 16:48] = True
+    right = torch.where(torch.from_numpy(wanted), 6.0, -6.0)
+    grown = shrunk = 0
+    for seed in range(60):
+        answer = rim_wrong(right, wanted, np.random.default_rng(seed)).numpy() > 0
+        wrong = answer != wanted
+        assert not (wrong & wanted).any() or not (wrong & ~wanted).any()
+        depth = cv2.distanceTransform(np.pad(wrong.astype(np.uint8), 1), cv2.DIST_L2, 5).max()
+        assert depth <= RIM_WIDTHS[1] and wrong.mean() < 0.5
+        grown, shrunk = grown + (answer & ~wanted).any(), shrunk + (wanted & ~answer).any()
+    assert grown > 20 and shrunk > 10
