@@ -549,8 +549,10 @@ def test_in_jupyterlab_a_photo_is_uploaded_and_its_cut_out_saved(opened, tmp_pat
     cutout = Image.open(tmp_path / "cut-out.png")
     assert saved.value.suggested_filename == "noise_cut-out.png"
     assert cutout.mode == "RGBA" and cutout.size == (2500, 1500)
-    kept = np.asarray(cutout)[..., 3:] > 0
-    np.testing.assert_array_equal(np.asarray(cutout)[..., :3], np.where(kept, noise, 0))
+    pixels = np.asarray(cutout)
+    whole, clear = pixels[..., 3] == 255, pixels[..., 3] == 0
+    np.testing.assert_array_equal(pixels[whole][:, :3], noise[whole])
+    assert not pixels[clear].any() and clear.any()
 
 
 def test_in_jupyterlab_a_click_on_a_missed_part_grows_the_selection(lab, browser):
