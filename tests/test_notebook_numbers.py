@@ -113,3 +113,15 @@ def test_what_06_says_of_photos_is_what_the_sweep_found():
     photos = pd.read_csv(PHOTOS / "robustness.csv")
     said = robustness_tables.verdict_sentences(photos, robustness_tables.verdicts(photos))
     assert said in shown("06", "text/markdown")
+
+
+def test_what_notebook_05_says_of_clicks_on_what_is_too_much_is_what_was_measured():
+    sentence = '"this is not" does more harm than good'
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith("05"))
+    cells = nbformat.read(path, as_version=4).cells
+    harm = [
+        record["clicks"]["excess@1"]["after"] < record["clicks"]["excess@1"]["before"]
+        for record in elsewhere.shipped_records()
+        if "clicks" in record and record["source"] != "Oxford test"
+    ]
+    assert harm and any(sentence in cell.source for cell in cells) == all(harm)
