@@ -69,7 +69,7 @@ def sample_line(records: list[dict]) -> str:
 
 def no_pet_table() -> str:
     """How often nothing is proposed where there is no pet, as a Markdown table."""
-    table = pd.read_csv(NO_PET)
+    table = pd.read_csv(NO_PET).drop(columns="weights")
     shares = {name: table[name].map("{:.1%}".format) for name in ("nothing", "little")}
     return markdown(table.assign(n_images=table["n_images"].astype(int), **shares))
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import hashlib
 import io
 import itertools
 import json
@@ -14,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from petseg_utils.models.cards import read_card
+from petseg_utils.models.cards import read_card, sha256
 from petseg_utils.study import PetsegError, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # other files in a folder are ignored
@@ -117,8 +116,7 @@ def made_by(weights: Path, *, hard: bool = False) -> dict:
     """
     card = read_card(weights)
     run = {key: card[key] for key in ("model", "encoder", "study", "seed", "epoch")}
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    return run | {"weights": weights.name, "sha256": digest, "edges": "hard" if hard else "soft"}
+    return run | {"weights": weights.name, "sha256": sha256(weights), "edges": "hard" if hard else "soft"}
 
 
 def check_folder(out: Path, maker: dict) -> None:

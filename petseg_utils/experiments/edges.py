@@ -13,9 +13,11 @@ from tqdm import tqdm
 
 from petseg_utils.data.drawing.breeds import BREEDS, Breed
 from petseg_utils.data.drawing.pictures import draw_hair
+from petseg_utils.models.cards import sha256
 from petseg_utils.scores.metrics import boundary_counts, boundary_iou
 from petseg_utils.segmenter import Segmenter, cut_along
 from petseg_utils.study import ROOT
+from petseg_utils.training.checkpoints import find_checkpoint
 from petseg_utils.training.process import set_up_process
 
 EDGES = ROOT / "figures" / "shipped" / "edges.csv"
@@ -54,7 +56,8 @@ def compare_edges(breeds: Sequence[Breed]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row for each mask of 224 pixels and each way to enlarge it: ``n_images``, ``boundary IoU``, ``alpha error``.
+        A row for each mask of 224 pixels and way to enlarge it: ``boundary IoU``, ``alpha error``, ``n_images``, and
+        ``weights``, the decoder's SHA-256.
     """
     segmenter, rows = Segmenter.load("decoder"), []
     for picture, true in drawn(breeds):
@@ -71,7 +74,7 @@ def compare_edges(breeds: Sequence[Breed]) -> pd.DataFrame:
                 cut = cut_along(picture, chance, box, hard=edge == "hard")
                 rows.append({"mask": mask, "edge": edge} | edge_scores(cut, true))
     groups = pd.DataFrame(rows).groupby(["mask", "edge"], sort=False)
-    return groups.mean().assign(n_images=groups.size()).reset_index()
+    return groups.mean().assign(n_images=groups.size(), weights=sha256(find_checkpoint("decoder", None))).reset_index()
 
 
 if __name__ == "__main__":

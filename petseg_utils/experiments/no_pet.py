@@ -12,8 +12,10 @@ from skimage import data
 from petseg_utils.data.datasets import list_pictures, read_image, read_label
 from petseg_utils.data.drawing import scenes
 from petseg_utils.data.labels import PADDING
+from petseg_utils.models.cards import sha256
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import ROOT
+from petseg_utils.training.checkpoints import find_checkpoint
 from petseg_utils.training.process import set_up_process
 
 NO_PET = ROOT / "figures" / "shipped" / "no_pet.csv"
@@ -87,7 +89,7 @@ def nothing_proposed(sources: dict[str, Path]) -> pd.DataFrame:
     -------
     DataFrame
         A row for each kind of photo, and for all: ``n_images``; ``nothing``, the share of them without a selected
-        pixel; ``little``, the share with less than a hundredth of the photo selected.
+        pixel; ``little``, the share with less than a hundredth of the photo selected; ``weights``, their SHA-256.
     """
     segmenter = Segmenter.load("decoder")
     kinds = {f"beside the pets of {name}": parts_beside_pets(folder) for name, folder in sources.items()}
@@ -98,7 +100,11 @@ def nothing_proposed(sources: dict[str, Path]) -> pd.DataFrame:
         kind: {"n_images": len(share), "nothing": (share == 0).mean(), "little": (share < 0.01).mean()}
         for kind, share in shares.items()
     }
-    return pd.DataFrame(rows).T.rename_axis("photos without a pet")
+    return (
+        pd.DataFrame(rows)
+        .T.rename_axis("photos without a pet")
+        .assign(weights=sha256(find_checkpoint("decoder", None)))
+    )
 
 
 if __name__ == "__main__":

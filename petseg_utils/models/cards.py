@@ -1,5 +1,6 @@
 """The card beside a model's weights: a JSON file that says what they are and what they learned from."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -33,3 +34,8 @@ def read_card(path: Path) -> dict:
 def shipped_cards() -> dict[str, dict]:
     """Cards of the weights that ship, by model."""
     return {path.stem: read_card(path) for path in sorted(SHIPPED.glob("*.safetensors"))}
+
+
+def sha256(weights: Path) -> str:
+    """The SHA-256 of a file of weights, in hexadecimal digits."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,8 +12,11 @@ from skimage.data import chelsea
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.transforms import Letterbox
+from petseg_utils.experiments.edges import EDGES
+from petseg_utils.experiments.elsewhere import shipped_records
+from petseg_utils.experiments.no_pet import NO_PET
 from petseg_utils.experiments.study_records import committed_records
-from petseg_utils.models.cards import SHIPPED
+from petseg_utils.models.cards import SHIPPED, sha256
 from petseg_utils.models.prompts import deepest_click
 from petseg_utils.scores.clicks import Opened, select
 from petseg_utils.scores.results import PRIMARY
@@ -45,6 +49,23 @@ def test_a_card_repeats_the_scores_of_its_runs_records(model):
         assert said["n_images"] == record["n_images"]
         assert all(said[key] == record["scores"][key] for key in ("miou", "dice", "accuracy"))
     assert card.get("clicks") == next((record.get("clicks") for record in records if record["subset"] == "all"), None)
+
+
+@pytest.mark.parametrize("model", ["decoder", "point"])
+def test_the_scores_at_home_and_elsewhere_are_of_these_weights(model):
+    card = json.loads((SHIPPED / f"{model}.json").read_text())
+    records = [record for record in shipped_records() if record["model"] == model]
+    assert {record["source"] for record in records} >= {"Oxford test", "cats outdoors"}
+    for record in records:
+        assert record["trained_on"]["commit"] == card["commit"] and record["trained_on"]["settings"] == card["settings"]
+        if record["source"] == "Oxford test":
+            said = card["test"][f"all, {record['protocol']}"]["miou"]
+            assert record["scores"]["miou"] == pytest.approx(said, abs=1e-4)  # the card's are of weights in float32
+
+
+@pytest.mark.parametrize("table", [NO_PET, EDGES])
+def test_tables_on_drawn_pictures_and_without_a_pet_are_of_these_weights(table):
+    assert set(pd.read_csv(table)["weights"]) == {sha256(SHIPPED / "decoder.safetensors")}
 
 
 @pytest.mark.parametrize("model", ["decoder", "point"])
