@@ -16,7 +16,17 @@ from petseg_utils.data.tensors import input_scale
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.click_head import clicked_side, pet_logit
 from petseg_utils.models.matting import soft_alpha
-from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, latest_effect, prompt_maps, within_boxes
+from petseg_utils.models.prompts import (
+    Box,
+    Click,
+    Prompt,
+    Scribble,
+    latest_effect,
+    points_of,
+    prompt_maps,
+    within_boxes,
+    within_reach,
+)
 from petseg_utils.study import PetsegError
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.recipes import recipe_of
@@ -169,8 +179,9 @@ def smoothed(square: np.ndarray, box: Letterbox) -> np.ndarray:
 class OpenPhoto:
     """A photo that somebody works on: each prompt changes the mask, and can be taken back.
 
-    A positive click or scribble adds to what is selected, a negative one takes away, and a box is a limit, with a
-    margin of 3 % of its longer side: clicks outside it select nothing.  So the selection is never turned around.
+    A positive click or scribble adds to what is selected.  A negative one takes away, the farther around it the thicker
+    the selection is there (see `prompts.within_reach`).  A box is a limit, with a margin of 3 % of its longer side:
+    clicks outside it select nothing.  So the selection is never turned around.
 
     Coordinates are the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that takes
     no prompts keeps the mask that it proposes.
@@ -238,7 +249,7 @@ class OpenPhoto:
             alpha *= allowed
         mask, radius = self.mask, round(max(height, width) / (2 * self._box.size))
         for prompt in self.prompts:  # what somebody clicked on is never lost along an edge
-            for x, y in [] if isinstance(prompt, Box) else corners(prompt):
+            for x, y in [] if isinstance(prompt, Box) else points_of(prompt):
                 row, column = min(height - 1, max(0, round(y))), min(width - 1, max(0, round(x)))
                 if (alpha[row, column] > 127) != mask[row, column]:
                     cv2.circle(alpha, (column, row), radius, 255 * int(mask[row, column]), cv2.FILLED)
@@ -313,7 +324,7 @@ class OpenPhoto:
         if not self.segmenter.takes_prompts:
             raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks; the model point does.")
         height, width = self.image.shape[:2]
-        for x, y in corners(prompt):
+        for x, y in points_of(prompt):
             if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
                 raise PetsegError(f"The point ({x:g}, {y:g}) lies outside the photo of {width} x {height} pixels.")
         self.prompts.append(prompt)
@@ -328,7 +339,7 @@ class OpenPhoto:
     @property
     def _inner(self) -> np.ndarray:
         """Probability of each of the photo's pixels to be selected, at the model's size; 0 outside the boxes."""
-        inner = self._steps[-1][0][self._box.window]
+        inner = smoothed(self._steps[-1][0], self._box)
         allowed = self._allowed(*inner.shape)
         # Boxes that are smaller than one of these pixels limit nothing here.
         return inner if allowed is None or not allowed.any() else inner * allowed
@@ -350,6 +361,7 @@ class OpenPhoto:
         selected = model.select(self._seen, maps, *sign)[0, 0].sigmoid().cpu().numpy()
         if effect:  # the head sees limited logits, so it gives the rest back as before up to rounding only
             selected = (np.maximum if effect > 0 else np.minimum)(selected, previous)
+        selected = np.where(within_reach(own, previous > 0.5), selected, previous)
         if chooses and side > 0:
             selected = np.where(parts_with(selected > 0.5, own[-1]), selected, np.minimum(selected, 1 - selected))
         return selected, side
@@ -359,7 +371,7 @@ def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
     """The connected parts of a selection ``bool (size, size)`` that a prompt touches; all of it if it touches none."""
     _, numbers = cv2.connectedComponents(selected.astype(np.uint8))
     last = len(numbers) - 1
-    points = [(min(last, max(0, round(y))), min(last, max(0, round(x)))) for x, y in corners(prompt)]
+    points = [(min(last, max(0, round(y))), min(last, max(0, round(x)))) for x, y in points_of(prompt)]
     hit = {int(numbers[point]) for point in points} - {0}
     return np.isin(numbers, list(hit)) if hit else np.ones_like(selected)
 
@@ -384,21 +396,14 @@ def read_photo(path: Path) -> np.ndarray:
         raise DataError(f"{path.name} {_ADVICE[error.fault].format(error.detail)}", error.fault) from error
 
 
-def corners(prompt: Prompt) -> list[tuple[float, float]]:
-    """The points that make up a prompt."""
-    if isinstance(prompt, Click):
-        return [(prompt.x, prompt.y)]
-    return list(prompt.points) if isinstance(prompt, Scribble) else [(prompt.x0, prompt.y0), (prompt.x1, prompt.y1)]
-
-
 def scaled(prompt: Prompt, across: float, down: float) -> Prompt:
     """A prompt in the pixels of a picture that is so many times as wide and high; pixel centres at whole numbers."""
-    return _at(prompt, [((x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5) for x, y in corners(prompt)])
+    return _at(prompt, [((x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5) for x, y in points_of(prompt)])
 
 
 def moved(prompt: Prompt, box: Letterbox) -> Prompt:
     """A prompt in the photo's pixels as one in model pixels."""
-    return _at(prompt, [box.to_square(x, y) for x, y in corners(prompt)])
+    return _at(prompt, [box.to_square(x, y) for x, y in points_of(prompt)])
 
 
 def _at(prompt: Prompt, points: list[tuple[float, float]]) -> Prompt:

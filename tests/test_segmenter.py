@@ -13,7 +13,7 @@ from petseg_utils.scores.predictions import predict
 from petseg_utils.segmenter import OpenPhoto, Segmenter
 from petseg_utils.study import PetsegError
 from petseg_utils.training.train import trained_checkpoint
-from tests.apps.fake_point import CAT, DOG, GROUND, MISSED, SIZE, ellipse, fake_segmenter, paint
+from tests.apps.fake_point import CAT, DOG, GROUND, MISSED, ON_CAT, SIZE, cat_and_dog, ellipse, fake_segmenter, paint
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_the_label_is_that_of_what_is_selected_however_small(pet):
     opened._classes[pet, 0] = 0.5  # in the padding, which is no part of the photo
     opened._steps = [(selected, 1.0)]
     assert opened.label == "cat"  # nothing is selected: what the photo more likely shows
-    part = opened._box.window[0].start + 2, 5
-    selected[part], opened._classes[:, *part] = 0.9, (0.5, 0.1, 0.1)
+    part = slice(opened._box.window[0].start + 2, opened._box.window[0].start + 5), slice(4, 7)
+    selected[part], opened._classes[:, *part] = 0.9, np.array([0.5, 0.1, 0.1])[:, None, None]
     opened._classes[pet, *part] = 0.3
     assert opened.label == CLASSES[pet]
     opened.prompts.append(Click(2, 2))
@@ -232,6 +232,16 @@ def test_undo_and_clear_give_back_exactly_what_was_before(spread, target):
             opened.add(prompt)
         assert np.array_equal(opened.mask, steps[-1][0]) and opened.summary == steps[-1][1]
         assert np.array_equal(opened.clear(), steps[0][0]) and opened.summary == steps[0][1]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_negative_click_near_the_outline_leaves_what_lies_farther_in(number):
+    photo = fake_segmenter(1.0, number).open(cat_and_dog())
+    before = photo.mask
+    x, y = (ON_CAT[0] - 0.17) * 400, ON_CAT[1] * 300  # less than one of the model's pixels within the outline
+    after = photo.click(x, y, positive=False)
+    rows, columns = np.nonzero(before & ~after)
+    assert not after[round(y), round(x)] and np.hypot(rows - y, columns - x).max() < 75  # of 144 that the cat is wide
 
 
 def test_the_label_is_that_of_the_pet_in_the_box():

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from petseg_utils.data.labels import CLASS_COLOURS
-from petseg_utils.models.prompts import Box, Click, latest_effect, within_boxes
-from petseg_utils.segmenter import OpenPhoto, corners
+from petseg_utils.models.prompts import Box, Click, latest_effect, points_of, within_boxes
+from petseg_utils.segmenter import OpenPhoto
 
 TOOLS = {"yes": "This is the pet", "no": "This is not", "box": "Box around it"}
 SWITCH = "Select what I click on"  # off: the pets of the photo are meant
@@ -100,7 +100,7 @@ class Work:
         cv2.drawContours(out, outlines, -1, tint, 2, cv2.LINE_AA)
         pen = max(out.shape) // 200
         for prompt in [*self.photo.prompts, *([Click(*self.corner)] if self.corner else [])]:
-            spots = ((np.array(corners(prompt)) + 0.5) / self.scale - 0.5) * 16  # OpenCV counts in sixteenths here
+            spots = ((np.array(points_of(prompt)) + 0.5) / self.scale - 0.5) * 16  # OpenCV counts in sixteenths here
             spots = [tuple(spot) for spot in spots.round().astype(int).tolist()]
             fill = GREEN if getattr(prompt, "positive", True) else RED
             for paint, rim in ((WHITE, pen), (fill, 0)):
@@ -148,7 +148,7 @@ def lies_outside(photo: OpenPhoto) -> bool:
         return False
     height, width = photo.image.shape[:2]
     allowed = within_boxes(photo.prompts, height, width)
-    places = np.round(corners(photo.prompts[-1])).astype(int).clip(0, (width - 1, height - 1))
+    places = np.round(points_of(photo.prompts[-1])).astype(int).clip(0, (width - 1, height - 1))
     return allowed is not None and not allowed[places[:, 1], places[:, 0]].any()
 
 

@@ -21,8 +21,8 @@ from petseg_utils.apps.cutouts import cut_out, encoded, result_png
 from petseg_utils.apps.page_state import SWITCH, after_switch, sentence
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.experiments.plotting import new_figure
-from petseg_utils.models.prompts import Box, Click, Prompt, Scribble
-from petseg_utils.segmenter import OpenPhoto, Segmenter, corners, read_photo
+from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, points_of
+from petseg_utils.segmenter import OpenPhoto, Segmenter, read_photo
 from petseg_utils.study import PetsegError
 
 TOOLS = ("click", "scribble", "box")  # in the order of widget.js
@@ -229,7 +229,7 @@ def heard_prompt(said: dict) -> Prompt:
 def told_prompt(prompt: Prompt) -> dict:
     """The same in the other direction: a prompt as the canvas takes it."""
     kind, positive = type(prompt).__name__.lower(), getattr(prompt, "positive", True)
-    return {"kind": kind, "points": corners(prompt), "positive": positive}
+    return {"kind": kind, "points": points_of(prompt), "positive": positive}
 
 
 def read_upload(name: str, content: bytes) -> np.ndarray:
@@ -295,7 +295,7 @@ def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) ->
     axes[1].imshow(np.dstack([tint, 0.5 * photo.mask]))
     rim = [withStroke(linewidth=5, foreground="white")]
     for prompt in prompts:
-        (xs, ys), colour = zip(*corners(prompt), strict=True), GREEN if getattr(prompt, "positive", True) else RED
+        (xs, ys), colour = zip(*points_of(prompt), strict=True), GREEN if getattr(prompt, "positive", True) else RED
         if isinstance(prompt, Box):
             (left, right), (top, bottom) = xs, ys
             xs, ys = (left, right, right, left, left), (top, top, bottom, bottom, top)

@@ -15,7 +15,7 @@ from petseg_utils.models.decoder import FINE, Decoder, FrozenSegmenter, conv_nor
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.models.prompts import HELD
 
-WIDTHS = (32, 64, 72)  # channels of the head at strides 4, 8 and 16
+WIDTHS = (32, 64, 68)  # channels of the head at strides 4, 8 and 16
 KEYS = 32  # channels in which cells are compared with the clicked ones
 MOST = 20  # clicked cells of each kind that are used; of a longer scribble, only so many
 CENTRE = 0.97  # a drawn click is this high only at its own pixel and the ones next to it
@@ -35,6 +35,11 @@ def in_cells(prompts: Tensor) -> Tensor:
 def pet_logit(classes: Tensor) -> Tensor:
     """The logit of being a pet, ``(N, 1, H, W)`` within -8..8, from class logits ``(N, 3, H, W)``."""
     return (classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]).clamp(-LARGEST, LARGEST)
+
+
+def as_logit(chance: Tensor) -> Tensor:
+    """The logit of a probability, of the same shape, within -8..8."""
+    return torch.logit(chance, eps=3.4e-4)
 
 
 class ClickHead(nn.Module):
@@ -116,7 +121,7 @@ class ClickHead(nn.Module):
             it takes away, none is greater; and the clicked pixels are what the clicks say.
         """
         fine, middle, coarse = context
-        selected = torch.logit(prompts[:, 3:4], eps=3.4e-4)  # within -8..8
+        selected = as_logit(prompts[:, 3:4])
         clicked = in_cells(prompts)
         known = [fine, F.avg_pool2d(proposal, FINE) / LARGEST, F.avg_pool2d(selected, FINE) / LARGEST]
         keys = F.normalize(self.keys(torch.cat([middle, resize(coarse, middle.shape[-2:])], 1)), dim=1)

@@ -16,6 +16,8 @@ SIGMA = 4.0  # standard deviation of a click in model pixels
 HELD = 0.75  # a click is drawn at least this high in the pixels that it decides by itself
 OFF_CENTRE = 0.5  # share of a person's clicks that do not fall at the centre of what is meant
 INSIDE = 0.4  # such a click is at least this part of the depth inside
+REACH = 2.5  # a negative click changes nothing farther away than this times its depth in what is selected,
+LEAST_REACH = 6  # or than so many model pixels, if that is more
 BOX_MARGIN = 0.03  # of a box's longer side: what a hand that cut a corner may have left out
 CHANNELS = ("positive", "negative", "box", "previous mask")
 
@@ -92,8 +94,7 @@ def draw_prompts(
             (left, right), (top, bottom) = sorted((prompt.x0, prompt.x1)), sorted((prompt.y0, prompt.y1))
             spots, channel = [(left, right, top, bottom)], 2
         else:
-            points = prompt.points if isinstance(prompt, Scribble) else [(prompt.x, prompt.y)]
-            spots, channel = [(x, x, y, y) for x, y in points], 0 if prompt.positive else 1
+            spots, channel = [(x, x, y, y) for x, y in points_of(prompt)], 0 if prompt.positive else 1
         for left, right, top, bottom in spots:
             drawn = np.outer(bump(top, bottom), bump(left, right))
             np.maximum(maps[channel], drawn, out=maps[channel])
@@ -174,6 +175,38 @@ def distance_to_edge(region: np.ndarray) -> np.ndarray:
 def latest_effect(prompts: Sequence[Prompt]) -> int:
     """What the latest prompt does: 1 adds to the selection, -1 takes away, 0 is a box."""
     return 0 if isinstance(prompts[-1], Box) else 1 if prompts[-1].positive else -1
+
+
+def within_reach(prompts: Sequence[Prompt], selected: np.ndarray) -> np.ndarray:
+    """Where the latest prompt may change the selection, ``bool (H, W)``.
+
+    That is everywhere, but for a negative click or scribble.  How thick the selection is where it is clicked on says
+    how much is meant: on a rim of ground along the animal, only what lies beside the click; in the middle of another
+    animal, all of that.  So a point reaches `REACH` times as far as it lies from the edge of the selection, and
+    `LEAST_REACH` at least.  What is missing has no such measure: a tail may be long, and nothing shows where it ends.
+
+    Parameters
+    ----------
+    prompts : sequence of Click, Scribble or Box
+        In the order in which they were said; none is fine.
+    selected : ndarray of bool, shape (H, W)
+        What was selected before the latest; the picture's edge counts as an edge.
+    """
+    if not prompts or latest_effect(prompts) >= 0:
+        return np.ones(selected.shape, bool)
+    depth = distance_to_edge(selected)
+    near = np.zeros(selected.shape, np.uint8)
+    for x, y in points_of(prompts[-1]):
+        row, column = (min(edge - 1, max(0, round(place))) for edge, place in zip(selected.shape, (y, x), strict=True))
+        cv2.circle(near, (column, row), round(max(LEAST_REACH, REACH * depth[row, column])), 1, cv2.FILLED)
+    return near > 0
+
+
+def points_of(prompt: Prompt) -> list[tuple[float, float]]:
+    """The points ``(x, y)`` that make up a prompt; of a box, two opposite corners."""
+    if isinstance(prompt, Click):
+        return [(prompt.x, prompt.y)]
+    return list(prompt.points) if isinstance(prompt, Scribble) else [(prompt.x0, prompt.y0), (prompt.x1, prompt.y1)]
 
 
 def within_boxes(prompts: Sequence[Prompt], height: int, width: int) -> np.ndarray | None:

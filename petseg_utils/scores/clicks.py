@@ -23,6 +23,7 @@ from petseg_utils.models.prompts import (
     prompt_maps,
     random_click,
     within_boxes,
+    within_reach,
 )
 from petseg_utils.scores.intervals import mean_interval, percentile_interval, plain, resampled_sums
 from petseg_utils.scores.metrics import scores
@@ -107,9 +108,9 @@ def select(
     latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=maps.device)
     selected = model.select(opened.seen, maps, latest, side)[:, 0].sigmoid().cpu().numpy()
     for row, said in enumerate(prompts):
-        if not said:
-            selected[row] = previous[row]
-        elif (allowed := within_boxes(said, *selected.shape[1:])) is not None:
+        near = within_reach(said, previous[row] > 0.5)
+        selected[row] = np.where(near, selected[row], previous[row]) if said else previous[row]
+        if (allowed := within_boxes(said, *selected.shape[1:])) is not None:
             selected[row] *= allowed
     return selected
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.tensors import IGNORED, class_targets
-from petseg_utils.models.click_head import LARGEST, pet_logit
+from petseg_utils.models.click_head import LARGEST, as_logit, pet_logit
 from petseg_utils.models.prompts import (
     Prompt,
     correcting_click,
@@ -21,6 +21,7 @@ from petseg_utils.models.prompts import (
     random_click,
     random_scribble,
     within_boxes,
+    within_reach,
 )
 
 ROUNDS = 4  # prompts of a dialogue at most
@@ -32,7 +33,7 @@ STROKE, FRAME = 0.08, 0.06  # share of the prompts that are a scribble into what
 SPOILS = 3  # parts of a proposal that are made wrong, less than this
 ON_EDGE = 0.75  # share of them that lie on the pet
 RIMS, RIM_WIDTHS = 0.5, (4, 12)  # share of the proposals for pets whose outline is moved; by how many pixels
-CUT = 0.2  # share of the proposals for pets that miss one side of what is wanted
+CUT = 0.3  # share of the proposals for pets that miss one side of what is wanted
 ALL_MISSED = 0.2  # share of these that miss all of it
 SOME_PETS = 0.5  # where a picture shows several pets apart from each other: share of which only some are wanted
 PART = 0.01  # share of a picture that a pet takes at least to be asked for by itself
@@ -88,11 +89,14 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
         states = zip(prompts, wanted, selected > 0.5, counted, strict=True)
         spoke = [speak(said, target, mask, known, rng) for said, target, mask, known in states]
         latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=cells.device)
-        logits = model(images, seen=seen, prompts=prompt_maps(prompts, proposal, selected), latest=latest)
+        maps = prompt_maps(prompts, proposal, selected)
+        logits = model(images, seen=seen, prompts=maps, latest=latest)[:, 0]
+        near = [within_reach(said, mask > 0.5) for said, mask in zip(prompts, selected, strict=True)]
+        logits = torch.where(torch.from_numpy(np.stack(near)).to(logits.device), logits, as_logit(maps[:, 3]))
         rows = torch.tensor(spoke, device=cells.device)
         if rows.any():
-            loss = loss + selection_loss(logits[rows, 0], targets[rows], dice)
-        answer = logits[:, 0].detach().sigmoid().cpu().numpy()
+            loss = loss + selection_loss(logits[rows], targets[rows], dice)
+        answer = logits.detach().sigmoid().cpu().numpy()
         for row, said in enumerate(prompts):
             if spoke[row]:
                 allowed = within_boxes(said, *answer.shape[1:])

@@ -11,7 +11,9 @@ from petseg_utils.models.prompts import (
     CHANNELS,
     HELD,
     INSIDE,
+    LEAST_REACH,
     OFF_CENTRE,
+    REACH,
     SIGMA,
     Box,
     Click,
@@ -28,6 +30,7 @@ from petseg_utils.models.prompts import (
     random_click,
     random_scribble,
     within_boxes,
+    within_reach,
 )
 
 
@@ -174,6 +177,36 @@ def test_no_pixel_farther_outside_a_box_than_its_margin_is_allowed_and_none_with
     outside = np.maximum.reduce([left - columns, columns - right, top - rows, rows - bottom])
     allowed, margin = within_boxes([Box(*corners)], 60, 70), BOX_MARGIN * max(right - left, bottom - top)
     assert (outside[allowed] <= margin + 1e-9).all() and (outside[~allowed] > margin - 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    "said", [[], [Click(30, 30)], [Click(2, 2, positive=False), Box(3, 3, 9, 9)], [Scribble(((5, 5),))]]
+)
+def test_only_a_negative_prompt_has_a_limited_reach(said):
+    assert within_reach(said, disc()).all()
+
+
+@pytest.mark.parametrize("radius", [4, 8, 12])
+def test_a_negative_click_reaches_as_far_as_the_selection_is_thick_there(radius):
+    selected = disc(radius=radius)
+    near = within_reach([Click(60, 60), Click(24, 30, positive=False)], selected)
+    farthest = np.hypot(*(np.nonzero(near) - np.array([[30], [24]]))).max()
+    assert farthest == pytest.approx(REACH * distance_to_edge(selected).max(), abs=1) and near[selected].all()
+
+
+def test_on_a_thin_rim_and_beside_the_selection_it_reaches_a_little():
+    selected = np.zeros((64, 64), bool)
+    selected[20:24, 5:60] = True
+    for y in (21, 30):
+        rows, columns = np.nonzero(within_reach([Click(30, y, positive=False)], selected))
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (y - 6, y + 6, 24, 36) and LEAST_REACH == 6
+
+
+def test_every_point_of_a_negative_stroke_has_its_own_reach_and_may_lie_on_the_pictures_edge():
+    points = ((24.2, 30.4), (63.4, -0.4))
+    each = [within_reach([Click(*point, positive=False)], disc()) for point in points]
+    both = within_reach([Scribble(points, positive=False)], disc())
+    assert np.array_equal(both, each[0] | each[1]) and each[1][0, 63] and not each[1][30, 24]
 
 
 def test_the_pictures_edge_counts_as_an_edge():

@@ -97,6 +97,16 @@ def test_a_selection_stays_where_nothing_was_said_and_is_limited_by_boxes():
     assert after[3][60, 60] > 0.9
 
 
+def test_a_negative_click_on_a_thin_rim_keeps_the_rest_whatever_the_model_says():
+    proposed = np.zeros((1, SIZE, SIZE), bool)
+    proposed[0, 20:50, 20:50] = True
+    opened, model = opened_by_hand(proposed.astype(np.uint8), proposed), Painter(reach=99)  # it would take all away
+    after = {x: select(model, opened, [[Click(x, 35, positive=False)]], proposals(opened))[0] > 0.5 for x in (21, 35)}
+    rows, columns = np.nonzero(proposed[0] & ~after[21])
+    assert columns.max() <= 27 and rows.min() >= 29 and rows.max() <= 41 and not after[21][35, 21]
+    assert not after[35].any()  # in the middle, all of it may be meant
+
+
 def test_what_is_selected_and_proposed_starts_from_the_classes():
     classes = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     opened = replace(

@@ -56,7 +56,7 @@ def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
 
 RECIPE = Recipe(
     "point",
-    version=3,  # 1 was a Gaussian process that clicks observed, 2 saw a part of the picture only
+    version=4,  # 1 was a Gaussian process that clicks observed, 2 saw a part of the picture only, 3 reached everywhere
     build=build,
     loss=loss,
     validate=clicked_scores,
