@@ -9,7 +9,8 @@ from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_recor
 from petseg_utils.experiments.no_pet import NO_PET
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import ENCODER_TITLES, titled
-from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, interval, ranked
+from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, ranked
+from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.records import read_records
 from petseg_utils.scores.results import (
     PRIMARY,
@@ -39,7 +40,7 @@ def short_table(records: list[dict]) -> str:
                 "seeds": row["seeds"],
             }
             for name in SCORE_NAMES.values():
-                cells[name] = interval(row[name], row[f"{name} low"], row[f"{name} high"])
+                cells[name] = with_interval(row[name], row[f"{name} low"], row[f"{name} high"])
             rows.append(cells)
     return markdown(pd.DataFrame(rows))
 

@@ -16,7 +16,7 @@ from petseg_utils.experiments.failures import what_went_wrong
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
-from petseg_utils.scores.intervals import percentile_interval, resampled_sums
+from petseg_utils.scores.intervals import percentile_interval, resampled_sums, with_interval
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, read_records, write_records
@@ -88,7 +88,7 @@ def outline_and_name(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 def by_set(table: pd.DataFrame) -> pd.DataFrame:
     """The table of `compare_sets` for reading: a row per model and score, a column per picture set."""
-    cells = table.apply(lambda row: f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]", axis=1)
+    cells = table.apply(lambda row: with_interval(row["value"], row["low"], row["high"]), axis=1)
     titles = table.apply(lambda row: f"{row['pictures']} ({row['n_images']}, {row['species']})", axis=1)
     table = table.assign(model=table["model"].map(titled))
     flat = table.assign(cell=cells, title=titles)
@@ -175,13 +175,13 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
         column = columns.setdefault(f"{record['source']} ({record['n_images']})", {})
         protocol, scores = record["protocol"], record["scores"]
         if record["model"] == "decoder" and protocol == PRIMARY:
-            column["mIoU of background, cat, dog"] = _with_interval(scores["miou"], scores["ci95"]["miou"])
+            column["mIoU of background, cat, dog"] = with_interval(scores["miou"], *scores["ci95"]["miou"])
         if record["model"] == "decoder" and protocol == "binary_border_as_pet":
-            column["IoU of the pet"] = _with_interval(scores["iou"]["pet"], scores["ci95"]["iou.pet"])
+            column["IoU of the pet"] = with_interval(scores["iou"]["pet"], *scores["ci95"]["iou.pet"])
         if "clicks" in record and protocol == PRIMARY:
             clicks, bounds = record["clicks"], record["clicks"]["ci95"]
             for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
-                column[name] = _with_interval(clicks[name], bounds[name], ".2f" if "noc" in name else ".3f")
+                column[name] = with_interval(clicks[name], *bounds[name], form=".2f" if "noc" in name else ".3f")
             for name in ("missed@1", "excess@1"):
                 natural = clicks[name]
                 column[name] = (
@@ -191,10 +191,6 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
                     else "no such picture"
                 )
     return pd.DataFrame(columns).rename_axis("score")
-
-
-def _with_interval(value: float, bounds: list[float], form: str = ".3f") -> str:
-    return f"{value:{form}} [{bounds[0]:{form}}, {bounds[1]:{form}}]"
 
 
 if __name__ == "__main__":

@@ -4,12 +4,8 @@ import pandas as pd
 
 from petseg_utils.experiments.comparisons import distinct_pairs
 from petseg_utils.models.names import TITLES, titled
+from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
-
-
-def interval(value: float, low: float, high: float, form: str = ".3f") -> str:
-    """A value and its interval, as ``0.812 [0.790, 0.833]``."""
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -51,7 +47,7 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
 
 
 def _score(row: pd.Series) -> str:
-    return interval(row["mIoU"], row["mIoU low"], row["mIoU high"])
+    return with_interval(row["mIoU"], row["mIoU low"], row["mIoU high"])
 
 
 def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
@@ -61,7 +57,7 @@ def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
     first, second = (titled(row["model"], row["encoder"]) for _, row in rows.iloc[:2].iterrows())
     for _, pair in pairs.iterrows():
         if {titled(pair["a"], pair["encoder a"]), titled(pair["b"], pair["encoder b"])} == {first, second}:
-            gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+            gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
             return (
                 f"Picture by picture, the lead of the {titled(pair['a'])} over the {titled(pair['b'])} is {gap}, "
                 f"{_verdict(pair, len(pairs))}. Of all {len(pairs)} pairs compared, {int(pairs['real'].sum())} are "
@@ -101,8 +97,8 @@ def clicks_sentence(records: list[dict]) -> str:
     mean = f" (mean of {len(runs)} seeds)" if len(runs) > 1 else ""
     return (
         f"The {titled(first['model'], first['encoder'])}{mean} finds the pet with an IoU of "
-        f"{clicks['proposed'][0]:.3f} before anybody clicks, {interval(*clicks['iou@1'])} after one click at random on "
-        f"it and {interval(*clicks['iou@3'])} after two corrections."
+        f"{clicks['proposed'][0]:.3f} before anybody clicks, {with_interval(*clicks['iou@1'])} after one click at "
+        f"random on it and {with_interval(*clicks['iou@3'])} after two corrections."
     )
 
 
@@ -110,7 +106,7 @@ def pair_sentences(pairs: pd.DataFrame) -> str:
     """A sentence for each pair that says whether its difference is real; Markdown."""
     pairs, lines = distinct_pairs(pairs), []
     for _, pair in pairs.iterrows():
-        gap = interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+        gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
         word, _, why = _verdict(pair, len(pairs)).partition(":")
         lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}: {gap}. **{word.capitalize()}**:{why}.")
     return "\n".join(lines) + (f"\n\nCompared: {_seeds(pairs)}." if lines else "")

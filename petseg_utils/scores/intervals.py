@@ -169,3 +169,10 @@ def mean_interval(values: np.ndarray, n_resamples: int, seed: int = 0) -> tuple[
 def plain(value: np.ndarray | float) -> float | None:
     """A plain float, with None for NaN, which JSON cannot hold."""
     return None if np.isnan(value) else float(value)
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, form: str = ".3f") -> str:
+    """A value and its interval, as ``0.812 [0.790, 0.833]``; ``absent`` where there is none."""
+    if value is None or low is None or high is None or np.isnan(value):
+        return "absent"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from petseg_utils.models.names import titled
+from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.metrics import PROTOCOLS
 
 PRIMARY = PROTOCOLS[0]
@@ -57,10 +58,7 @@ def clicks_table(records: list[dict], **chosen) -> pd.DataFrame:
     table: dict[str, dict[str, str]] = {}
     for name, seeds in columns.items():
         means = {score: np.mean([by_score[score] for by_score in seeds], axis=0) for score in seeds[0]}
-        table[name] = {
-            score: "absent" if np.isnan(mean[0]) else "{:.3f} [{:.3f}, {:.3f}]".format(*mean)
-            for score, mean in means.items()
-        }
+        table[name] = {score: with_interval(*mean) for score, mean in means.items()}
     return pd.DataFrame(table).rename_axis("score")
 
 
@@ -117,7 +115,7 @@ def protocol_table(table: pd.DataFrame) -> pd.DataFrame:
     for _, row in table.iterrows():
         cells = {}
         for name in [column for column in table.columns if f"{column} low" in table.columns and pd.notna(row[column])]:
-            cells[name] = f"{row[name]:.3f} [{row[f'{name} low']:.3f}, {row[f'{name} high']:.3f}]"
+            cells[name] = with_interval(row[name], row[f"{name} low"], row[f"{name} high"])
             if row["seeds"] > 1:
                 cells[name] += f" ({row[f'{name} min']:.3f} to {row[f'{name} max']:.3f})"
         if row["protocol"] in columns:
@@ -178,13 +176,11 @@ def score_lines(records: list[dict]) -> str:
         lines.append(
             f"\n{record['protocol']}, {record['subset']}: {record['n_images']} pictures, {record['n_breeds']} breeds"
         )
-        for name, (value, low, high) in flat_scores(record).items():
-            shown = "absent" if value is None else f"{value:.4f}   [{low:.4f}, {high:.4f}]"
-            lines.append(f"  {name:16} {shown}")
+        for name, score in flat_scores(record).items():
+            lines.append(f"  {name:16} {with_interval(*score, '.4f')}")
     for record in select(records, split=records[0]["split"], protocol=PRIMARY):
-        for name, (value, low, high) in flat_clicks(record).items():
-            shown = "absent" if np.isnan(value) else f"{value:.4f}   [{low:.4f}, {high:.4f}]"
-            lines.append(f"  {name:24} {shown}")
+        for name, score in flat_clicks(record).items():
+            lines.append(f"  {name:24} {with_interval(*score, '.4f')}")
     return "\n".join(lines)
 
 

@@ -1,13 +1,10 @@
 """Checkpoints: weights as safetensors beside a JSON card, and all that a cut run needs to go on."""
 
-import contextlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -16,48 +13,9 @@ from petseg_utils.models.cards import SHIPPED, read_card
 from petseg_utils.models.encoders import load_encoder
 from petseg_utils.models.names import check_name
 from petseg_utils.study import PetsegError, Study, recorded_settings, write_json
+from petseg_utils.training.conditions import conditions_in, first_difference
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
-
-SHIPPING_NOTES = {
-    "source": "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012 (CC BY-SA 4.0); cats outdoors, a "
-    "feral-cat segmentation set, Cornell (public domain); cats and dogs of COCO (annotations CC BY 4.0, the photos "
-    "belong to their owners)",
-    "licence": "CC BY-SA 4.0, as the Oxford data",
-    "limits": "Cats and dogs in photos as people take them. Few breeds had true masks; of the others a model proposed "
-    "masks. Two animals of one photo are not told apart. Not for other animals.",
-}
-# What a run's weights depend on, all of it in its card.  `version` is the recipe's.
-CONDITIONS = (
-    "model", "version", "seed", "settings", "precision", "encoder_spec", "image_size",
-    "data", "n_images", "extra", "unlabelled", "start",
-)  # fmt: skip
-
-
-def conditions_in(card: dict) -> dict:
-    """What the weights of a card depend on.
-
-    A card from before recipes had versions is of version 1, and settings that did not exist then had their defaults.
-    """
-    values = {key: card.get(key, 1 if key == "version" else None) for key in CONDITIONS}
-    with contextlib.suppress(ValidationError):  # settings that are no more: they differ
-        values["settings"] = values["settings"] and asdict(recorded_settings(values["settings"]))
-    values["start"] = [conditions_in(base) for base in values["start"] or []]
-    return values
-
-
-def first_difference(then: Any, now: Any, name: str = "") -> str | None:
-    """Where two values differ, in words, or None: of dicts, which entry, at any depth."""
-    then, now = (json.loads(json.dumps(value)) for value in (then, now))  # a tuple in a card is a list
-    if isinstance(then, dict) and isinstance(now, dict):
-        differences = (first_difference(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in now)
-        return next(filter(None, differences), None)
-    if isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        differences = (
-            first_difference(*pair, f"{name}[{number}]") for number, pair in enumerate(zip(then, now, strict=True))
-        )
-        return next(filter(None, differences), None)
-    return None if then == now else f"{name} was {then}, and is {now} now"
 
 
 def run_folder(model: str, study: Study, seed: int) -> Path:
@@ -127,38 +85,6 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     )
 
 
-def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | None = None) -> Path:
-    """Copy a run's best weights, as float16, to the weights that ship with the package.
-
-    Parameters
-    ----------
-    model, study, seed
-        Which run.
-    records : list of dict
-        Of its evaluation on the test split; the card repeats their scores.
-    slot : str, optional
-        The name it ships under; `model` by default.
-
-    Returns
-    -------
-    Path
-        The written ``.safetensors`` file; its card lies beside it.
-    """
-    network, card = load(run_folder(model, study, seed) / "best.safetensors")
-    for parameter in network.parameters():  # running variances stay as they are: they may exceed float16's range
-        parameter.data = parameter.data.half()
-    test = {
-        f"{record['subset']}, {record['protocol']}": {"n_images": record["n_images"]}
-        | {key: record["scores"][key] for key in ("miou", "dice", "accuracy")}
-        for record in records
-    }
-    shipped_as = {"model": slot or model, "trained_as": model, "stored_as": "float16", "test": test}
-    shipped_as |= {"clicks": records[0]["clicks"]} if "clicks" in records[0] else {}
-    path = SHIPPED / f"{slot or model}.safetensors"
-    save_checkpoint(path, network, card | shipped_as | SHIPPING_NOTES)
-    return path
-
-
 def save_checkpoint(path: Path, model: nn.Module, card: dict) -> None:
     """Write weights as safetensors, and a JSON card of the same name beside them."""
     _save_tensors(path, model.state_dict(), {})
@@ -212,7 +138,7 @@ def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
     Raises
     ------
     PetsegError
-        If the file is damaged, or what the run's weights depend on (see `CONDITIONS`) is another than in `card`.
+        If the file is damaged, or what the run's weights depend on (see `conditions`) is another than in `card`.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -17,7 +17,8 @@ from petseg_utils.models.feature_cache import JoinedFeatures, load_features
 from petseg_utils.study import PetsegError, Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.batches import TrainingPictures, augmented, draw_examples, mirrored
-from petseg_utils.training.checkpoints import conditions_in, first_difference, load, run_folder
+from petseg_utils.training.checkpoints import load, run_folder
+from petseg_utils.training.conditions import conditions_in, first_difference
 from petseg_utils.training.loop import chosen_precision, fit
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
@@ -172,7 +173,7 @@ def conditions(
     start: dict | None = None,
     teacher: dict | None = None,
 ) -> dict:
-    """Everything that a run's weights depend on, by the names of `checkpoints.CONDITIONS`.
+    """Everything that a run's weights depend on, by the names of `conditions.CONDITIONS`.
 
     Parameters
     ----------

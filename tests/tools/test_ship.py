@@ -5,13 +5,12 @@ import json
 import pytest
 
 from petseg_utils.models.cards import read_card
-from petseg_utils.training import checkpoints
 from petseg_utils.training.train import train
 from tools import ship
 
 
 def test_a_run_ships_as_float16_with_its_test_scores(study, splits, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "weights")
+    monkeypatch.setattr(ship, "SHIPPED", tmp_path / "weights")
     train("unet", study, 0, splits, progress=False)
     with pytest.raises(SystemExit):
         ship.main(["unet", "--study", "smoke"])

@@ -19,7 +19,8 @@ from petseg_utils.scores.predictions import predict, validation_scores
 from petseg_utils.study import PetsegError
 from petseg_utils.training import train as training
 from petseg_utils.training.batches import augmented
-from petseg_utils.training.checkpoints import conditions_in, load, run_folder
+from petseg_utils.training.checkpoints import load, run_folder
+from petseg_utils.training.conditions import conditions_in
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import RECIPES, recipe_of
 from petseg_utils.training.train import train, trained
