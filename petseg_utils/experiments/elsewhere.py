@@ -181,7 +181,8 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
         if "clicks" in record and protocol == PRIMARY:
             clicks, bounds = record["clicks"], record["clicks"]["ci95"]
             for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
-                column[name] = with_interval(clicks[name], *bounds[name], form=".2f" if "noc" in name else ".3f")
+                low, high = bounds[name]
+                column[name] = with_interval(clicks[name], low, high, ".2f" if "noc" in name else ".3f")
             for name in ("missed@1", "excess@1"):
                 natural = clicks[name]
                 column[name] = (

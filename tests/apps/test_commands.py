@@ -1,5 +1,6 @@
 """Commands around models: where they put things, what they say, and how they end."""
 
+import subprocess
 import sys
 
 import pytest
@@ -57,3 +58,11 @@ def test_a_traceback_is_shown_on_request(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["petseg", "--debug", "data", "audit", str(tmp_path / "nowhere")])
     with pytest.raises(DataError, match="No data folder 'nowhere'"):
         main()
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize(("old", "new"), [("clip", "decoder"), ("clip_selftrained", "decoder_selftrained")])
+def test_an_old_name_of_a_model_is_answered_with_the_new_one(command, old, new):
+    called = [sys.executable, "-m", "petseg_utils", command, old]
+    told = subprocess.run(called, capture_output=True, text=True)
+    assert told.returncode == 1 and told.stderr == f"petseg: The model {old} is called {new} now: write {new}.\n"

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -265,14 +264,6 @@ def test_an_installed_package_says_where_the_notebooks_are(options, tmp_path, mo
     (tmp_path / "notebooks").mkdir()
     write_notebook(tmp_path / "notebooks" / "01_here.ipynb", "Here", "1")
     assert run.notebook_folder() == tmp_path / "notebooks"
-
-
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-@pytest.mark.parametrize(("old", "new"), [("clip", "decoder"), ("clip_selftrained", "decoder_selftrained")])
-def test_an_old_name_of_a_model_is_answered_with_the_new_one(command, old, new):
-    called = [sys.executable, "-m", "petseg_utils", command, old]
-    told = subprocess.run(called, capture_output=True, text=True)
-    assert told.returncode == 1 and told.stderr == f"petseg: The model {old} is called {new} now: write {new}.\n"
 
 
 def test_no_places_of_this_machine(project, monkeypatch):

@@ -21,7 +21,7 @@ from petseg_utils.training import loop
 from petseg_utils.training import train as training
 from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.train import train
-from tests.conftest import write_data
+from tests.conftest import renamed, write_data
 
 STUDY = (STUDIES / "smoke.toml").read_text()
 for was, now in (
@@ -165,12 +165,3 @@ def test_other_pictures_and_another_version_of_the_recipe_are_refused(short, spl
     newer = replace(training.recipe_of("unet"), version=99)
     monkeypatch.setattr(training, "recipe_of", lambda model: newer)
     refused("unet", short, splits, "version was 1, and is 99 now")
-
-
-def renamed(root):
-    """A data set whose pictures have names of their own."""
-    for path in (root / "annotations").glob("*.txt"):
-        path.write_text("".join(f"Extra{line}\n" for line in path.read_text().splitlines()))
-    for path in [*(root / "images").iterdir(), *(root / "annotations" / "trimaps").iterdir()]:
-        path.rename(path.with_name(f"Extra{path.name}"))
-    return root

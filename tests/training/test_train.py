@@ -24,8 +24,7 @@ from petseg_utils.training.conditions import conditions_in
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import RECIPES, recipe_of
 from petseg_utils.training.train import train, trained
-from tests.conftest import write_data
-from tests.training.test_resume import renamed
+from tests.conftest import renamed, write_data
 
 
 @pytest.fixture
