@@ -79,15 +79,19 @@ def train(
     settings = settings or study.settings(recipe.name)
     folder = folder or run_folder(recipe.name, study, seed)
     labelled, validation = splits["train"], splits["validation"]
-    more_labelled = extra["train"] if extra else None
+    further = extra["train"] if extra else None
     if extra:
         validation = join(validation, extra["validation"])
     if recipe.starts_from and start is None:
         start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
-    more = further_pictures(recipe, study, splits, settings, teacher, progress=progress)
-    parts = [part for part in (labelled, more_labelled, more) if part]
+    proposed = unlabelled_pictures(recipe, study, splits, settings, teacher, progress=progress)
+    parts = [part for part in (labelled, further, proposed) if part]
     data = functools.reduce(join, parts)
-    rows = repeated(len(data) - len(more), len(more), settings.unlabelled) if more and settings.unlabelled else None
+    rows = (
+        repeated(len(data) - len(proposed), len(proposed), settings.unlabelled)
+        if proposed and settings.unlabelled
+        else None
+    )
     torch.manual_seed(seed)
     encoder = load_encoder(study.encoder, labelled.images.shape[1]) if recipe.on_frozen_encoder else None
     network = recipe.build(settings, encoder)
@@ -108,14 +112,12 @@ def train(
         base, before = load(start)
         recipe.start(network, base)
     taught = read_card(teacher) if teacher else None
-    made_under = conditions(
-        recipe, study, seed, splits, settings=settings, extra=more_labelled, start=before, teacher=taught
-    )
+    made_under = conditions(recipe, study, seed, splits, settings=settings, extra=further, start=before, teacher=taught)
     card = made_under | {
         "encoder": encoder.identity if encoder else None,
         "study": study.name,
         "n_breeds": int(labelled.table["breed"].nunique()),
-        "more": described(more),
+        "more": described(proposed),
         "pretraining": before and {key: before.get(key) for key in _OF_PRETRAINING},
         "skipped": [finding.name for finding in data.skipped],
         "versions": versions(),
@@ -216,7 +218,7 @@ def described(pictures: PictureSet | None) -> dict | None:
     return {"n_images": len(pictures), "fingerprint": pictures.fingerprint} if pictures else None
 
 
-def further_pictures(
+def unlabelled_pictures(
     recipe: Recipe,
     study: Study,
     splits: dict[str, PictureSet],
@@ -246,7 +248,7 @@ def further_pictures(
         raise PetsegError(f"{recipe.name} needs pictures without masks: PETSEG_UNLABELLED names their folder.")
     if settings.unlabelled and teacher is None:
         raise PetsegError(f"{recipe.name} needs a checkpoint that proposes masks for pictures without: --teacher.")
-    more = read_unlabelled(
+    pictures = read_unlabelled(
         list_unlabelled(study.unlabelled_dir, splits),
         splits["train"].images.shape[1],
         scale=study.picture_scale,
@@ -257,9 +259,9 @@ def further_pictures(
     elif recipe.teacher:
         teachers = [trained(recipe.teacher, study, seed, splits, progress=progress) for seed in study.seeds]
     else:
-        return more
-    features = load_features(cast(Encoder, teachers[0].encoder), more, study.cache_dir, progress=progress)
-    return propose_masks(teachers, more, features, progress=progress)
+        return pictures
+    features = load_features(cast(Encoder, teachers[0].encoder), pictures, study.cache_dir, progress=progress)
+    return propose_masks(teachers, pictures, features, progress=progress)
 
 
 def repeated(n_labelled: int, n_others: int, share: float) -> list[int]:

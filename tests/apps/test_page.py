@@ -22,8 +22,11 @@ from petseg_utils.apps import page as app
 from petseg_utils.apps.cutouts import result_png
 from petseg_utils.apps.page_state import GREEN, RED, SWITCH, Work
 from petseg_utils.data.datasets import DataError
+from petseg_utils.data.drawing.breeds import BREEDS
+from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.models.cards import SHIPPED
-from petseg_utils.models.prompts import Box, Click
+from petseg_utils.models.prompts import Box, Click, deepest_click
+from petseg_utils.scores.clicks import DEEP
 from petseg_utils.segmenter import MAX_PIXELS, OpenPhoto, Segmenter, read_photo
 from petseg_utils.study import ROOT, PetsegError
 from tests.apps.fake_point import ON_CAT, ON_DOG, ON_GROUND, ON_TAIL, cat_and_dog, fake_segmenter, selected_places
@@ -558,6 +561,23 @@ def test_a_click_on_a_missed_part_grows_the_selection(visit, tailless, tmp_path)
     assert (saved() == grown).all()
     visitor.press("Undo")
     assert (saved() == proposed).all() and visitor.said.startswith("Proposed: cat, ")
+
+
+def test_with_the_weights_that_ship_a_click_on_a_missed_part_grows_the_selection(visit, tmp_path):
+    segmenter = Segmenter.load("point")
+    for photo, pet in (draw_pet(breed, number) for number in range(9) for breed in BREEDS):
+        depth, click = deepest_click(pet & ~segmenter.open(photo).mask)
+        if depth > DEEP * max(pet.shape):  # it misses a part that people would click on
+            break
+    visitor = visit()
+    visitor.open(write(tmp_path / "drawn.png", photo))
+    proposed = np.asarray(visitor.save("Save mask", tmp_path / "proposed.png")) > 0
+    visitor.click((click.x + 0.5) / pet.shape[1], (click.y + 0.5) / pet.shape[0])
+    visitor.expect("Selected: ")
+    grown = np.asarray(visitor.save("Save mask", tmp_path / "grown.png")) > 0
+    assert grown[click.y, click.x] and not proposed[click.y, click.x]
+    assert (proposed & ~grown).sum() < 0.01 * proposed.sum()  # saved masks follow the photo's edges
+    assert (pet & grown).sum() > (pet & proposed).sum() + depth**2
 
 
 def test_the_switch_selects_one_of_several_pets_or_the_background(visit, tailless, tmp_path):

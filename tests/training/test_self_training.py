@@ -22,7 +22,7 @@ from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.recipes.point import starts_from
 from petseg_utils.training.self_training import propose_masks
-from petseg_utils.training.train import further_pictures, repeated, train, trained
+from petseg_utils.training.train import repeated, train, trained, unlabelled_pictures
 
 
 class Bright(nn.Module):
@@ -105,7 +105,7 @@ def test_decoders_of_all_seeds_propose_together(folder, study, splits, monkeypat
     recipe, pets = recipe_of("decoder_selftrained"), []
     for seeds in ((0,), (0, 1), (1, 0)):
         changed = replace(study, seeds=seeds, unlabelled_dir=folder)
-        proposed = further_pictures(recipe, changed, splits, study.settings("decoder"), progress=False)
+        proposed = unlabelled_pictures(recipe, changed, splits, study.settings("decoder"), progress=False)
         pets.append(int(np.isin(proposed.labels, (1, 2)).sum()))
     assert pets[0] > 0 and pets[1:] == [0, 0]  # one of two says that there is no pet
 
