@@ -12,6 +12,8 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from petseg_utils.data.labels import PADDING
+from petseg_utils.data.tensors import to_tensor
+from petseg_utils.data.transforms import PADDING_COLOUR
 from petseg_utils.experiments.calibration import (
     Outputs,
     expected_calibration_error,
@@ -46,7 +48,7 @@ from petseg_utils.experiments.robustness.tables import (
 )
 from petseg_utils.models.cards import read_card
 from petseg_utils.models.click_head import PointSegmenter
-from petseg_utils.models.encoders import Encoder, load_encoder
+from petseg_utils.models.encoders import LITE, Encoder, halved, load_encoder
 from petseg_utils.scores.intervals import bootstrap_intervals
 from petseg_utils.scores.metrics import picture_confusions
 from petseg_utils.scores.predictions import predict
@@ -215,6 +217,49 @@ def test_unperturbed_pictures_get_the_classes_of_the_evaluation(splits, untraine
     classes = predict_cases(untrained, [case], test, np.array(test.images), np.array(test.labels))[case]
     assert (classes == predict(untrained["decoder"], test).classes).mean() > 0.97  # but for bfloat16
     assert (classes[test.labels == PADDING] == 0).all()
+
+
+@pytest.fixture
+def detailed(study, splits):
+    """Splits whose pictures are there at twice their size too, and models of which two see that detail."""
+    torch.manual_seed(0)
+    size = study.image_size
+    encoder = load_encoder(f"{LITE}@{size}+{2 * size}", size)
+    names = {"unet": None, "decoder": encoder, "point": encoder}
+    networks = {name: recipe_of(name).build(study.settings(name), own).eval() for name, own in names.items()}
+    rng = np.random.default_rng(0)
+    parts = {}
+    for name, part in splits.items():
+        whole = np.array(part.images).repeat(2, 1).repeat(2, 2)
+        padding = np.array(part.labels).repeat(2, 1).repeat(2, 2)[..., None] == PADDING
+        finer = np.where(padding, 0, rng.integers(-9, 10, whole.shape))
+        parts[name] = replace(part, detail=np.clip(whole + finer, 0, 255).astype(np.uint8))
+    return parts, networks
+
+
+def test_models_that_see_more_detail_get_it_perturbed_and_the_others_the_same_photo_halved(detailed):
+    test, networks = detailed[0]["test"], detailed[1]
+    images, labels = perturbed(test, *CLEAN, 2)
+    assert np.array_equal(images, test.detail) and np.array_equal(labels, test.labels)
+    cases = [(name, *CLEAN) for name in networks]
+    classes = predict_cases(networks, cases, test, images, labels)
+    for name in ("decoder", "point"):
+        assert (classes[name, *CLEAN] == predict(networks[name], test).classes).mean() > 0.97, name  # but for bfloat16
+    small = halved(to_tensor(test.detail)).permute(0, 2, 3, 1).round().byte().numpy()
+    alone = predict_cases({"unet": networks["unet"]}, [("unet", *CLEAN)], test, small, labels)["unet", *CLEAN]
+    assert (classes["unet", *CLEAN] == alone).mean() > 0.97
+    for kind, levels in LEVELS.items():
+        images, labels = perturbed(test, kind, levels[-1], 2)
+        assert images.shape == test.detail.shape and labels.shape == test.labels.shape, kind
+        padding = labels.repeat(2, 1).repeat(2, 2) == PADDING  # along a turned edge the finer pixels may be the photo's
+        assert (images[padding] == PADDING_COLOUR).mean() > 0.97, kind
+
+
+def test_noise_is_learned_at_the_size_that_the_model_sees(detailed):
+    train = detailed[0]["train"]
+    plain, varied = (TrainingPictures(train, 0, noisy(most, 2))[0] for most in (0, 18))
+    assert plain["image"].shape[1:] == train.detail.shape[1:3] and plain["label"].shape == train.labels.shape[1:]
+    assert torch.equal(plain["label"], varied["label"]) and not torch.equal(plain["image"], varied["image"])
 
 
 def test_the_click_stays_on_the_pet_at_every_level_but_not_where_its_offset_is_tested(splits):

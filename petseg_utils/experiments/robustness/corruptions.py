@@ -174,14 +174,18 @@ def corrupt(
     return out, label.copy()
 
 
-def corrupt_all(pictures: PictureSet, kind: str, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Images ``uint8 (n, size, size, 3)`` and labels ``uint8 (n, size, size)`` of a set, see `corrupt`.
+def corrupt_all(pictures: PictureSet, kind: str, level: float, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Images ``uint8 (n, scale * size, ...)`` and labels ``uint8 (n, size, size)`` of a set, see `corrupt`.
 
-    They come without their table, because the hashes in it would no longer be theirs.
+    They come without their table, because the hashes in it would no longer be theirs.  With `scale` 2 the photos are
+    perturbed at the greater size, at which some encoders see them.
     """
-    rows = zip(pictures.images, pictures.labels, pictures.table["name"], strict=True)
-    both = [corrupt(np.array(image), np.array(label), kind, level, picture_rng(name)) for image, label, name in rows]
-    images, labels = zip(*both, strict=True)
+    images, labels = [], []
+    for row, name in enumerate(pictures.table["name"]):
+        label = np.array(pictures.labels[row]).repeat(scale, 0).repeat(scale, 1)
+        image, label = corrupt(np.array(pictures.at(scale)[row]), label, kind, level, picture_rng(name))
+        images.append(image)
+        labels.append(label[::scale, ::scale])
     return np.stack(images), np.stack(labels)
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from petseg_utils.data.pictures import PictureSet
+from petseg_utils.data.tensors import input_scale
 from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.experiments.robustness.corruptions import LEVELS, ORIGINAL, TITLES, corrupt
 from petseg_utils.experiments.robustness.sweep import perturbed, predict_cases
@@ -27,20 +28,24 @@ BEFORE, WITHOUT, WITH = "as it was", "more training", "more training, with noise
 COLOURS = {BEFORE: "#555555", WITHOUT: "#E69F00", WITH: "#0072B2"}
 
 
-def noisy(most: float) -> Make:
+def noisy(most: float, scale: int = 1) -> Make:
     """Examples that are mirrored at random, with Gaussian noise of a random strength; see `TrainingPictures`.
 
     Parameters
     ----------
     most : float
         The standard deviation, in grey levels, is drawn evenly from 0 to this; 0 leaves pictures as they are.
+    scale : int
+        How many times larger than their labels the pictures come, 1 or 2.
     """
 
     def make(pictures: PictureSet, row: int, key: Key) -> dict[str, Tensor]:
         rng = np.random.default_rng(key)
         step, sigma = (-1 if rng.integers(2) else 1), rng.uniform(0, most)
-        image, label = pictures.images[row][:, ::step], pictures.labels[row][:, ::step]
-        return as_example(*corrupt(np.array(image, order="C"), np.array(label, order="C"), KIND, sigma, rng))
+        image, label = pictures.at(scale)[row][:, ::step], pictures.labels[row][:, ::step]
+        label = np.array(label).repeat(scale, 0).repeat(scale, 1)
+        image, label = corrupt(np.array(image, order="C"), label, KIND, sigma, rng)
+        return as_example(image, label[::scale, ::scale])
 
     return make
 
@@ -66,7 +71,7 @@ def train_on(
     folder = study.runs_dir / "noise" / f"{model}-{most:g}-seed{seed}"
     history = fit(
         network,
-        TrainingPictures(splits["train"], seed, noisy(most)),
+        TrainingPictures(splits["train"], seed, noisy(most, input_scale(network))),
         partial(segmentation_loss, dice=settings.dice),
         lambda fitted: validation_scores(fitted, splits["validation"]),
         settings,
@@ -98,7 +103,7 @@ def compare(
     steps += [(kind, LEVELS[kind][-1]) for kind in ORIGINAL if kind != KIND]
     counts: dict[str, dict] = {name: {} for name in networks}
     for step in steps:
-        images, labels = perturbed(pictures, *step)
+        images, labels = perturbed(pictures, *step, input_scale(networks[BEFORE]))
         for name, network in networks.items():
             classes = predict_cases({model: network}, [(model, *step)], pictures, images, labels)[model, *step]
             counts[name][step] = picture_confusions(labels, classes)

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import to_tensor
+from petseg_utils.data.tensors import input_scale, to_tensor
 from petseg_utils.experiments.robustness.corruptions import (
     LEVELS,
     corrupt_all,
@@ -23,6 +23,7 @@ from petseg_utils.experiments.robustness.corruptions import (
 from petseg_utils.models.cards import read_card
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import FrozenSegmenter
+from petseg_utils.models.encoders import halved
 from petseg_utils.models.prompts import Click, Prompt, random_click
 from petseg_utils.scores.clicks import Opened, clicked_classes
 from petseg_utils.scores.metrics import picture_confusions
@@ -96,6 +97,7 @@ def sweep(
         and ``commit``.
     """
     names = [*networks, *([HELPED] if "point" in networks else [])]
+    scale = max(input_scale(network) for network in networks.values())
     wanted = {name: conditions(name, study, seed, pictures) for name in names}
     path = study.runs_dir / "robustness.jsonl"
     before = read_whole_lines(path)
@@ -109,7 +111,8 @@ def sweep(
             missing = [case for case in cases if case not in by_case]
             if not missing:
                 continue
-            images, labels = perturbed(pictures, *steps[0])
+            kind, level = steps[0]
+            images, labels = perturbed(pictures, kind, level, scale)
             classes = predict_cases(networks, missing, pictures, images, labels)
             for case in missing:
                 record = dict(zip(("model", "corruption", "level"), case, strict=True))
@@ -149,11 +152,11 @@ def read_whole_lines(path: Path) -> list[dict]:
     return records
 
 
-def perturbed(pictures: PictureSet, kind: str, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of one step of the sweep."""
+def perturbed(pictures: PictureSet, kind: str, level: float, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Images, `scale` times as large as their labels, and labels of one step of the sweep."""
     if kind in UNCHANGED:
-        return np.array(pictures.images), np.array(pictures.labels)
-    return corrupt_all(pictures, kind, level)
+        return np.array(pictures.at(scale)), np.array(pictures.labels)
+    return corrupt_all(pictures, kind, level, scale)
 
 
 @torch.inference_mode()
@@ -177,7 +180,7 @@ def predict_cases(
     pictures : PictureSet
         Unperturbed, for the places of clicks.
     images, labels : ndarray
-        Perturbed, from `perturbed`.
+        Perturbed, from `perturbed`, at the greatest size that one of the networks wants.
 
     Returns
     -------
@@ -209,7 +212,7 @@ def predict_cases(
                 elif isinstance(network, FrozenSegmenter):
                     logits = network(pixels, maps[network.encoder.identity])
                 else:
-                    logits = network(pixels)
+                    logits = network(pixels if pixels.shape[-1] == labels.shape[-1] else halved(pixels))
                 classes[case][part] = np.where(labels[part] == PADDING, 0, logits.argmax(1).cpu().numpy())
     return classes
 
