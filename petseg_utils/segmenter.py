@@ -14,9 +14,10 @@ from petseg_utils.data.image_files import ImageFileError, read_image_file, uprig
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.tensors import input_scale
 from petseg_utils.data.transforms import Letterbox
-from petseg_utils.models.click_head import clicked_side, pet_logit
+from petseg_utils.models.click_head import LARGEST, clicked_side, pet_logit
 from petseg_utils.models.matting import soft_alpha
 from petseg_utils.models.prompts import (
+    HELD,
     Box,
     Click,
     Prompt,
@@ -179,9 +180,9 @@ def smoothed(square: np.ndarray, box: Letterbox) -> np.ndarray:
 class OpenPhoto:
     """A photo that somebody works on: each prompt changes the mask, and can be taken back.
 
-    A positive click or scribble adds to what is selected.  A negative one takes away, the farther around it the thicker
-    the selection is there (see `prompts.within_reach`).  A box is a limit, with a margin of 3 % of its longer side:
-    clicks outside it select nothing.  So the selection is never turned around.
+    A positive click or scribble adds to what is selected.  A negative one takes away; the thicker the selection is at
+    the click, the farther it reaches (see `prompts.within_reach`).  A box is a limit, with a margin of 3 % of its
+    longer side: clicks outside it select nothing.  So the selection is never turned around.
 
     Coordinates are the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that takes
     no prompts keeps the mask that it proposes.
@@ -350,18 +351,27 @@ class OpenPhoto:
         model: Any = self.segmenter.model
         own = [moved(prompt, self._box) for prompt in self.prompts]
         (previous, side), effect = self._steps[-1], latest_effect(own)
+        if not effect and any(latest_effect([before]) for before in own[:-1]):
+            return previous, side  # a box after clicks is a limit and no more
         chooses = self.target == "clicked" and effect > 0 and all(latest_effect([before]) <= 0 for before in own[:-1])
         if chooses:
             proposal = pet_logit(self._seen[1].float())
-            side = float(clicked_side(self._seen[0].float(), proposal, prompt_maps([own], proposal)))
+            maps = prompt_maps([own], proposal)
+            side = float(clicked_side(self._seen[0].float(), proposal, maps))
             if side < 0:
-                previous = (-proposal)[0, 0].sigmoid().cpu().numpy()
-        maps = prompt_maps([own], self._seen[1], previous[None])
+                unwanted = (maps[:, 1:2] > HELD).to(proposal.dtype)  # said before
+                previous = (-proposal * (1 - unwanted) - LARGEST * unwanted)[0, 0].sigmoid().cpu().numpy()
+        # As in training: what the head is told was selected lies within the boxes that had been drawn by then.
+        allowed = within_boxes(own[:-1], *previous.shape)
+        before = previous if allowed is None else previous * allowed
+        maps = prompt_maps([own], self._seen[1], before[None])
         sign = torch.tensor([[float(effect)], [side]], device=maps.device)
         selected = model.select(self._seen, maps, *sign)[0, 0].sigmoid().cpu().numpy()
         if effect:  # the head sees limited logits, so it gives the rest back as before up to rounding only
             selected = (np.maximum if effect > 0 else np.minimum)(selected, previous)
-        selected = np.where(within_reach(own, previous > 0.5), selected, previous)
+        of_photo = np.zeros_like(previous, dtype=bool)
+        of_photo[self._box.window] = before[self._box.window] > 0.5
+        selected = np.where(within_reach(own, of_photo), selected, previous)
         if chooses and side > 0:
             selected = np.where(parts_with(selected > 0.5, own[-1]), selected, np.minimum(selected, 1 - selected))
         return selected, side

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
@@ -13,7 +14,20 @@ from petseg_utils.scores.predictions import predict
 from petseg_utils.segmenter import OpenPhoto, Segmenter
 from petseg_utils.study import PetsegError
 from petseg_utils.training.train import trained_checkpoint
-from tests.apps.fake_point import CAT, DOG, GROUND, MISSED, ON_CAT, SIZE, cat_and_dog, ellipse, fake_segmenter, paint
+from tests.apps.fake_point import (
+    CAT,
+    DOG,
+    GROUND,
+    MISSED,
+    ON_CAT,
+    ON_DOG,
+    ON_GROUND,
+    SIZE,
+    cat_and_dog,
+    ellipse,
+    fake_segmenter,
+    paint,
+)
 
 
 @pytest.fixture
@@ -236,12 +250,66 @@ def test_undo_and_clear_give_back_exactly_what_was_before(spread, target):
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_negative_click_near_the_outline_leaves_what_lies_farther_in(number):
-    photo = fake_segmenter(1.0, number).open(cat_and_dog())
+    photo = fake_segmenter(0.4, number).open(cat_and_dog())
     before = photo.mask
     x, y = (ON_CAT[0] - 0.17) * 400, ON_CAT[1] * 300  # less than one of the model's pixels within the outline
     after = photo.click(x, y, positive=False)
     rows, columns = np.nonzero(before & ~after)
     assert not after[round(y), round(x)] and np.hypot(rows - y, columns - x).max() < 75  # of 144 that the cat is wide
+
+
+def everything():
+    """A segmenter whose head takes all away with a negative click, and selects all with a positive one or a box."""
+    segmenter = fake_segmenter()
+
+    def select(seen, prompts, latest, side):
+        wanted = torch.where(latest.view(-1, 1, 1, 1) < 0, -6.0, 6.0).expand_as(prompts[:, :1])
+        return torch.where(prompts[:, 1:2] > 0.75, -6.0, wanted)
+
+    segmenter.model.select = select
+    return segmenter
+
+
+def test_a_negative_click_in_a_strip_beside_a_boxs_edge_reaches_as_far_as_the_strip_is_wide():
+    photo = everything().open(cat_and_dog())
+    photo.box(0, 0, 399, 130)  # the cat goes on below it
+    assert photo.mask[60, 300]
+    photo.click(300, 122, positive=False)
+    assert not photo.mask[122, 300] and photo.mask[60, 300] and photo.mask[122, 200]
+
+
+def test_what_a_model_selects_in_the_padding_does_not_make_a_click_reach_farther():
+    photo = fake_segmenter().open(cat_and_dog()[:150])  # wide: padding above and below
+    photo.segmenter.model.select = everything().model.select
+    photo._steps = [(np.ones((SIZE, SIZE), np.float32), 1.0)]
+    photo.click(200, 10, positive=False)
+    assert not photo.mask[10, 200] and photo.mask[10, 320] and photo.mask[140, 200]
+
+
+def test_a_box_after_clicks_is_a_limit_and_no_more():
+    photo = everything().open(cat_and_dog())
+    photo.click(120, 120, positive=False)
+    before = photo.mask
+    after = photo.box(0, 0, 250, 250)
+    inside = np.zeros_like(before)
+    inside[:259, :259] = True
+    assert (after == before & inside).all() and before.any()
+
+
+def test_the_background_that_is_wanted_leaves_out_what_was_said_not_to_be():
+    photo = fake_segmenter().open(cat_and_dog(), target="clicked")
+    x, y = ON_GROUND[0] * 400, ON_GROUND[1] * 300
+    photo.click(x, y, positive=False)
+    mask = photo.click(350, 20)
+    assert photo.label == "background" and mask[20, 350] and not mask[round(y), round(x)]
+
+
+def test_two_negative_clicks_take_away_what_each_reaches():
+    photo = everything().open(cat_and_dog())
+    photo.click(ON_CAT[0] * 400, ON_CAT[1] * 300, positive=False)
+    assert photo.mask[round(ON_DOG[1] * 300), round(ON_DOG[0] * 400)]
+    photo.click(ON_DOG[0] * 400, ON_DOG[1] * 300, positive=False)
+    assert not photo.mask.any()
 
 
 def test_the_label_is_that_of_the_pet_in_the_box():

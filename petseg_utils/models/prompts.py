@@ -17,7 +17,7 @@ HELD = 0.75  # a click is drawn at least this high in the pixels that it decides
 OFF_CENTRE = 0.5  # share of a person's clicks that do not fall at the centre of what is meant
 INSIDE = 0.4  # such a click is at least this part of the depth inside
 REACH = 2.5  # a negative click changes nothing farther away than this times its depth in what is selected,
-LEAST_REACH = 6  # or than so many model pixels, if that is more
+LEAST_REACH = 6  # or than so many model pixels, if that is more; see `within_reach`
 BOX_MARGIN = 0.03  # of a box's longer side: what a hand that cut a corner may have left out
 CHANNELS = ("positive", "negative", "box", "previous mask")
 
@@ -181,16 +181,16 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray) -> np.ndarray:
     """Where the latest prompt may change the selection, ``bool (H, W)``.
 
     That is everywhere, but for a negative click or scribble.  How thick the selection is where it is clicked on says
-    how much is meant: on a rim of ground along the animal, only what lies beside the click; in the middle of another
-    animal, all of that.  So a point reaches `REACH` times as far as it lies from the edge of the selection, and
-    `LEAST_REACH` at least.  What is missing has no such measure: a tail may be long, and nothing shows where it ends.
+    how much is meant: of a rim of ground along the animal, only what lies beside the click; of another animal, most or
+    all.  So a point reaches `REACH` times as far as it lies from the edge of the selection, and `LEAST_REACH` at least.
+    What is missing has no such measure: a tail may be long, and nothing shows where it ends.
 
     Parameters
     ----------
     prompts : sequence of Click, Scribble or Box
         In the order in which they were said; none is fine.
     selected : ndarray of bool, shape (H, W)
-        What was selected before the latest; the picture's edge counts as an edge.
+        What was selected of the photo before the latest, padding left out; the edge of the square counts as an edge.
     """
     if not prompts or latest_effect(prompts) >= 0:
         return np.ones(selected.shape, bool)

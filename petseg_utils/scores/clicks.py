@@ -108,7 +108,7 @@ def select(
     latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=maps.device)
     selected = model.select(opened.seen, maps, latest, side)[:, 0].sigmoid().cpu().numpy()
     for row, said in enumerate(prompts):
-        near = within_reach(said, previous[row] > 0.5)
+        near = within_reach(said, (previous[row] > 0.5) & (opened.labels[row] != PADDING))
         selected[row] = np.where(near, selected[row], previous[row]) if said else previous[row]
         if (allowed := within_boxes(said, *selected.shape[1:])) is not None:
             selected[row] *= allowed

@@ -273,15 +273,39 @@ def test_each_round_starts_from_the_answer_before_and_hears_all_that_was_said(li
     lengths = {len(rounds) for _, rounds in heard}
     assert lengths == set(range(1, ROUNDS + 1))
     for _, rounds in heard:
-        for (_, before, said, spoke), (seen, after, latest, _) in pairwise(rounds):
+        for (_, before, sign, spoke), (seen, after, latest, _) in pairwise(rounds):
             assert set(latest.tolist()) <= {-1.0, 0.0, 1.0} and seen[1].shape[1] == 3
             answered = torch.sigmoid(torch.logit(before[:, 3:4], eps=3.4e-4) + 4 * (before[:, :1] - before[:, 1:2]))
             kept = torch.isclose(after[:, 3:4], answered, atol=1e-4) | (after[:, 3:4] == 0)  # outside a box
             stayed = torch.isclose(after[:, 3:4], before[:, 3:4], atol=1e-4)  # nothing was said of it
             out_of_reach = torch.isclose(after[:, 3:4], before[:, 3:4], atol=4e-4)  # logits are limited
-            kept |= out_of_reach & (said < 0).view(-1, 1, 1, 1)
+            kept |= out_of_reach & (sign < 0).view(-1, 1, 1, 1)
             assert (after != before)[:, 3].any() and kept[spoke].all() and stayed[~spoke].all()
             assert (after[:, :3] >= before[:, :3] - 1e-6).float().mean() > 0.99  # what was said stays said
+
+
+def test_in_training_too_a_negative_click_changes_nothing_out_of_its_reach(listen, monkeypatch):
+    near = np.zeros((SIZE, SIZE), bool)
+    near[:, : SIZE // 2] = True
+    asked = []
+
+    def half(said, selected):
+        asked.append((list(said), selected))
+        return near if said and simulated_user.latest_effect(said) < 0 else np.ones_like(near)
+
+    monkeypatch.setattr(simulated_user, "within_reach", half)
+    labels, heard = listen(row0=PADDING)
+    changed = []
+    for _, rounds in heard:
+        for (_, before, sign, spoke), (_, after, _, _) in pairwise(rounds):
+            rows = spoke & (sign < 0)
+            assert torch.allclose(after[rows, 3, :, SIZE // 2 :], before[rows, 3, :, SIZE // 2 :], atol=4e-4)
+            changed.append((after[rows, 3, :, : SIZE // 2] < before[rows, 3, :, : SIZE // 2] - 0.1).any())
+    assert any(changed)
+    assert not any(
+        selected[label == PADDING].any()
+        for (_, selected), label in zip(asked, labels.numpy().repeat(1, 0), strict=False)
+    )
 
 
 def test_the_background_is_wanted_of_some_pictures_and_always_where_there_is_no_pet(listen, monkeypatch):
