@@ -46,14 +46,16 @@ def main() -> None:
     study = load_study(options.study)
     test = some_test_pictures(study, load_pictures(study, "test"))
     few = test.subset(test.table["name"].tolist()[: options.pictures])
-    images, labels = perturbed(few, *CLEAN)
     encoder = load_encoder(study.encoder, study.image_size)
+    images, labels = perturbed(few, *CLEAN, encoder.scale)
     networks = {name: recipe_of(name).build(study.settings(name), encoder).eval() for name in COMPARED}
     cases, together = [(name, *CLEAN) for name in (*COMPARED, HELPED)], "all together"
     asked = {together: cases} | {case[0]: [case] for case in cases}
     took = {name: seconds(lambda a=a: predict_cases(networks, a, few, images, labels)) for name, a in asked.items()}
     steps = [step for step in sweep_steps() if step[0] != MISSED]
-    perturbing = sum(seconds(lambda step=step: corrupt_all(few, *step)) for step in steps if step != CLEAN)
+    perturbing = sum(
+        seconds(lambda step=step: corrupt_all(few, *step, encoder.scale)) for step in steps if step != CLEAN
+    )
     a_step = (took[together] + perturbing / len(steps)) / len(few)  # seconds of one picture in one step
     numbers = {f"{name}, ms a picture": 1e3 * value / len(few) for name, value in took.items()}
     numbers |= {

@@ -127,8 +127,8 @@ class Work:
         if card["encoder"]:
             lite = ", which is not CLIP" if card["encoder"].startswith("lite:") else ""
             on = f"as a decoder on the frozen encoder {card['encoder']}{lite}"
-        further, proposed = ((card.get(key) or {}).get("n_images", 0) for key in ("extra", "more"))
-        photos = f"{card['n_images'] + further:,} photos with masks" + (
+        extra, proposed = ((card.get(key) or {}).get("n_images", 0) for key in ("extra", "more"))
+        photos = f"{card['n_images'] + extra:,} photos with masks" + (
             f" and {proposed:,} with proposed ones" if proposed else ""
         )
         return f"{card['model']} {what}. Its weights ship with petseg. They were trained on {photos}, {on}."

@@ -16,7 +16,7 @@ def model_card(card: dict) -> str:
     Parameters
     ----------
     card : dict
-        As `checkpoints.ship` writes it.
+        As `tools.ship` writes it.
     """
     encoder = card["encoder"]
     lines = [

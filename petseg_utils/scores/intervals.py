@@ -173,6 +173,6 @@ def plain(value: np.ndarray | float) -> float | None:
 
 def with_interval(value: float | None, low: float | None, high: float | None, form: str = ".3f") -> str:
     """A value and its interval, as ``0.812 [0.790, 0.833]``; ``absent`` where there is none."""
-    if value is None or low is None or high is None or np.isnan(value):
+    if value is None or low is None or high is None or np.isnan([value, low, high]).any():
         return "absent"
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"

@@ -138,7 +138,7 @@ def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
     Raises
     ------
     PetsegError
-        If the file is damaged, or what the run's weights depend on (see `conditions`) is another than in `card`.
+        If the file is damaged, or what the run's weights depend on (`training.conditions`) is another than in `card`.
     """
     try:
         with safe_open(path, framework="pt") as file:

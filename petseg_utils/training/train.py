@@ -79,13 +79,13 @@ def train(
     settings = settings or study.settings(recipe.name)
     folder = folder or run_folder(recipe.name, study, seed)
     labelled, validation = splits["train"], splits["validation"]
-    further = extra["train"] if extra else None
+    added = extra["train"] if extra else None
     if extra:
         validation = join(validation, extra["validation"])
     if recipe.starts_from and start is None:
         start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
     proposed = unlabelled_pictures(recipe, study, splits, settings, teacher, progress=progress)
-    parts = [part for part in (labelled, further, proposed) if part]
+    parts = [part for part in (labelled, added, proposed) if part]
     data = functools.reduce(join, parts)
     rows = (
         repeated(len(data) - len(proposed), len(proposed), settings.unlabelled)
@@ -112,7 +112,7 @@ def train(
         base, before = load(start)
         recipe.start(network, base)
     taught = read_card(teacher) if teacher else None
-    made_under = conditions(recipe, study, seed, splits, settings=settings, extra=further, start=before, teacher=taught)
+    made_under = conditions(recipe, study, seed, splits, settings=settings, extra=added, start=before, teacher=taught)
     card = made_under | {
         "encoder": encoder.identity if encoder else None,
         "study": study.name,
@@ -175,7 +175,7 @@ def conditions(
     start: dict | None = None,
     teacher: dict | None = None,
 ) -> dict:
-    """Everything that a run's weights depend on, by the names of `conditions.CONDITIONS`.
+    """Everything that a run's weights depend on, by the names of `training.conditions.CONDITIONS`.
 
     Parameters
     ----------

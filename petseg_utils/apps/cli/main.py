@@ -141,12 +141,12 @@ def train(
         chosen = replace(chosen, encoder=encoder)
     splits = load_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
     tell_skipped(splits)
-    further = read_extra(extra, chosen) if extra else None
+    pictures = read_extra(extra, chosen) if extra else None
     for number in chosen.seeds if seed is None else [seed]:
         folder = on_screen(checkpoints.run_folder(model, chosen, number))
         typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")
         with ctrl_c("The same command with --resume goes on from the last finished epoch."):
-            train_model(recipe, chosen, number, splits, start=start, teacher=teacher, extra=further, resume=resume)
+            train_model(recipe, chosen, number, splits, start=start, teacher=teacher, extra=pictures, resume=resume)
 
 
 @app.command()

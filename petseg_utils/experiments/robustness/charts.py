@@ -12,7 +12,7 @@ from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.plotting import MODEL_COLOURS, class_legend, new_figure, picture_grid
 from petseg_utils.experiments.robustness.corruptions import LEVELS, REFERENCE_SIZE, TITLES
-from petseg_utils.experiments.robustness.sweep import HELPED, perturbed, predict_cases
+from petseg_utils.experiments.robustness.sweep import HELPED, largest_scale, perturbed, predict_cases
 from petseg_utils.experiments.robustness.tables import CLAIMED, model_title
 
 COLOURS = MODEL_COLOURS | {HELPED: MODEL_COLOURS["point"]}
@@ -122,12 +122,14 @@ def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: 
     levels = [LEVELS[kind][at] for at in SHOWN]
     names = [HELPED if name == "point" else name for name in networks]
     lines: list[list[np.ndarray]] = [[] for _ in range(1 + len(names))]
+    scale = largest_scale(networks)
     for level in levels:
-        images, labels = perturbed(picture, kind, level)
+        images, labels = perturbed(picture, kind, level, scale)
         classes = predict_cases(networks, [(name, kind, level) for name in names], picture, images, labels)
-        lines[0].append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, 0)))
+        image = images[0, ::scale, ::scale]
+        lines[0].append(overlay(image, np.where(labels[0] == PADDING, PADDING, 0)))
         for line, masks in zip(lines[1:], classes.values(), strict=True):
-            line.append(overlay(images[0], np.where(labels[0] == PADDING, PADDING, masks[0])))
+            line.append(overlay(image, np.where(labels[0] == PADDING, PADDING, masks[0])))
     title = TITLES[kind][0]
     figure = picture_grid(
         lines,

@@ -178,7 +178,8 @@ def corrupt_all(pictures: PictureSet, kind: str, level: float, scale: int = 1) -
     """Images ``uint8 (n, scale * size, ...)`` and labels ``uint8 (n, size, size)`` of a set, see `corrupt`.
 
     They come without their table, because the hashes in it would no longer be theirs.  With `scale` 2 the photos are
-    perturbed at the greater size, at which some encoders see them.
+    perturbed at twice the size, at which some encoders see them.  Noise and blur belong to the pixels, so of the same
+    level they are weaker there: do not compare such a study with one at `scale` 1.
     """
     images, labels = [], []
     for row, name in enumerate(pictures.table["name"]):

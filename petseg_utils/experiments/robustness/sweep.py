@@ -97,8 +97,8 @@ def sweep(
         and ``commit``.
     """
     names = [*networks, *([HELPED] if "point" in networks else [])]
-    scale = max(input_scale(network) for network in networks.values())
-    wanted = {name: conditions(name, study, seed, pictures) for name in names}
+    scale = largest_scale(networks)
+    wanted = {name: conditions(name, study, seed, pictures, scale) for name in names}
     path = study.runs_dir / "robustness.jsonl"
     before = read_whole_lines(path)
     records = [row for row in before if row["model"] not in wanted or row.get("conditions") == wanted[row["model"]]]
@@ -123,7 +123,12 @@ def sweep(
     return [by_case[name, *step] for name in names for step in sweep_steps() if (name, *step) in by_case]
 
 
-def conditions(name: str, study: Study, seed: int, pictures: PictureSet) -> dict:
+def largest_scale(networks: dict[str, nn.Module]) -> int:
+    """How many times larger than its masks the pictures are that one of the networks wants, 1 or 2."""
+    return max(input_scale(network) for network in networks.values())
+
+
+def conditions(name: str, study: Study, seed: int, pictures: PictureSet, scale: int) -> dict:
     """What a model's records depend on, weights and pictures among it; where it differs, they are made anew."""
     path = run_folder(name.removesuffix("+click"), study, seed) / "best.safetensors"
     card = read_card(path)
@@ -138,7 +143,7 @@ def conditions(name: str, study: Study, seed: int, pictures: PictureSet) -> dict
         "weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
         "version": SWEEP_VERSION,
         "precision": "bf16" if computes_bf16() else "no",
-    }
+    } | ({"scale": scale} if scale > 1 else {})  # records of before this could differ do not say it
 
 
 def read_whole_lines(path: Path) -> list[dict]:
@@ -174,7 +179,7 @@ def predict_cases(
     Parameters
     ----------
     networks : dict
-        Model's name to network.
+        Model's name to network; those on frozen features share an encoder.
     cases : list of tuple
         Which of them predict, `HELPED` too, and how the pictures were perturbed, kind and level: clicks move along.
     pictures : PictureSet
