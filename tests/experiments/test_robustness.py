@@ -248,7 +248,7 @@ def test_models_that_see_more_detail_get_it_perturbed_and_the_others_the_same_ph
         assert (classes[name, *CLEAN] == predict(networks[name], test).classes).mean() > 0.97, name  # but for bfloat16
     seen = []
     networks["unet"].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    strip(networks, test, 0, "rotation")
+    strip(networks, test, 0, "occlusion")
     predict_cases(networks, [("unet", *CLEAN)], test, images, labels)
     assert torch.equal(seen[-1], halved(to_tensor(test.detail))[-len(seen[-1]) :])
     for kind, levels in LEVELS.items():
