@@ -71,7 +71,7 @@ def compare_sets(
         for name, network in networks.items():
             counts = picture_confusions(pictures.labels, predict(network, pictures).classes)
             matrices = protocol_matrix(counts, PRIMARY)
-            whole, drawn = outline_and_name(matrices.sum(0)), outline_and_name(resampled_sums(matrices, n_resamples, 0))
+            whole, drawn = outline_and_name(matrices.sum(0)), outline_and_name(resampled_sums(matrices, n_resamples))
             for score, value in whole.items():
                 low, high = percentile_interval(drawn[score])
                 row = {"study": study.name, "model": name, "pictures": title, "n_images": len(pictures)}

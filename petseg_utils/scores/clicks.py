@@ -299,15 +299,15 @@ def same_class_counts(model: PointSegmenter, opened: Opened, number: int) -> np.
     return counts
 
 
-def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int, seed: int = 0) -> dict:
+def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int) -> dict:
     """The click scores, with 95 % bootstrap intervals over pictures.
 
     Parameters
     ----------
     values : dict
         From `click_values`.
-    n_resamples, seed : int
-        Number of bootstrap resamples of pictures; their random seed.
+    n_resamples : int
+        Bootstrap resamples of pictures.
 
     Returns
     -------
@@ -323,14 +323,14 @@ def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int, seed: int 
     Sofiiuk et al., arXiv:2102.06583 (NoC, at most 20 clicks).
     """
     # name: (value, low, high)
-    summary = {f"iou@{k}": mean_interval(values["iou"][:, k - 1].T, n_resamples, seed) for k in (1, 3, 5)}
+    summary = {f"iou@{k}": mean_interval(values["iou"][:, k - 1].T, n_resamples) for k in (1, 3, 5)}
     for target in TARGETS:
         needed = clicks_needed(values["centre"], target)
-        summary[f"noc@{round(100 * target)}"] = mean_interval(needed, n_resamples, seed)
-    summary["proposed"] = mean_interval(values["proposed"], n_resamples, seed)
-    natural = {name: natural_summary(values[name.partition("@")[0]], n_resamples, seed) for name in NATURAL}
+        summary[f"noc@{round(100 * target)}"] = mean_interval(needed, n_resamples)
+    summary["proposed"] = mean_interval(values["proposed"], n_resamples)
+    natural = {name: natural_summary(values[name.partition("@")[0]], n_resamples) for name in NATURAL}
     whole = scores(values["same_class"].sum(0))
-    resampled = scores(resampled_sums(values["same_class"], n_resamples, seed))
+    resampled = scores(resampled_sums(values["same_class"], n_resamples))
     same = {key: (float(whole[key]), *map(float, percentile_interval(resampled[key]))) for key in ("miou", "dice")}
     grouped = {"same_class_click": same} | natural
     flat = summary | {f"{name}.{key}": value for name, scored in grouped.items() for key, value in scored.items()}
@@ -341,14 +341,14 @@ def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int, seed: int 
     }
 
 
-def natural_summary(values: np.ndarray, n_resamples: int, seed: int) -> dict[str, tuple[float, float, float]]:
+def natural_summary(values: np.ndarray, n_resamples: int) -> dict[str, tuple[float, float, float]]:
     """``before``, ``after``, ``worse`` and ``n_images`` of `natural_clicks`, each with a 95 % interval."""
     before, after = values
     worse = np.where(np.isnan(before), np.nan, after < before - WORSE)
     n_images = float((~np.isnan(before)).sum())
     summary = {"before": before, "after": after, "worse": worse}
     return {
-        **{name: mean_interval(each, n_resamples, seed) for name, each in summary.items()},
+        **{name: mean_interval(each, n_resamples) for name, each in summary.items()},
         "n_images": (n_images, n_images, n_images),
     }
 

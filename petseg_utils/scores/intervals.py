@@ -13,10 +13,8 @@ def bootstrap_intervals(
     *,
     boundary: np.ndarray | None = None,
     n_resamples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the scores: how far they would move on other pictures of the same kind.
+    """95 % percentile intervals of the scores: how far they would move on other pictures of the same kind.
 
     Pictures are resampled, not pixels, because a picture's pixels are right or wrong together (Efron & Tibshirani, "An
     Introduction to the Bootstrap", 1993, chapter 13).  How much retraining would move the scores is not included.
@@ -27,8 +25,8 @@ def bootstrap_intervals(
         Counts from `picture_confusions`, N at least 1.
     boundary : ndarray, shape (N, K, 2), optional
         Counts from `boundary_counts` of the same pictures and protocol.
-    n_resamples, seed, level
-        Number of resamples, at least 1; their random seed; share of them within the interval, 0..1.
+    n_resamples : int
+        Number of resamples, at least 1.
 
     Returns
     -------
@@ -38,12 +36,12 @@ def bootstrap_intervals(
         averaged over the others, which widens the intervals of means on very few pictures.
     """
     matrices = protocol_matrix(confusions, protocol)
-    values = _named_scores(resampled_sums(matrices, n_resamples, seed), protocol)
+    values = _named_scores(resampled_sums(matrices, n_resamples), protocol)
     if boundary is not None:
         if boundary.shape != (expected := (*matrices.shape[:2], 2)):
             raise ValueError(f"boundary must have shape {expected} to match the confusions, not {boundary.shape}")
-        values["boundary_iou"] = boundary_iou(resampled_sums(boundary, n_resamples, seed))
-    intervals = {name: percentile_interval(value, level) for name, value in values.items()}
+        values["boundary_iou"] = boundary_iou(resampled_sums(boundary, n_resamples))
+    intervals = {name: percentile_interval(value) for name, value in values.items()}
     return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
 
 
@@ -53,53 +51,38 @@ def paired_difference(
     confusions_b: np.ndarray,
     protocol: str,
     *,
-    score: str = "miou",
     n_resamples: int = 1000,
-    seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, float]:
-    """Bootstrap the difference of two models, a minus b, on the same resamples (see `bootstrap_intervals`).
+    """Bootstrap the difference in mIoU of two models, a minus b, on the same resamples (see `bootstrap_intervals`).
 
     A hard picture then counts against both and drops out, so models whose own intervals overlap can differ clearly.
-    The counts must be of the same pictures in the same order; `score` is any named by `bootstrap_intervals`, except
-    ``boundary_iou``.
+    The counts must be of the same pictures in the same order.
 
     Returns
     -------
     dict of str to float
-        ``difference`` on all pictures, its interval ``low`` to ``high``, and ``share_positive``, the share of
-        resamples in which a beats b.
+        ``difference`` on all pictures, and ``low`` to ``high``, the middle share `level` of the resamples.
     """
     # Which pixels have which label does not depend on the model, so row totals tell whether pictures are the same.
     if not np.array_equal(np.sum(confusions_a, axis=-1), np.sum(confusions_b, axis=-1)):
         raise ValueError("a pair needs counts of the same pictures in the same order; these differ in pixels per label")
     both = np.stack([protocol_matrix(confusions_a, protocol), protocol_matrix(confusions_b, protocol)], axis=1)
-    whole = _named_scores(both.sum(axis=0), protocol)
-    if score not in whole:
-        raise ValueError(f"unknown score {score!r}; known: {', '.join(whole)}")
-    a, b = _named_scores(resampled_sums(both, n_resamples, seed), protocol)[score].T
+    whole_a, whole_b = scores(both.sum(axis=0))["miou"]
+    a, b = scores(resampled_sums(both, n_resamples))["miou"].T
     low, high = percentile_interval(a - b, level)
-    result = {
-        "difference": whole[score][0] - whole[score][1],
-        "low": low,
-        "high": high,
-        "share_positive": np.sum(a > b) / np.sum(~np.isnan(a - b)),
-    }
-    return {name: float(value) for name, value in result.items()}
+    return {"difference": float(whole_a - whole_b), "low": float(low), "high": float(high)}
 
 
-def summarise(
-    confusions: np.ndarray, protocol: str, boundary: np.ndarray | None = None, n_resamples: int = 1000, seed: int = 0
-) -> dict:
+def summarise(confusions: np.ndarray, protocol: str, boundary: np.ndarray, n_resamples: int) -> dict:
     """All scores of a split with 95 % intervals, for JSON: unrounded plain floats, None for NaN.
 
     Arguments are those of `bootstrap_intervals`.  Keys are ``miou``, ``iou`` (by class), ``dice``, ``accuracy``,
-    ``boundary_iou`` (if `boundary` is given) and ``ci95`` ([low, high] of every score, ``iou.<class>`` by class).
+    ``boundary_iou`` and ``ci95`` ([low, high] of every score, ``iou.<class>`` by class).
     """
-    intervals = bootstrap_intervals(confusions, protocol, boundary=boundary, n_resamples=n_resamples, seed=seed)
+    intervals = bootstrap_intervals(confusions, protocol, boundary=boundary, n_resamples=n_resamples)
     whole = scores(protocol_matrix(confusions, protocol).sum(axis=0))
-    if boundary is not None:
-        whole["boundary_iou"] = boundary_iou(boundary.sum(axis=0))
+    whole["boundary_iou"] = boundary_iou(boundary.sum(axis=0))
     by_class = zip(protocol_classes(protocol), whole.pop("iou"), strict=True)
     return {
         "iou": {name: plain(value) for name, value in by_class},
@@ -115,10 +98,10 @@ def _named_scores(matrix: np.ndarray, protocol: str) -> dict[str, np.ndarray]:
     return named | {f"iou.{name}": iou[..., k] for k, name in enumerate(protocol_classes(protocol))}
 
 
-def resampled_sums(counts: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+def resampled_sums(counts: np.ndarray, n_resamples: int) -> np.ndarray:
     """Sum counts ``(N, ...)`` over N pictures drawn with replacement, ``float64 (n_resamples, ...)``.
 
-    The same `seed` draws the same pictures of N, whatever is counted.
+    Of N pictures the same are drawn each time, whatever is counted.
 
     Raises
     ------
@@ -128,7 +111,7 @@ def resampled_sums(counts: np.ndarray, n_resamples: int, seed: int) -> np.ndarra
     N = len(counts)
     if N == 0 or n_resamples < 1:
         raise ValueError(f"cannot draw {n_resamples} resamples of {N} pictures; both must be at least 1")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     # How often each picture is drawn, times its counts: several times faster than gathering the drawn pictures, and
     # as exact, for float64 holds every integer below 2**53.
     flat = counts.reshape(N, -1).astype(np.float64)
@@ -148,7 +131,7 @@ def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.nda
 
 
 @np.errstate(invalid="ignore")  # the mean of nothing is NaN
-def mean_interval(values: np.ndarray, n_resamples: int, seed: int = 0) -> tuple[float, float, float]:
+def mean_interval(values: np.ndarray, n_resamples: int) -> tuple[float, float, float]:
     """Mean of values ``(N,)``, one of each picture, or ``(N, K)``, and its 95 % bootstrap interval over pictures.
 
     NaN is left out, of the mean as of each resample.
@@ -161,7 +144,7 @@ def mean_interval(values: np.ndarray, n_resamples: int, seed: int = 0) -> tuple[
     present = ~np.isnan(values)
     values = np.ascontiguousarray(np.where(present, values, 0))
     terms = np.stack([values, present], axis=1).reshape(len(values), 2, -1).sum(-1)  # sum and number of each picture
-    total, number = resampled_sums(terms, n_resamples, seed).T
+    total, number = resampled_sums(terms, n_resamples).T
     low, high = percentile_interval(total / number)
     return float(values.sum() / present.sum()), float(low), float(high)
 

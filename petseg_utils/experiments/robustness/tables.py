@@ -66,7 +66,7 @@ def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
         shared = {"study": made_of["study"], "model": name, "encoder": made_of["encoder"], "seed": made_of["seed"]}
         for kind in kinds_of(records, name):
             counts = protocol_matrix(picture_counts(records, name, kind), PRIMARY)
-            whole, drawn = scores(counts.sum(0)), scores(resampled_sums(counts, n_resamples, seed=0))
+            whole, drawn = scores(counts.sum(0)), scores(resampled_sums(counts, n_resamples))
             for key, score in SCORES.items():
                 low, high = percentile_interval(drawn[key])
                 for at, level in enumerate(LEVELS[kind]):
@@ -93,7 +93,7 @@ def ranking(records: list[dict], n_resamples: int) -> pd.DataFrame:
         for kind in ORIGINAL:
             counts = protocol_matrix(picture_counts(records, name, kind), PRIMARY)
             whole.append(scores(counts.sum(0))["miou"])
-            drawn.append(scores(resampled_sums(counts, n_resamples, seed=0))["miou"])
+            drawn.append(scores(resampled_sums(counts, n_resamples))["miou"])
         kept = np.mean([values[1:] / values[0] for values in whole])
         kept_drawn = np.mean([values[:, 1:] / values[:, :1] for values in drawn], axis=(0, 2))
         low, high = percentile_interval(kept_drawn)
