@@ -15,8 +15,6 @@ class Autoencoder(nn.Module):
     ----------
     width : int
         Channels of the encoder's first stage.
-    stages : int
-        Number of resolutions.
     skips : bool
         Give the decoder the encoder's fine maps too, as a U-Net does.  Then the picture need not pass through the
         bottleneck at all; it is here to show what that costs.
@@ -29,9 +27,9 @@ class Autoencoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int = 64, stages: int = 5, *, skips: bool = False):
+    def __init__(self, width: int = 64, *, skips: bool = False):
         super().__init__()
-        self.encoder = UNetEncoder(width, stages)
+        self.encoder = UNetEncoder(width)
         channels = self.encoder.channels
         self.bottleneck = nn.Sequential(nn.Conv2d(channels[-1], CODE, 1), nn.Conv2d(CODE, channels[-1], 1))
         self.skips = skips

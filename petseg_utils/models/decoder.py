@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from petseg_utils.data.labels import CLASSES
 from petseg_utils.models.encoders import Encoder, halved
 from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD
 
@@ -45,8 +46,6 @@ class Decoder(nn.Module):
         Without it, no edge can be finer than the finest map's stride.
     dropout : float
         While it is trained: share of the cells' channels that are hidden at random; of the maps' half as many.
-    n_classes : int
-        Number of classes.
 
     References
     ----------
@@ -69,7 +68,6 @@ class Decoder(nn.Module):
         maps: tuple[int, ...] = (),
         stem: bool = True,
         dropout: float = 0.0,
-        n_classes: int = 3,
     ):
         super().__init__()
         self.maps = maps or tuple(range(len(channels)))
@@ -90,7 +88,7 @@ class Decoder(nn.Module):
         self.narrow = nn.Conv2d(width, fine, kernel_size=1)
         self.stem = conv_norm(3, STEM_CHANNELS, kernel_size=2 * FINE, stride=FINE) if stem else None
         self.join = conv_norm(fine + (STEM_CHANNELS if stem else 0), fine)
-        self.head = nn.Sequential(nn.Conv2d(fine, n_classes * FINE**2, kernel_size=1), ToPixels())
+        self.head = nn.Sequential(nn.Conv2d(fine, len(CLASSES) * FINE**2, kernel_size=1), ToPixels())
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -107,7 +105,7 @@ class Decoder(nn.Module):
         Returns
         -------
         Tensor
-            Logits, float ``(N, n_classes, H, W)``.
+            Logits, float ``(N, 3, H, W)``: background, cat, dog.
         """
         return self.head(self.cells(maps, images))
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from petseg_utils.data.labels import CLASSES
+
 # ImageNet channel statistics on the 0..255 scale: the usual zero-mean, unit-variance input for photos.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -66,16 +68,14 @@ class UNetDecoder(nn.Module):
     ----------
     channels : list of int
         Channels of the encoder's feature maps, finest first.
-    n_classes : int
-        Channels of the logits.
     """
 
-    def __init__(self, channels: list[int], n_classes: int = 3):
+    def __init__(self, channels: list[int]):
         super().__init__()
         pairs = list(pairwise(channels))[::-1]
         self.upsample = nn.ModuleList(nn.ConvTranspose2d(deep, fine, kernel_size=2, stride=2) for fine, deep in pairs)
         self.blocks = nn.ModuleList(conv_block(2 * fine, fine) for fine, _ in pairs)
-        self.head = nn.Conv2d(channels[0], n_classes, kernel_size=1)
+        self.head = nn.Conv2d(channels[0], len(CLASSES), kernel_size=1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Logits ``(N, n_classes, H, W)`` from the encoder's feature maps, finest first."""
@@ -91,11 +91,7 @@ class UNet(nn.Module):
     Parameters
     ----------
     width : int
-        Channels of the first stage.  64 is the original (31 million parameters with five stages).
-    n_classes : int
-        Channels of the logits; background, cat and dog by default.
-    stages : int
-        Number of resolutions; the input's height and width must be multiples of ``2 ** (stages - 1)``.
+        Channels of the first stage.  64 is the original (31 million parameters).
 
     References
     ----------
@@ -106,10 +102,10 @@ class UNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, width: int = 64, n_classes: int = 3, stages: int = 5):
+    def __init__(self, width: int = 64):
         super().__init__()
-        self.encoder = UNetEncoder(width, stages)
-        self.decoder = UNetDecoder(self.encoder.channels, n_classes)
+        self.encoder = UNetEncoder(width)
+        self.decoder = UNetDecoder(self.encoder.channels)
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
 
@@ -124,12 +120,12 @@ class UNet(nn.Module):
         Returns
         -------
         Tensor
-            Logits, float ``(N, n_classes, H, W)``.
+            Logits, float ``(N, 3, H, W)``: background, cat, dog.
 
         Raises
         ------
         ValueError
-            If the height or the width is not a multiple of ``2 ** (stages - 1)``.
+            If the height or the width is not a multiple of 16.
         """
         step = 2 ** (len(self.encoder.channels) - 1)
         if images.shape[-2] % step or images.shape[-1] % step:
@@ -137,7 +133,7 @@ class UNet(nn.Module):
         return self.decoder(self.encoder((images - self.mean) / self.std))
 
 
-def receptive_field(stages: int = 5) -> int:
+def receptive_field(stages: int) -> int:
     """Edge, in input pixels, of the square that one cell of the deepest encoder stage sees.
 
     Each 3 x 3 convolution adds twice the current stride; each 2 x 2 pooling adds the stride once and doubles it.

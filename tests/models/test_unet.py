@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from petseg_utils.models.unet import UNet, receptive_field
+from petseg_utils.models.unet import UNet, UNetEncoder, receptive_field
 
 
 def test_the_original_width_has_the_original_size():
@@ -22,7 +22,7 @@ def test_sizes_that_cannot_be_halved_four_times_are_refused():
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 5])
 def test_receptive_field_is_what_gradients_reach(stages):
-    encoder = UNet(2, stages=stages).encoder.eval()
+    encoder = UNetEncoder(2, stages).eval()
     for module in encoder.modules():  # positive weights and no dead units, so that no path is hidden
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.constant_(module.weight, 0.1)
