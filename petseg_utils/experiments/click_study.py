@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from petseg_utils.data.labels import PADDING
-from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure, picture_grid
+from petseg_utils.experiments.plotting import MODEL_COLOURS, masked, new_figure, picture_grid
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.models.prompts import (
@@ -181,9 +179,8 @@ def show_corrections(model: PointSegmenter, pictures: PictureSet, features: Feat
     lines: list[list[np.ndarray]] = [[], [], []]
     for _, row, _, before, after in steps:
         image, label = pictures.images[row], pictures.labels[row]
-        lines[0].append(overlay(image, label))
-        for line, mask in zip(lines[1:], (before, after), strict=True):
-            line.append(overlay(image, np.where(label == PADDING, PADDING, mask * species[row]).astype(np.uint8)))
+        for line, mask in zip(lines, (label, before * species[row], after * species[row]), strict=True):
+            line.append(masked(image, label, mask))
     figure = picture_grid(lines, [""] * len(steps), ["true", "proposed,\nand a click", "answer"], size=2.0)
     for column, (_, _, click, _, _) in enumerate(steps):
         for row in (1, 2):

@@ -10,7 +10,7 @@ from petseg_utils.data.labels import BORDER, CLASS_COLOURS, PADDING, SPECIES
 from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.transforms import Letterbox, make_augmentation
-from petseg_utils.experiments.plotting import blank_padding, class_legend, new_figure, picture_grid
+from petseg_utils.experiments.plotting import blank_padding, class_legend, new_figure, picture_grid, with_masks
 
 
 def class_balance(splits: dict[str, PictureSet]) -> Figure:
@@ -121,8 +121,7 @@ def show_samples(pictures: PictureSet) -> Figure:
     half = np.split(rows, 2)
     lines, names = [], []
     for part in half:
-        lines += [[blank_padding(pictures, row) for row in part]]
-        lines += [[overlay(pictures.images[row], pictures.labels[row]) for row in part]]
+        lines += [blank_padding(pictures, part), with_masks(pictures, part, pictures.labels)]
         names += ["picture", "mask"]
     figure = picture_grid(lines, [""] * len(half[0]), names)
     class_legend(figure)

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from petseg_utils.data.labels import BORDER, CLASS_COLOURS, CLASSES, PADDING
-from petseg_utils.data.overlays import overlay
+from petseg_utils.data.labels import BORDER, CLASS_COLOURS, CLASSES
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.data_exploration import foreground_share
 from petseg_utils.experiments.plotting import (
@@ -17,6 +16,7 @@ from petseg_utils.experiments.plotting import (
     class_legend,
     new_figure,
     picture_grid,
+    with_masks,
 )
 from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
 from petseg_utils.scores.results import PRIMARY
@@ -171,12 +171,9 @@ def best_median_worst(counts: np.ndarray) -> tuple[list[int], list[str]]:
 def show_predictions(pictures: PictureSet, predicted: np.ndarray, rows: list[int], titles: list[str]) -> Figure:
     """Pictures beside their true and their predicted masks ``uint8 (n, size, size)``, one column each."""
     lines = [
-        [blank_padding(pictures, row) for row in rows],
-        [overlay(pictures.images[row], pictures.labels[row]) for row in rows],
-        [
-            overlay(pictures.images[row], np.where(pictures.labels[row] == PADDING, PADDING, predicted[row]))
-            for row in rows
-        ],
+        blank_padding(pictures, rows),
+        with_masks(pictures, rows, pictures.labels),
+        with_masks(pictures, rows, predicted),
     ]
     figure = picture_grid(lines, titles, ["picture", "true", "predicted"])
     class_legend(figure)

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from petseg_utils.data.labels import PADDING, SPECIES
-from petseg_utils.data.overlays import overlay
+from petseg_utils.data.labels import SPECIES
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.comparisons import Remade
 from petseg_utils.experiments.error_analysis import scores_by_size
-from petseg_utils.experiments.plotting import blank_padding, class_legend, new_figure, picture_grid
+from petseg_utils.experiments.plotting import blank_padding, class_legend, new_figure, picture_grid, with_masks
 from petseg_utils.experiments.score_charts import COLOURS
 from petseg_utils.models.names import titled
 from petseg_utils.scores.metrics import picture_miou, protocol_matrix, scores
@@ -104,14 +103,9 @@ def hardest(remade: dict[str, Remade]) -> np.ndarray:
 
 def failure_gallery(remade: dict[str, Remade], pictures: PictureSet, rows: np.ndarray) -> Figure:
     """Pictures, their true masks and each model's, a column a picture, with the largest mistake of each in words."""
-    images = [
-        [blank_padding(pictures, row) for row in rows],
-        [overlay(pictures.images[row], pictures.labels[row]) for row in rows],
-    ]
+    each = (pictures.labels, *(entry.classes for entry in remade.values()))
+    images = [blank_padding(pictures, rows), *(with_masks(pictures, rows, masks) for masks in each)]
     species = pictures.table["species"].to_numpy()
-    for entry in remade.values():
-        masks = [np.where(pictures.labels[row] == PADDING, PADDING, entry.classes[row]) for row in rows]
-        images.append([overlay(pictures.images[row], mask) for row, mask in zip(rows, masks, strict=True)])
     titles = [f"{pictures.table['breed'][row]}, {SPECIES[species[row]]}" for row in rows]
     names = ["picture", "true", *(textwrap.fill(titled(name), 14) for name in remade)]
     figure = picture_grid(images, titles, names, size=1.5)

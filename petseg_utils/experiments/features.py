@@ -46,7 +46,7 @@ def pca_colours(features: Tensor) -> np.ndarray:
 
 def show_features(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Figure:
     """Pictures above their feature maps, one row a map, as the colours of `pca_colours`."""
-    lines = [[blank_padding(pictures, row) for row in rows]]
+    lines = [blank_padding(pictures, rows)]
     names = ["picture"]
     for number, features in enumerate(encode(encoder, pictures, rows), 1):
         lines.append(list(pca_colours(features)))
@@ -67,7 +67,7 @@ def show_neighbours(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> 
     heat = [np.kron(cosines, np.ones((stride, stride))) for cosines in alike]
     heat = [np.where(pictures.labels[row] == PADDING, np.nan, map_) for row, map_ in zip(rows, heat, strict=True)]
     titles = ["the patch asked about", *[f"most alike: {np.nanmax(map_):.2f}" for map_ in heat[1:]]]
-    figure = picture_grid([[blank_padding(pictures, row) for row in rows], heat], titles, ["picture", "likeness"])
+    figure = picture_grid([blank_padding(pictures, rows), heat], titles, ["picture", "likeness"])
     axes = figure.axes
     for column, map_ in enumerate(heat):
         axes[len(rows) + column].images[0].set(cmap="cividis", clim=(0, 1))

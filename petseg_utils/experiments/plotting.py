@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's, which people with colour-blindness tell apart (https://jfly.uni-koeln.de/color/).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -99,6 +100,16 @@ def some_of_each(pictures: PictureSet) -> list[int]:
     return [int(row) for row in pictures.table.index[number.isin([0, 10, 20])]]
 
 
-def blank_padding(pictures: PictureSet, row: int) -> np.ndarray:
-    """A picture whose padding is white, for showing."""
-    return overlay(pictures.images[row], np.where(pictures.labels[row] == PADDING, PADDING, 0))
+def masked(image: np.ndarray, label: np.ndarray, mask: np.ndarray | int) -> np.ndarray:
+    """A picture with a mask ``uint8 (H, W)`` over it, 0 for none; the padding, where its label has it, is white."""
+    return overlay(image, np.where(label == PADDING, PADDING, mask))
+
+
+def blank_padding(pictures: PictureSet, rows: Iterable[int]) -> list[np.ndarray]:
+    """Pictures whose padding is white, for showing."""
+    return [masked(pictures.images[row], pictures.labels[row], 0) for row in rows]
+
+
+def with_masks(pictures: PictureSet, rows: Iterable[int], masks: np.ndarray) -> list[np.ndarray]:
+    """Pictures with their masks over them, of the masks ``uint8 (n, size, size)`` of all the set."""
+    return [masked(pictures.images[row], pictures.labels[row], masks[row]) for row in rows]

@@ -21,7 +21,7 @@ def show_reconstructions(pictures: PictureSet, painted: np.ndarray, rows: list[i
     rows : list of int
         Which pictures.
     """
-    lines = [[blank_padding(pictures, row) for row in rows], [], []]
+    lines = [blank_padding(pictures, rows), [], []]
     for row, image in zip(rows, painted, strict=True):
         padding = pictures.labels[row] == PADDING
         lines[1].append(np.where(padding[..., None], 255, image))

@@ -7,10 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
-from petseg_utils.data.labels import PADDING
-from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments.plotting import MODEL_COLOURS, class_legend, new_figure, picture_grid
+from petseg_utils.experiments.plotting import MODEL_COLOURS, class_legend, masked, new_figure, picture_grid
 from petseg_utils.experiments.robustness.corruptions import LEVELS, REFERENCE_SIZE, TITLES
 from petseg_utils.experiments.robustness.sweep import HELPED, largest_scale, perturbed, predict_cases
 from petseg_utils.experiments.robustness.tables import CLAIMED, model_title
@@ -127,9 +125,8 @@ def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: 
         images, labels = perturbed(picture, kind, level, scale)
         classes = predict_cases(networks, [(name, kind, level) for name in names], picture, images, labels)
         image = images[0, ::scale, ::scale]
-        lines[0].append(overlay(image, np.where(labels[0] == PADDING, PADDING, 0)))
-        for line, masks in zip(lines[1:], classes.values(), strict=True):
-            line.append(overlay(image, np.where(labels[0] == PADDING, PADDING, masks[0])))
+        for line, mask in zip(lines, (0, *(masks[0] for masks in classes.values())), strict=True):
+            line.append(masked(image, labels[0], mask))
     title = TITLES[kind][0]
     figure = picture_grid(
         lines,
