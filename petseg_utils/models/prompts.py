@@ -150,10 +150,10 @@ def centre_click(region: np.ndarray) -> Click:
     return deepest_click(region)[1]
 
 
-def random_click(region: np.ndarray, rng: np.random.Generator, positive: bool = True) -> Click:
-    """A click at a random pixel of a region ``bool (H, W)`` that has one."""
+def random_click(region: np.ndarray, rng: np.random.Generator) -> Click:
+    """A positive click at a random pixel of a region ``bool (H, W)`` that has one."""
     y, x = divmod(int(rng.choice(np.flatnonzero(region))), region.shape[1])
-    return Click(x, y, positive)
+    return Click(x, y)
 
 
 def jitter(click: Click, region: np.ndarray, reach: float, rng: np.random.Generator) -> Click:
@@ -242,11 +242,11 @@ def random_scribble(region: np.ndarray, rng: np.random.Generator, positive: bool
     return Scribble(tuple(points), positive)
 
 
-def loose_box(region: np.ndarray, rng: np.random.Generator, slack: float = 0.1) -> Box:
-    """The box around a region, each edge moved by up to `slack` of the box's size, as people draw them."""
+def loose_box(region: np.ndarray, rng: np.random.Generator) -> Box:
+    """The box around a region, each edge moved by up to a tenth of the box's size, as people draw them."""
     (ys, xs), size = np.nonzero(region), region.shape[0]
     left, right, top, bottom = xs.min(), xs.max(), ys.min(), ys.max()
-    wide, high = slack * (right - left + 1), slack * (bottom - top + 1)
+    wide, high = 0.1 * (right - left + 1), 0.1 * (bottom - top + 1)
     moved = [edge + rng.uniform(-1, 1) * by for edge, by in ((left, wide), (top, high), (right, wide), (bottom, high))]
     return Box(*(float(np.clip(edge, 0, size - 1)) for edge in moved))
 

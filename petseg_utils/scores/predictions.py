@@ -94,9 +94,7 @@ def small_breeds(pictures: PictureSet) -> np.ndarray:
     return small if not small.all() else np.zeros_like(small)
 
 
-def score_protocols(
-    pictures: PictureSet, predictions: Predictions, n_resamples: int, rows: np.ndarray | None = None
-) -> dict:
+def score_protocols(pictures: PictureSet, predictions: Predictions, n_resamples: int, rows: np.ndarray) -> dict:
     """Scores with 95 % intervals under each protocol.
 
     Parameters
@@ -107,15 +105,14 @@ def score_protocols(
         From `predict`, in the same order.
     n_resamples : int
         Bootstrap resamples of pictures.
-    rows : ndarray of bool, optional
-        Score these pictures only.
+    rows : ndarray of bool, shape (n,)
+        Which pictures are scored.
 
     Returns
     -------
     dict
         Protocol to what `intervals.summarise` returns.
     """
-    rows = np.ones(len(pictures), bool) if rows is None else rows
     labels, classes = pictures.labels[rows], predictions.classes[rows]
     counts = picture_confusions(labels, classes)
     return {

@@ -49,10 +49,10 @@ def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
     return {name: (value, low, high) for name, (value, low, high) in triples.items()}
 
 
-def clicks_table(records: list[dict], **chosen) -> pd.DataFrame:
+def clicks_table(records: list[dict]) -> pd.DataFrame:
     """Click scores for reading: a row per score, a column per model and encoder, means over seeds, with 95 % bounds."""
     columns: dict[str, list] = {}
-    for record in select(records, protocol=PRIMARY, **chosen):
+    for record in select(records, protocol=PRIMARY):
         if "clicks" in record:
             columns.setdefault(titled(record["model"], record["encoder"]), []).append(flat_clicks(record))
     table: dict[str, dict[str, str]] = {}
@@ -62,8 +62,8 @@ def clicks_table(records: list[dict], **chosen) -> pd.DataFrame:
     return pd.DataFrame(table).rename_axis("score")
 
 
-def results_table(records: list[dict], *, split: str = "test", subset: str = "all") -> pd.DataFrame:
-    """A row per model, study, set of pictures and protocol, over its seeds.
+def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
+    """A row per model, study, set of test pictures and protocol, over its seeds.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def results_table(records: list[dict], *, split: str = "test", subset: str = "al
     """
     rows = []
     keys = ("study", "model", "encoder", "protocol", "data")
-    chosen = select(records, split=split, subset=subset)
+    chosen = select(records, subset=subset)
     frame = pd.DataFrame([{key: record[key] for key in keys} | {"old": "stale" in record} for record in chosen])
     if frame.empty:
         return frame
