@@ -11,10 +11,10 @@ from skimage import data
 
 from petseg_utils.data.datasets import list_pictures, read_image, read_label
 from petseg_utils.data.drawing import scenes
-from petseg_utils.data.labels import PADDING
 from petseg_utils.models.cards import sha256
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import ROOT
+from petseg_utils.training.batches import beside_pet
 from petseg_utils.training.checkpoints import find_checkpoint
 from petseg_utils.training.process import set_up_process
 
@@ -47,12 +47,8 @@ def parts_beside_pets(folder: Path) -> Iterator[np.ndarray]:
     """
     for picture in list_pictures(folder, "test"):
         image, label = read_image(picture.image), read_label(picture)
-        ys, xs = np.nonzero((label != 0) & (label != PADDING))
-        if not len(ys):
-            yield image
-            continue
-        parts = [image[: ys.min()], image[ys.max() + 1 :], image[:, : xs.min()], image[:, xs.max() + 1 :]]
-        part = max(parts, key=lambda part: min(part.shape[:2]))
+        window = beside_pet(label)
+        part = image if window is None else image[window]
         if min(part.shape[:2]) >= LEAST * min(image.shape[:2]):
             yield part
 

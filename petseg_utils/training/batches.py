@@ -167,27 +167,23 @@ def paste_pet(
 
 
 def largest_empty_part(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest part of a picture beside its pet, enlarged to the picture's size; all of it where that is tiny.
+    """The part of a picture `beside_pet`, enlarged to the picture's size; all of it where that is tiny."""
+    window, shape = beside_pet(label), label.shape[::-1]
+    if window is None or min(label[window].shape) < len(label) // 8:
+        return image, label
+    part = cv2.resize(np.ascontiguousarray(image[window]), shape, interpolation=cv2.INTER_LINEAR)
+    return part, cv2.resize(np.ascontiguousarray(label[window]), shape, interpolation=cv2.INTER_NEAREST)
 
-    The part lies above, below, left or right of the pet and its border.
-    """
+
+def beside_pet(label: np.ndarray) -> tuple[slice, slice] | None:
+    """The largest window above, below, left or right of a pet and its border, without padding; None without a pet."""
     ys, xs = np.nonzero((label != 0) & (label != PADDING))
-    known = np.nonzero(label != PADDING)
-    if not len(ys) or not len(known[0]):
-        return image, label
-    top, bottom, left, right = known[0].min(), known[0].max() + 1, known[1].min(), known[1].max() + 1
-    windows = [
-        (slice(top, ys.min()), slice(left, right)),
-        (slice(ys.max() + 1, bottom), slice(left, right)),
-        (slice(top, bottom), slice(left, xs.min())),
-        (slice(top, bottom), slice(xs.max() + 1, right)),
-    ]
-    rows, columns = max(windows, key=lambda window: min(side.stop - side.start for side in window))
-    if min(rows.stop - rows.start, columns.stop - columns.start) < len(label) // 8:
-        return image, label
-    shape = label.shape[::-1]
-    part = cv2.resize(np.ascontiguousarray(image[rows, columns]), shape, interpolation=cv2.INTER_LINEAR)
-    return part, cv2.resize(np.ascontiguousarray(label[rows, columns]), shape, interpolation=cv2.INTER_NEAREST)
+    if not len(ys):
+        return None
+    rows, columns = (slice(known.min(), known.max() + 1) for known in np.nonzero(label != PADDING))
+    above, below = (slice(rows.start, ys.min()), columns), (slice(ys.max() + 1, rows.stop), columns)
+    left, right = (rows, slice(columns.start, xs.min())), (rows, slice(xs.max() + 1, columns.stop))
+    return max((above, below, left, right), key=lambda window: min(label[window].shape))
 
 
 def draw_examples(
