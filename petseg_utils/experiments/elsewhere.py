@@ -9,10 +9,11 @@ import pandas as pd
 from torch import nn
 
 from petseg_utils.data.datasets import list_pictures
-from petseg_utils.data.labels import PADDING, SPECIES
+from petseg_utils.data.labels import SPECIES
 from petseg_utils.data.pictures import PictureSet, decode, load_pictures
+from petseg_utils.experiments.data_exploration import foreground_share
 from petseg_utils.experiments.error_analysis import pet_against_rest
-from petseg_utils.experiments.failures import what_went_wrong
+from petseg_utils.experiments.failures import mistakes_of
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
@@ -118,7 +119,8 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
                 values = click_values(cast(PointSegmenter, network), pictures, progress=True)
                 add_clicks(scored, values, pictures, study.bootstrap_resamples)
             counts = picture_confusions(pictures.labels, predicted.classes)
-            where = {"by_size": by_size(pictures, counts), "mistakes": mistakes(pictures, counts)}
+            mistakes = mistakes_of(pictures, counts).value_counts().to_dict()
+            where = {"by_size": by_size(pictures, counts), "mistakes": mistakes}
             records += [{"source": source} | record | where for record in scored if record["subset"] == "all"]
     write_records(out, records)
     return records
@@ -126,9 +128,7 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
 
 def by_size(pictures: PictureSet, counts: np.ndarray) -> dict[str, dict]:
     """The IoU of the pet, border ignored, by the pet's share of the photo: ``iou`` and ``n_images``."""
-    known = (pictures.labels < PADDING).sum((1, 2))
-    share = np.isin(pictures.labels, list(SPECIES)).sum((1, 2)) / np.maximum(known, 1)
-    groups = np.digitize(share, SIZES)
+    groups = np.digitize(foreground_share(pictures), SIZES)
     matrices = protocol_matrix(counts, PRIMARY)
     names = [f"under {SIZES[0]:.0%}", f"{SIZES[0]:.0%} to {SIZES[1]:.0%}", f"over {SIZES[1]:.0%}"]
     return {
@@ -138,12 +138,6 @@ def by_size(pictures: PictureSet, counts: np.ndarray) -> dict[str, dict]:
         }
         for number, name in enumerate(names)
     }
-
-
-def mistakes(pictures: PictureSet, counts: np.ndarray) -> dict[str, int]:
-    """How many photos have which largest mistake, see `failures.what_went_wrong`."""
-    kinds = [what_went_wrong(*pair) for pair in zip(counts, pictures.table["species"], strict=True)]
-    return {str(kind): int(number) for kind, number in pd.Series(kinds).value_counts().items()}
 
 
 def shipped_records() -> list[dict]:

@@ -58,14 +58,17 @@ def what_went_wrong(counts: np.ndarray, species: int) -> str:
     return max(kinds, key=lambda kind: kinds[kind])
 
 
+def mistakes_of(pictures: PictureSet, counts: np.ndarray) -> pd.Series:
+    """`what_went_wrong` in each picture, from its counts ``(n, 5, 3)``."""
+    return pd.Series([what_went_wrong(*pair) for pair in zip(counts, pictures.table["species"], strict=True)])
+
+
 def mistake_counts(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
     """How many pictures of each model have which largest mistake, by `what_went_wrong`; first seeds only."""
     columns = {}
     other = {f"called a {species}": "the other species" for species in SPECIES.values()}
     for name, entry in remade.items():
-        pairs = zip(entry.by_seed[0], pictures.table["species"], strict=True)
-        mistakes = pd.Series([what_went_wrong(counts, species) for counts, species in pairs])
-        columns[name] = mistakes.replace(other).value_counts()
+        columns[name] = mistakes_of(pictures, entry.by_seed[0]).replace(other).value_counts()
     return pd.DataFrame(columns).fillna(0).astype(int)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments import no_pet
-from petseg_utils.experiments.elsewhere import by_size, compare_sets, elsewhere_pictures, mistakes, outline_and_name
+from petseg_utils.experiments.elsewhere import by_size, compare_sets, elsewhere_pictures, outline_and_name
+from petseg_utils.experiments.failures import mistakes_of
 from petseg_utils.scores.metrics import picture_confusions
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError, load_study
@@ -47,7 +48,7 @@ def test_small_pets_and_kinds_of_mistakes_are_told_apart():
     sizes = by_size(pictures, counts)
     assert [group["iou"] for group in sizes.values()] == [0, 0.5, 1]
     assert [group["n_images"] for group in sizes.values()] == [1, 1, 1]
-    assert mistakes(pictures, counts) == {"not found": 1, "part of it missed": 1, "the outline only": 1}
+    assert mistakes_of(pictures, counts).tolist() == ["not found", "part of it missed", "the outline only"]
 
 
 def test_photos_without_a_pet_are_parts_beside_pets_scenes_and_free_photos(study, monkeypatch):
