@@ -38,4 +38,5 @@ def shipped_cards() -> dict[str, dict]:
 
 def sha256(weights: Path) -> str:
     """The SHA-256 of a file of weights, in hexadecimal digits."""
-    return hashlib.sha256(weights.read_bytes()).hexdigest()
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

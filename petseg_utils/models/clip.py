@@ -1,7 +1,6 @@
 """CLIP by open_clip: where its weights lie, whether they fit a model, and how they are fetched."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import urllib.error
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from petseg_utils.models.cards import sha256
 from petseg_utils.study import PetsegError
 
 CLIP = "clip:ViT-B-16-quickgelu/openai"  # the one that the study is about
@@ -41,7 +41,7 @@ def load_clip(spec: str, image_size: int = 224) -> tuple[nn.Module, str]:
         path = Path(tag) if Path(tag).is_file() else Path(tag[1:])
         if not path.is_file():
             raise PetsegError(f"No weights {path.name!r} at the path that the encoder {name!r} names.")
-        identity = f"clip:{name}//{path.name}@{_sha256(path)[:12]}"
+        identity = f"clip:{name}//{path.name}@{sha256(path)[:12]}"
     else:
         _check_activation(name, tag, config)
         path, identity = clip_weights(name, tag), spec
@@ -119,11 +119,6 @@ def _check_activation(name: str, tag: str, config: dict) -> None:
             f"The weights {tag!r} were trained with {'QuickGELU' if quick else 'GELU'}, and {name} has the other "
             f"activation: it would run and be wrong. Take clip:{right}/{tag}."
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download_clip() -> str:

@@ -1,6 +1,5 @@
 """The sweep: every model on every level of every perturbation, saved step by step so that a cut run goes on."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from petseg_utils.experiments.robustness.corruptions import (
     picture_rng,
     to_size,
 )
-from petseg_utils.models.cards import read_card
+from petseg_utils.models.cards import read_card, sha256
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import FrozenSegmenter
 from petseg_utils.models.encoders import halved
@@ -140,7 +139,7 @@ def conditions(name: str, study: Study, seed: int, pictures: PictureSet, scale: 
         "image_size": pictures.images.shape[1],
         "data": pictures.fingerprint,
         "n_images": len(pictures),
-        "weights": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        "weights": sha256(path)[:16],
         "version": SWEEP_VERSION,
         "precision": "bf16" if computes_bf16() else "no",
     } | ({"scale": scale} if scale > 1 else {})  # records of before this could differ do not say it
