@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from petseg_utils.data.labels import PADDING
@@ -25,17 +25,16 @@ def input_scale(model: object) -> int:
 
 
 def batches_of(
-    pictures: PictureSet,
-    device: torch.device | str = "cpu",
-    *,
-    scale: int = 1,
-    doing: str = "",
-    progress: bool = False,
+    pictures: PictureSet, model: nn.Module, *, doing: str = "", progress: bool = False
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Which rows, and their pictures by `to_tensor`, `BATCH` at a time; a progress bar says what is done with them."""
+    """Which rows, and their pictures by `to_tensor` at the size and on the device of a network, `BATCH` at a time.
+
+    A progress bar says what is done with them.
+    """
+    device = next(model.parameters()).device
     for start in tqdm(range(0, len(pictures), BATCH), desc=doing, disable=not progress):
         rows = slice(start, min(start + BATCH, len(pictures)))
-        yield rows, to_tensor(pictures.at(scale)[rows], device)
+        yield rows, to_tensor(pictures.at(input_scale(model))[rows], device)
 
 
 def class_targets(labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import batches_of, input_scale
+from petseg_utils.data.tensors import batches_of
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
 from petseg_utils.models.names import titled
 from petseg_utils.scores.metrics import picture_confusions, picture_miou
@@ -51,9 +51,8 @@ class Outputs:
 @torch.inference_mode()
 def outputs_of(network: nn.Module, pictures: PictureSet) -> Outputs:
     """Run a model on a picture set, and collect what calibration needs."""
-    device = next(network.parameters()).device
     logits_of_pixels, targets, confidence, miou = [], [], [], []
-    for part, images in batches_of(pictures, device, scale=input_scale(network)):
+    for part, images in batches_of(pictures, network):
         labels = np.array(pictures.labels[part])
         logits = network(images).float()
         surest = logits.softmax(1).amax(1).cpu().numpy()

@@ -51,7 +51,7 @@ def segment_by_words(spec: str, pictures: PictureSet) -> np.ndarray:
     texts = F.normalize(model.encode_text(tokens), dim=1)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (tower.image_mean, tower.image_std))
     classes = np.empty(pictures.labels.shape, np.uint8)
-    for part, pixels in batches_of(pictures):
+    for part, pixels in batches_of(pictures, model):
         images = pixels / 255
         last = tower.transformer.layers - 1
         out = tower.forward_intermediates(

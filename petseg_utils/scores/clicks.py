@@ -9,7 +9,7 @@ from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import batches_of, input_scale
+from petseg_utils.data.tensors import batches_of
 from petseg_utils.models.click_head import PointSegmenter, clicked_side, pet_logit
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.models.prompts import (
@@ -71,10 +71,9 @@ def open_pictures(
     model: PointSegmenter, pictures: PictureSet, features: Features | None = None, *, progress: bool = False
 ) -> Iterator[Opened]:
     """Yield `Opened` pictures in batches; `features` saves the encoder's pass."""
-    device = next(model.parameters()).device
     model.eval()
-    for part, images in batches_of(pictures, device, scale=input_scale(model), doing="clicking", progress=progress):
-        maps, images = model.encode(images, features.read(part, device=device) if features else None)
+    for part, images in batches_of(pictures, model, doing="clicking", progress=progress):
+        maps, images = model.encode(images, features.read(part, device=images.device) if features else None)
         labels = np.array(pictures.labels[part])
         yield Opened(model.look(images, maps), labels, range(part.start, part.stop))
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import IGNORED, batches_of, class_targets, input_scale
+from petseg_utils.data.tensors import IGNORED, batches_of, class_targets
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.scores.intervals import summarise
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_counts, picture_confusions, protocol_matrix, scores
@@ -55,14 +55,13 @@ def predict(
     progress : bool
         Show a progress bar.
     """
-    device = next(model.parameters()).device
     model.eval()
     classes = np.empty(pictures.labels.shape, np.uint8)
     loss, seconds = np.empty(len(pictures)), 0.0
-    for part, images in batches_of(pictures, device, scale=input_scale(model), doing="predicting", progress=progress):
-        labels = torch.from_numpy(np.array(pictures.labels[part])).to(device)
+    for part, images in batches_of(pictures, model, doing="predicting", progress=progress):
+        labels = torch.from_numpy(np.array(pictures.labels[part])).to(images.device)
         began = time.perf_counter()
-        maps = [features.read(part, device=device)] if features else []
+        maps = [features.read(part, device=images.device)] if features else []
         logits = model(images, *maps).float()
         classes[part] = logits.argmax(1).masked_fill(labels == PADDING, 0).to(torch.uint8).cpu().numpy()
         seconds += time.perf_counter() - began

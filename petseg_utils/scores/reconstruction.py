@@ -12,9 +12,9 @@ from petseg_utils.data.tensors import batches_of
 @torch.inference_mode()
 def reconstruct(model: nn.Module, pictures: PictureSet) -> np.ndarray:
     """Reconstructions of a set, ``uint8 (n, size, size, 3)``."""
-    device, painted = next(model.parameters()).device, []
+    painted = []
     model.eval()
-    for _, images in batches_of(pictures, device):
+    for _, images in batches_of(pictures, model):
         painted.append(model(images).float().clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
     return torch.cat(painted).numpy()
 

@@ -9,7 +9,7 @@ from torch import nn
 from petseg_utils.data.audit import content_hash
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import batches_of, input_scale
+from petseg_utils.data.tensors import batches_of
 from petseg_utils.models.feature_cache import Features
 
 SURE = 0.85  # a pixel whose pet probability lies between this and 1 less this gets no label
@@ -46,12 +46,9 @@ def propose_masks(
     Lee: "Pseudo-Label", ICML workshop 2013.  Xie et al.: "Self-training with Noisy Student", CVPR 2020,
     arXiv:1911.04252.
     """
-    device = next(teachers[0].parameters()).device
     labels = np.array(pictures.labels)
-    for part, images in batches_of(
-        pictures, device, scale=input_scale(teachers[0]), doing="proposing masks", progress=progress
-    ):
-        plain, mirrored = ([features.read(part, side, device)] if features else [] for side in (0, 1))
+    for part, images in batches_of(pictures, teachers[0], doing="proposing masks", progress=progress):
+        plain, mirrored = ([features.read(part, side, images.device)] if features else [] for side in (0, 1))
         pairs = [(teacher(images, *plain), teacher(images.flip(-1), *mirrored).flip(-1)) for teacher in teachers]
         background = torch.stack([logits.softmax(1)[:, 0] for pair in pairs for logits in pair]).mean(0)
         chance = 1 - background.cpu().numpy()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from petseg_utils.data import pictures as pictures_module
 from petseg_utils.data.datasets import DataError, list_pictures, read_image
@@ -110,7 +111,9 @@ def test_batches_come_at_the_size_that_is_asked_for():
     table = pd.DataFrame({"name": [str(number) for number in range(n)]})
     pictures = PictureSet(table, detail[:, ::2, ::2], np.zeros((n, 4, 4), np.uint8), detail=detail)
     for scale, wanted in ((1, detail[:, ::2, ::2]), (2, detail)):
-        parts = list(batches_of(pictures, scale=scale))
+        network = nn.Linear(1, 1)
+        network.scale = scale
+        parts = list(batches_of(pictures, network))
         assert [part.stop for part, _ in parts] == [16, 19]
         for part, images in parts:
             assert np.array_equal(images.numpy(), wanted[part].transpose(0, 3, 1, 2))
