@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from petseg_utils.data.datasets import DataError
 from petseg_utils.data.image_files import ImageFileError, read_image_file, upright_rgb
 from petseg_utils.data.labels import CLASSES
-from petseg_utils.data.tensors import input_scale
+from petseg_utils.data.tensors import input_scale, to_tensor
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.click_head import LARGEST, clicked_side, pet_logit
 from petseg_utils.models.matting import soft_alpha
@@ -124,8 +124,7 @@ class Segmenter:
     def squares(self, images: list[np.ndarray]) -> Tensor:
         """Letterboxed photos as the model takes them, ``float (N, 3, scale * size, scale * size)``."""
         squares = [self.letterbox(image).image(image, input_scale(self.model)) for image in images]
-        device = next(self.model.parameters()).device
-        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(device).float()
+        return to_tensor(np.stack(squares), next(self.model.parameters()).device)
 
     def letterbox(self, image: np.ndarray) -> Letterbox:
         """How a photo ``uint8 (H, W, 3)`` fits into the model's square."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
+from petseg_utils.data.tensors import to_tensor
 from petseg_utils.experiments.plotting import MODEL_COLOURS, blank_padding, new_figure, picture_grid
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.models.prompts import centre_click
@@ -17,7 +18,7 @@ from petseg_utils.models.prompts import centre_click
 
 def encode(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> list[Tensor]:
     """Feature maps ``(k, C, h, w)`` of some pictures."""
-    return encoder(torch.from_numpy(np.array(pictures.at(encoder.scale)[rows])).permute(0, 3, 1, 2))
+    return encoder(to_tensor(pictures.at(encoder.scale)[rows]))
 
 
 def pca_colours(features: Tensor) -> np.ndarray:
