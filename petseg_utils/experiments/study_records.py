@@ -15,7 +15,7 @@ from petseg_utils.scores.clicks import add_clicks, click_values
 from petseg_utils.scores.predictions import Predictions, predict
 from petseg_utils.scores.records import append_records, make_records, read_records, write_records
 from petseg_utils.scores.results import results_table, write_tables
-from petseg_utils.study import ROOT, Study, recorded_settings
+from petseg_utils.study import ROOT, Study, TrainingSettings
 from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.recipes import RECIPES
 
@@ -121,7 +121,7 @@ def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
         record["data"] == splits["test"].fingerprint
         and record["seed"] in study.seeds
         and record["training_seconds"] is not None
-        and (settings is None or (set(then) <= set(vars(settings)) and recorded_settings(then) == settings))
+        and (settings is None or (set(then) <= set(vars(settings)) and TrainingSettings(**then) == settings))
         and record["trained_on"]["data"] == splits["train"].fingerprint
         and record["trained_on"].get("extra") is None
         and record["trained_on"].get("version", 1) == (version or 1)

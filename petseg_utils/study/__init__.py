@@ -9,7 +9,6 @@ from petseg_utils.study.settings import (
     Study,
     TrainingSettings,
     load_study,
-    recorded_settings,
 )
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "Study",
     "TrainingSettings",
     "load_study",
-    "recorded_settings",
     "runs_root",
     "shown",
     "write_json",

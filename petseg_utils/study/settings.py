@@ -28,6 +28,8 @@ CHECKED = ConfigDict(extra="forbid")
 class TrainingSettings:
     """How one model is trained.
 
+    What a card or a record says of it is taken too: lists become tuples, and what did not exist then has its default.
+
     Parameters
     ----------
     width : int
@@ -352,8 +354,3 @@ def _first_fault(error: ValidationError) -> str:
     if fault["type"] in ("missing", "missing_argument"):
         return f"{table}: the key {key!r} is missing."
     return f"{table}: {key} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
-
-
-def recorded_settings(values: dict) -> TrainingSettings:
-    """Settings from a card or a record, where tuples are lists; those that did not exist then have their defaults."""
-    return TrainingSettings(**values)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from petseg_utils.models.cards import SHIPPED, read_card
 from petseg_utils.models.encoders import load_encoder
 from petseg_utils.models.names import check_name
-from petseg_utils.study import PetsegError, Study, recorded_settings, write_json
+from petseg_utils.study import PetsegError, Study, TrainingSettings, write_json
 from petseg_utils.training.conditions import conditions_in, first_difference
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
@@ -43,7 +43,7 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
     encoder = load_encoder(card["encoder_spec"], card["image_size"]) if recipe.on_frozen_encoder else None
     if encoder and encoder.identity != card["encoder"]:
         raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {encoder.identity}.")
-    network = recipe.build(recorded_settings(card["settings"]), encoder)
+    network = recipe.build(TrainingSettings(**card["settings"]), encoder)
     load_weights(network, path)
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return network.to(device).to(memory_format=torch.channels_last).eval(), card

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from petseg_utils.study import recorded_settings
+from petseg_utils.study import TrainingSettings
 
 # All of it is in the card.  `version` is the recipe's.
 CONDITIONS = (
@@ -23,7 +23,7 @@ def conditions_in(card: dict) -> dict:
     """
     values = {key: card.get(key, 1 if key == "version" else None) for key in CONDITIONS}
     with contextlib.suppress(ValidationError):  # settings that are no more: they differ
-        values["settings"] = values["settings"] and asdict(recorded_settings(values["settings"]))
+        values["settings"] = values["settings"] and asdict(TrainingSettings(**values["settings"]))
     values["start"] = [conditions_in(base) for base in values["start"] or []]
     return values
 

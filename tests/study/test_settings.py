@@ -13,7 +13,6 @@ from petseg_utils.study import (
     PetsegError,
     TrainingSettings,
     load_study,
-    recorded_settings,
 )
 
 MINE = """
@@ -175,9 +174,9 @@ def test_a_model_that_the_study_does_not_train_is_told(tmp_path):
 def test_settings_come_back_from_a_card_as_they_were():
     settings = replace(load_study("smoke").settings("unet"), maps=(0, 2), scales=(0.3, 1.3))
     recorded = {**asdict(settings), "maps": [0, 2], "scales": [0.3, 1.3]}  # JSON has no tuples
-    assert recorded_settings(recorded) == settings
+    assert TrainingSettings(**recorded) == settings
     del recorded["average"]  # a setting that did not exist then
-    assert recorded_settings(recorded) == settings == TrainingSettings(**asdict(settings))
+    assert TrainingSettings(**recorded) == settings == TrainingSettings(**asdict(settings))
 
 
 def test_pictures_are_read_larger_where_the_encoder_names_two_sizes():
