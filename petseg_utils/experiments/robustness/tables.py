@@ -33,12 +33,6 @@ def picture_counts(records: list[dict], model: str, kind: str) -> np.ndarray:
     return np.array(of_levels, np.int64).reshape(len(levels), -1, 5, 3).swapaxes(0, 1)
 
 
-def kinds_of(records: list[dict], model: str) -> list[str]:
-    """Perturbations that a model was tested with."""
-    tried = {record["corruption"] for record in records if record["model"] == model}
-    return [kind for kind in LEVELS if kind in tried]
-
-
 def models_of(records: list[dict]) -> list[str]:
     """Models in the order in which they were first scored."""
     return list(dict.fromkeys(record["model"] for record in records))
@@ -62,9 +56,10 @@ def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
     """
     rows = []
     for name in models_of(records):
-        made_of = next(record["conditions"] for record in records if record["model"] == name)
+        own = [record for record in records if record["model"] == name]
+        made_of, tried = own[0]["conditions"], {record["corruption"] for record in own}
         shared = {"study": made_of["study"], "model": name, "encoder": made_of["encoder"], "seed": made_of["seed"]}
-        for kind in kinds_of(records, name):
+        for kind in [kind for kind in LEVELS if kind in tried]:
             counts = protocol_matrix(picture_counts(records, name, kind), PRIMARY)
             whole, drawn = scores(counts.sum(0)), scores(resampled_sums(counts, n_resamples))
             for key, score in SCORES.items():
