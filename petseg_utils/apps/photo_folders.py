@@ -230,20 +230,18 @@ def read_table(path: Path) -> list[dict]:
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable]) -> None:
     """Write a table to a temporary name and rename it."""
     temporary = path.with_name(f"{path.name}.part")
-    temporary.write_bytes(_csv_lines([columns, *rows]))
+    _write_rows(temporary, "w", [columns, *rows])
     temporary.replace(path)
 
 
 def append_row(path: Path, row: Iterable) -> None:
     """Add a row to a table, in one piece."""
-    with path.open("ab") as file:
-        file.write(_csv_lines([row]))
+    _write_rows(path, "a", [row])
 
 
-def _csv_lines(rows: Iterable[Iterable]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")  # a file's name may be any bytes
+def _write_rows(path: Path, mode: str, rows: Iterable[Iterable]) -> None:
+    with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:  # names may be any bytes
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 @contextlib.contextmanager
