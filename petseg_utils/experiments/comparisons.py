@@ -166,7 +166,7 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
                 "b": b,
                 "encoder a": remade[a].encoder,
                 "encoder b": remade[b].encoder,
-                **{name: shown[name] for name in ("difference", "low", "high")},
+                **shown,
                 "real": bool(agree and sure["low"] > 0),
                 "prompted": CLICKED in (a, b),
                 "pictures": len(remade[a].counts),

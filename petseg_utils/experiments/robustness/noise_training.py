@@ -123,7 +123,7 @@ def gains(counts: dict[str, dict], n_resamples: int) -> pd.DataFrame:
     for step in [(KIND, LEVELS[KIND][0]), *((kind, LEVELS[kind][-1]) for kind in ORIGINAL)]:
         change = paired_difference(counts[WITH][step], counts[WITHOUT][step], PRIMARY, n_resamples=n_resamples)
         what = "unperturbed" if step[1] == 0 else TITLES[step[0]][0]
-        rows.append({"what": what} | {key: change[key] for key in ("difference", "low", "high")})
+        rows.append({"what": what} | change)
     return pd.DataFrame(rows)
 
 
