@@ -16,7 +16,7 @@ SIGMA = 4.0  # standard deviation of a click in model pixels
 HELD = 0.75  # a click is drawn at least this high in the pixels that it decides by itself
 OFF_CENTRE = 0.5  # share of a person's clicks that do not fall at the centre of what is meant
 INSIDE = 0.4  # such a click is at least this part of the depth inside
-REACH = 2.5  # a negative click changes nothing farther away than this times its depth in what is selected,
+REACH = 1.5  # a negative click changes nothing farther away than this times its depth in what is selected,
 LEAST_REACH = 6  # or than so many model pixels, if that is more; see `within_reach`
 BOX_MARGIN = 0.03  # of a box's longer side: what a hand that cut a corner may have left out
 CHANNELS = ("positive", "negative", "box", "previous mask")
@@ -177,13 +177,13 @@ def latest_effect(prompts: Sequence[Prompt]) -> int:
     return 0 if isinstance(prompts[-1], Box) else 1 if prompts[-1].positive else -1
 
 
-def within_reach(prompts: Sequence[Prompt], selected: np.ndarray) -> np.ndarray:
+def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: float = REACH) -> np.ndarray:
     """Where the latest prompt may change the selection, ``bool (H, W)``.
 
     That is everywhere, but for a negative click or scribble.  How thick the selection is where it is clicked on says
-    how much is meant: of a rim of ground along the animal, only what lies beside the click; of another animal, most or
-    all.  So a point reaches `REACH` times as far as it lies from the edge of the selection, and `LEAST_REACH` at least.
-    What is missing has no such measure: a tail may be long, and nothing shows where it ends.
+    how much is meant: of a rim of ground along the animal, only what lies beside the click; of another animal, much.
+    So a point reaches `reach` times as far as it lies from the edge of the selection, and `LEAST_REACH` at least.  What
+    is missing has no such measure: a tail may be long, and nothing shows where it ends.
 
     Parameters
     ----------
@@ -191,6 +191,8 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray) -> np.ndarray:
         In the order in which they were said; none is fine.
     selected : ndarray of bool, shape (H, W)
         What was selected of the photo before the latest, padding left out; the edge of the square counts as an edge.
+    reach : float
+        How many times its depth a point reaches.
     """
     if not prompts or latest_effect(prompts) >= 0:
         return np.ones(selected.shape, bool)
@@ -198,7 +200,7 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray) -> np.ndarray:
     near = np.zeros(selected.shape, np.uint8)
     for x, y in points_of(prompts[-1]):
         row, column = (min(edge - 1, max(0, round(place))) for edge, place in zip(selected.shape, (y, x), strict=True))
-        cv2.circle(near, (column, row), round(max(LEAST_REACH, REACH * depth[row, column])), 1, cv2.FILLED)
+        cv2.circle(near, (column, row), round(max(LEAST_REACH, reach * depth[row, column])), 1, cv2.FILLED)
     return near > 0
 
 

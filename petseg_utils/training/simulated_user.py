@@ -30,6 +30,7 @@ SMALLEST = 20  # regions of fewer pixels are not asked for
 ON_TARGET = 0.25  # share of the first clicks that fall anywhere on what is wanted, wrong there or not
 ONE_KIND = 0.3  # share of the corrections of one kind, missed or excess, whichever is deeper
 STROKE, FRAME = 0.08, 0.06  # share of the corrections that are a scribble, and of the first prompts that are a box
+LEARNED_REACH = 2.5  # of a negative click, wider than in use: the head learns what to leave alone, too
 SPOILS = 3  # parts of a proposal that are made wrong, less than this
 ON_EDGE = 0.75  # share of them that lie on the pet
 RIMS, RIM_WIDTHS = 0.5, (4, 12)  # share of the proposals for pets whose outline is moved; by how many pixels
@@ -92,7 +93,7 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
         maps = prompt_maps(prompts, proposal, selected)
         logits = model(images, seen=seen, prompts=maps, latest=latest)[:, 0]
         shown = (selected > 0.5) & (labels != PADDING)
-        near = [within_reach(said, mask) for said, mask in zip(prompts, shown, strict=True)]
+        near = [within_reach(said, mask, LEARNED_REACH) for said, mask in zip(prompts, shown, strict=True)]
         logits = torch.where(torch.from_numpy(np.stack(near)).to(logits.device), logits, as_logit(maps[:, 3]))
         rows = torch.tensor(spoke, device=cells.device)
         if rows.any():

@@ -14,7 +14,7 @@ from petseg_utils.data.tensors import IGNORED
 from petseg_utils.models.click_head import LARGEST, PointSegmenter
 from petseg_utils.models.decoder import Decoder
 from petseg_utils.models.encoders import LITE, load_encoder
-from petseg_utils.models.prompts import Box, Click, Scribble
+from petseg_utils.models.prompts import REACH, Box, Click, Scribble
 from petseg_utils.training import simulated_user
 from petseg_utils.training.simulated_user import (
     BACKGROUND,
@@ -289,7 +289,8 @@ def test_in_training_too_a_negative_click_changes_nothing_out_of_its_reach(liste
     near[:, : SIZE // 2] = True
     asked = []
 
-    def half(said, selected):
+    def half(said, selected, reach):
+        assert reach >= REACH
         asked.append((list(said), selected))
         return near if said and simulated_user.latest_effect(said) < 0 else np.ones_like(near)
 
