@@ -179,8 +179,8 @@ def smoothed(square: np.ndarray, box: Letterbox) -> np.ndarray:
 class OpenPhoto:
     """A photo that somebody works on: each prompt changes the mask, and can be taken back.
 
-    A positive click or scribble adds to what is selected.  A negative one takes away; the thicker the selection is at
-    the click, the farther it reaches (see `prompts.within_reach`).  A box is a limit, with a margin of 3 % of its
+    A positive click or scribble adds to what is selected, a negative one takes away; the farther from the selection's
+    edge it falls, the farther it reaches (see `prompts.within_reach`).  A box is a limit, with a margin of 3 % of its
     longer side: clicks outside it select nothing.  So the selection is never turned around.
 
     Coordinates are the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that takes

@@ -1,7 +1,7 @@
 """Model 4: a selection that clicks correct, from the prompts and from model 3's features and classes.
 
 A positive click adds to what is selected, a negative one takes away, whatever lies under it: the head says how much,
-and `ClickHead.forward` holds it to that.  Whoever calls it limits a negative click to its reach
+and `ClickHead.forward` holds it to that.  Whoever calls it limits a click to its reach
 (`prompts.within_reach`).  All operations are plain ones, so that the head can be exported and run anywhere.
 """
 

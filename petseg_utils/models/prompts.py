@@ -6,6 +6,7 @@ Coordinates are model pixels: x to the right, y down, pixel centres at whole num
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,8 +17,6 @@ SIGMA = 4.0  # standard deviation of a click in model pixels
 HELD = 0.75  # a click is drawn at least this high in the pixels that it decides by itself
 OFF_CENTRE = 0.5  # share of a person's clicks that do not fall at the centre of what is meant
 INSIDE = 0.4  # such a click is at least this part of the depth inside
-REACH = 1.5  # a negative click changes nothing farther away than this times its depth in what is selected,
-LEAST_REACH = 6  # or than so many model pixels, if that is more; see `within_reach`
 BOX_MARGIN = 0.03  # of a box's longer side: what a hand that cut a corner may have left out
 CHANNELS = ("positive", "negative", "box", "previous mask")
 
@@ -50,6 +49,17 @@ class Box:
 
 
 Prompt = Click | Scribble | Box
+
+
+class Reach(NamedTuple):
+    """How far a click acts, as a multiple of its distance to the edge of the selection; see `within_reach`."""
+
+    adds: float
+    takes: float
+
+
+REACH = Reach(adds=3.0, takes=1.5)
+LEAST_REACH = Reach(adds=20, takes=6)  # in model pixels, if that is more
 
 
 def draw_prompts(
@@ -177,13 +187,14 @@ def latest_effect(prompts: Sequence[Prompt]) -> int:
     return 0 if isinstance(prompts[-1], Box) else 1 if prompts[-1].positive else -1
 
 
-def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: float = REACH) -> np.ndarray:
+def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: Reach = REACH) -> np.ndarray:
     """Where the latest prompt may change the selection, ``bool (H, W)``.
 
-    That is everywhere, but for a negative click or scribble.  How thick the selection is where it is clicked on says
-    how much is meant: of a rim of ground along the animal, only what lies beside the click; of another animal, much.
-    So a point reaches `reach` times as far as it lies from the edge of the selection, and `LEAST_REACH` at least.  What
-    is missing has no such measure: a tail may be long, and nothing shows where it ends.
+    The distance of a click to the edge of the selection says how much is meant.  A negative click on a rim of ground
+    along the animal asks for little, one in the middle of another animal for much.  A positive one close to what is
+    selected asks for a part that is missing, one far away for more.  So each point reaches a multiple of that distance,
+    and `LEAST_REACH` at least.  A positive click reaches everywhere where nothing is selected yet, and where it falls
+    on what is: then something else is missing.  A box reaches everywhere.
 
     Parameters
     ----------
@@ -191,16 +202,27 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: float =
         In the order in which they were said; none is fine.
     selected : ndarray of bool, shape (H, W)
         What was selected of the photo before the latest, padding left out; the edge of the square counts as an edge.
-    reach : float
-        How many times its depth a point reaches.
+    reach : Reach
+        The multiples.
     """
-    if not prompts or latest_effect(prompts) >= 0:
-        return np.ones(selected.shape, bool)
-    depth = distance_to_edge(selected)
+    everywhere, effect = np.ones(selected.shape, bool), latest_effect(prompts) if prompts else 0
+    if not effect or (effect > 0 and not selected.any()):
+        return everywhere
+    places = [
+        tuple(min(edge - 1, max(0, round(place))) for edge, place in zip(selected.shape, (y, x), strict=True))
+        for x, y in points_of(prompts[-1])
+    ]
+    if effect > 0:
+        if all(selected[place] for place in places):
+            return everywhere
+        distance = cv2.distanceTransform((~selected).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    else:
+        distance = distance_to_edge(selected)
+    times, least = (reach.adds, LEAST_REACH.adds) if effect > 0 else (reach.takes, LEAST_REACH.takes)
     near = np.zeros(selected.shape, np.uint8)
-    for x, y in points_of(prompts[-1]):
-        row, column = (min(edge - 1, max(0, round(place))) for edge, place in zip(selected.shape, (y, x), strict=True))
-        cv2.circle(near, (column, row), round(max(LEAST_REACH, reach * depth[row, column])), 1, cv2.FILLED)
+    for row, column in places:
+        radius = min(max(least, times * float(distance[row, column])), 2 * max(selected.shape))
+        cv2.circle(near, (column, row), round(radius), 1, cv2.FILLED)
     return near > 0
 
 

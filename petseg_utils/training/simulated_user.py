@@ -1,5 +1,6 @@
 """How the click model learns: a simulated user looks at a selection and corrects it, several times."""
 
+import math
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from petseg_utils.data.tensors import IGNORED, class_targets
 from petseg_utils.models.click_head import LARGEST, as_logit, pet_logit
 from petseg_utils.models.prompts import (
     Prompt,
+    Reach,
     correcting_click,
     deepest_click,
     latest_effect,
@@ -30,7 +32,7 @@ SMALLEST = 20  # regions of fewer pixels are not asked for
 ON_TARGET = 0.25  # share of the first clicks that fall anywhere on what is wanted, wrong there or not
 ONE_KIND = 0.3  # share of the corrections of one kind, missed or excess, whichever is deeper
 STROKE, FRAME = 0.08, 0.06  # share of the corrections that are a scribble, and of the first prompts that are a box
-LEARNED_REACH = 2.5  # of a negative click, wider than in use: the head learns what to leave alone, too
+LEARNED_REACH = Reach(adds=math.inf, takes=2.5)  # wider than in use: the head learns what to leave alone, too
 SPOILS = 3  # parts of a proposal that are made wrong, less than this
 ON_EDGE = 0.75  # share of them that lie on the pet
 RIMS, RIM_WIDTHS = 0.5, (4, 12)  # share of the proposals for pets whose outline is moved; by how many pixels

@@ -179,27 +179,38 @@ def test_no_pixel_farther_outside_a_box_than_its_margin_is_allowed_and_none_with
     assert (outside[allowed] <= margin + 1e-9).all() and (outside[~allowed] > margin - 1e-9).all()
 
 
-@pytest.mark.parametrize(
-    "said", [[], [Click(30, 30)], [Click(2, 2, positive=False), Box(3, 3, 9, 9)], [Scribble(((5, 5),))]]
-)
-def test_only_a_negative_prompt_has_a_limited_reach(said):
+@pytest.mark.parametrize("said", [[], [Click(2, 2, positive=False), Box(3, 3, 9, 9)], [Scribble(((24, 30), (25, 30)))]])
+def test_boxes_and_what_falls_on_the_selection_reach_everywhere(said):
     assert within_reach(said, disc()).all()
+    assert within_reach([Click(60, 60)], np.zeros((64, 64), bool)).all()  # nothing is selected yet
 
 
-@pytest.mark.parametrize("radius", [4, 8, 12])
-def test_a_negative_click_reaches_as_far_as_the_selection_is_thick_there(radius):
+@pytest.mark.parametrize("radius", [6, 8, 12])
+def test_a_negative_click_reaches_farther_where_the_selection_is_thicker(radius):
     selected = disc(radius=radius)
     near = within_reach([Click(60, 60), Click(24, 30, positive=False)], selected)
     farthest = np.hypot(*(np.nonzero(near) - np.array([[30], [24]]))).max()
-    assert farthest == pytest.approx(REACH * distance_to_edge(selected).max(), abs=1) and near[selected].all()
+    assert farthest == pytest.approx(REACH.takes * distance_to_edge(selected).max(), abs=1) and near[selected].all()
 
 
-def test_on_a_thin_rim_and_beside_the_selection_it_reaches_a_little():
+@pytest.mark.parametrize("away", [2, 8, 14])
+def test_a_positive_click_reaches_farther_the_farther_it_is_from_the_selection(away):
+    selected = np.zeros((120, 120), bool)
+    selected[40:80, :40] = True
+    near = within_reach([Click(39 + away, 60)], selected)
+    wanted = max(LEAST_REACH.adds, REACH.adds * away)
+    assert near[60, min(119, 39 + away + round(wanted) - 1)] and near.sum() == pytest.approx(np.pi * wanted**2, rel=0.1)
+    stroke = within_reach([Scribble(((5, 60), (39 + away, 60)))], selected)  # out of what is selected
+    assert (stroke >= near).all() and stroke[60, 0] and not stroke[0, 0]
+
+
+def test_on_a_thin_rim_and_beside_the_selection_a_negative_click_reaches_a_little():
     selected = np.zeros((64, 64), bool)
     selected[20:24, 5:60] = True
     for y in (21, 30):
         rows, columns = np.nonzero(within_reach([Click(30, y, positive=False)], selected))
-        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (y - 6, y + 6, 24, 36) and LEAST_REACH == 6
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (y - 6, y + 6, 24, 36)
+        assert LEAST_REACH.takes == 6
 
 
 def test_every_point_of_a_negative_stroke_has_its_own_reach_and_may_lie_on_the_pictures_edge():

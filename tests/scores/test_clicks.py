@@ -85,7 +85,7 @@ def test_a_selection_stays_where_nothing_was_said_and_is_limited_by_boxes():
     labels = np.stack([square(20, 100, 20, 100).astype(np.uint8)] * 4)
     opened = opened_by_hand(labels, labels == 1)
     before = np.random.default_rng(0).random((4, SIZE, SIZE)).astype(np.float32)
-    said = [[], [Click(110, 110)], [Box(30, 30, 80, 80)], [Box(30, 30, 80, 80), Click(60, 60), Click(120, 5)]]
+    said = [[], [Click(110, 110)], [Box(30, 30, 80, 80)], [Box(30, 30, 80, 80), Click(120, 5), Click(60, 60)]]
     after = select(Painter(6), opened, said, before)
     assert after.shape == before.shape and np.array_equal(after[0], before[0])
     assert (after[1] > 0.9)[disc(110, 110, 6)].all()
@@ -268,7 +268,7 @@ def test_a_model_that_turns_selections_around_is_seen_to_make_them_worse():
 
     opened, _, _ = natural_case()
     missed = natural_clicks(Turning(8), opened, positive=True)
-    assert missed[1, 0] < missed[0, 0] - 0.3
+    assert missed[1, 0] < missed[0, 0] - 0.1
     n = missed.shape[1]
     values = {
         "iou": np.full((DIALOGUES, 5, n), 0.5),
