@@ -33,7 +33,7 @@ test: $(READY)  ## run all checks and tests, the notebooks' among them
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(CHECKS)
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 	PETSEG_STUDY=smoke $(BIN)/python -m pytest --nbval notebooks
 
 test-reports: $(READY)  ## run the notebooks on the embedded pictures again, and compare the table with the committed one
