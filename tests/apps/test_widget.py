@@ -95,13 +95,13 @@ def test_what_the_canvas_tells_reaches_the_model_as_training_draws_it(demo, load
     seen, model = [], loaded["point"].model
     hook = model.head.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[2].clone()))
     try:
-        tell(demo, CLICK, AWAY, STROKE, BOX)
+        tell(demo, BOX, CLICK, AWAY, STROKE)
     finally:
         hook.remove()
     size = loaded["point"].card["image_size"]
     box = Letterbox(300, 451, size)
-    prompts = [Click(200.25, 150.5), Click(430, 20, False)]
-    prompts += [Scribble(((150, 100), (160, 104.5), (171, 110))), Box(20, 10, 330, 290)]
+    prompts = [Box(20, 10, 330, 290), Click(200.25, 150.5), Click(430, 20, False)]
+    prompts += [Scribble(((150, 100), (160, 104.5), (171, 110)))]
     assert demo.photo.prompts == prompts
     for number, maps in enumerate(seen, start=1):
         drawn = draw_prompts([moved(prompt, box) for prompt in prompts[:number]], size)
