@@ -1,4 +1,7 @@
-"""Pictures from elsewhere: how a study's models do on photos that its data set does not hold."""
+"""Photos from elsewhere: how a study's models, and the weights that ship, do on photos that its data set does not hold.
+
+Usage: python -m petseg_utils.experiments.elsewhere "Oxford test=FOLDER" "cats outdoors=FOLDER"  (the weights that ship)
+"""
 
 import sys
 from pathlib import Path

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 WORK = 1024  # longer side in pixels at which the photo guides the mask, at most
-REACH = 3.0  # radius in model pixels within which colours are compared
+RADIUS = 3.0  # radius in model pixels within which colours are compared
 SMOOTH = 1e-4  # variance of a colour channel (of 0..1) below which a part of the photo counts as plain
 BAND = 4.5  # how far from the outline, in model pixels, the mask may change
 STEEPNESS = 2.5  # contrast of the alpha about 1/2
@@ -85,7 +85,7 @@ def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
     if step <= 1 or not selected.any() or selected.all():
         return 255 * (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.uint8)
     guide = cv2.resize(image, shape, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    terms = guided(guide, mask, max(1, round(REACH * step)), SMOOTH)
+    terms = guided(guide, mask, max(1, round(RADIUS * step)), SMOOTH)
     near = cv2.distanceTransform(selected, cv2.DIST_L2, 3) + cv2.distanceTransform(1 - selected, cv2.DIST_L2, 3)
     # 1 at the outline, 0 from the band's edge on: there the plain mask goes on without a step.
     weight = np.clip(2 - 2 * near / (BAND * step), 0, 1)

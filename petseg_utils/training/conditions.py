@@ -7,7 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from petseg_utils.study import TrainingSettings
+from petseg_utils.data.pictures import PictureSet
+from petseg_utils.data.unlabelled import files_identity, list_unlabelled
+from petseg_utils.models.encoders import resolve
+from petseg_utils.study import Study, TrainingSettings
+from petseg_utils.training.precision import chosen_precision
+from petseg_utils.training.recipe import Recipe
+from petseg_utils.training.recipes import recipe_of
 
 # All of it is in the card.  `version` is the recipe's.
 CONDITIONS = (
@@ -40,3 +46,57 @@ def first_difference(then: Any, now: Any, name: str = "") -> str | None:
         )
         return next(filter(None, differences), None)
     return None if then == now else f"{name} was {then}, and is {now} now"
+
+
+def conditions(
+    recipe: Recipe,
+    study: Study,
+    seed: int,
+    splits: dict[str, PictureSet],
+    *,
+    settings: TrainingSettings | None = None,
+    extra: PictureSet | None = None,
+    start: dict | None = None,
+    teacher: dict | None = None,
+) -> dict:
+    """Everything that a run's weights depend on, by the names of `CONDITIONS`.
+
+    Parameters
+    ----------
+    recipe, study, seed, splits, settings, extra
+        As for `train.train`.
+    start : dict, optional
+        Card of the checkpoint it starts from; by default that is the study's own.
+    teacher : dict, optional
+        Card of the checkpoint that proposes masks, where it is none of the study's.
+    """
+    settings, labelled, folder = settings or study.settings(recipe.name), splits["train"], study.unlabelled_dir
+    uses_unlabelled = bool(recipe.unlabelled or settings.unlabelled)
+    bases = []
+    if start:
+        bases = [conditions_in(start)]
+    elif recipe.starts_from:
+        bases = [conditions(recipe_of(recipe.starts_from(study)), study, seed, splits)]
+    if teacher:
+        bases.append(conditions_in(teacher))
+    if recipe.teacher:
+        bases += [conditions(recipe_of(recipe.teacher), study, other, splits) for other in study.seeds]
+    return {
+        "model": recipe.name,
+        "version": recipe.version,
+        "seed": seed,
+        "settings": asdict(settings),
+        "precision": chosen_precision(settings),
+        "encoder_spec": resolve(study.encoder) if recipe.on_frozen_encoder else None,
+        "image_size": int(labelled.images.shape[1]),
+        "data": labelled.fingerprint,
+        "n_images": len(labelled),
+        "extra": described(extra),
+        "unlabelled": files_identity(list_unlabelled(folder, splits)) if uses_unlabelled and folder else None,
+        "start": bases,
+    }
+
+
+def described(pictures: PictureSet | None) -> dict | None:
+    """Number and fingerprint of some pictures, for a card."""
+    return {"n_images": len(pictures), "fingerprint": pictures.fingerprint} if pictures else None

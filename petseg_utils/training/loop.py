@@ -20,6 +20,7 @@ from tqdm import tqdm
 from petseg_utils.study import PetsegError, TrainingSettings, write_json
 from petseg_utils.training.batches import TrainingPictures
 from petseg_utils.training.checkpoints import restore_state, save_checkpoint, save_state
+from petseg_utils.training.precision import chosen_precision
 
 GRADIENT_NORM = 1.0  # clip at this: a rare bad batch must not undo an epoch
 
@@ -236,18 +237,3 @@ class Run:
         self.accelerator.wait_for_everyone()
         self.bare.load_state_dict(load_file(self.folder / "best.safetensors"))
         return pd.DataFrame(self.history)
-
-
-def chosen_precision(settings: TrainingSettings) -> str:
-    """``"bf16"`` or ``"no"``: what the settings say, and for ``"auto"`` what this machine is good at."""
-    if settings.mixed_precision != "auto":
-        return settings.mixed_precision
-    return "bf16" if computes_bf16() else "no"
-
-
-def computes_bf16() -> bool:
-    """Whether the device has instructions for bfloat16; without them it is emulated, many times slower."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = torch.cpu.get_capabilities()
-    return able.get("avx512_bf16", False) or able.get("amx_bf16", False)

@@ -2,7 +2,6 @@
 
 import functools
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -10,16 +9,16 @@ import torch
 from torch import nn
 
 from petseg_utils.data.pictures import PictureSet, join
-from petseg_utils.data.unlabelled import files_identity, list_unlabelled, read_unlabelled
+from petseg_utils.data.unlabelled import list_unlabelled, read_unlabelled
 from petseg_utils.models.cards import read_card
-from petseg_utils.models.encoders import Encoder, load_encoder, resolve
+from petseg_utils.models.encoders import Encoder, load_encoder
 from petseg_utils.models.feature_cache import JoinedFeatures, load_features
 from petseg_utils.study import PetsegError, Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.batches import TrainingPictures, augmented, draw_examples, mirrored
 from petseg_utils.training.checkpoints import load, run_folder
-from petseg_utils.training.conditions import conditions_in, first_difference
-from petseg_utils.training.loop import chosen_precision, fit
+from petseg_utils.training.conditions import conditions, conditions_in, described, first_difference
+from petseg_utils.training.loop import fit
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.self_training import propose_masks
@@ -162,60 +161,6 @@ def trained_checkpoint(
         log.info("Trained anew: %s.", differs or "the run before did not come to its end")
     train(model, study, seed, splits, resume=False, progress=progress)
     return path
-
-
-def conditions(
-    recipe: Recipe,
-    study: Study,
-    seed: int,
-    splits: dict[str, PictureSet],
-    *,
-    settings: TrainingSettings | None = None,
-    extra: PictureSet | None = None,
-    start: dict | None = None,
-    teacher: dict | None = None,
-) -> dict:
-    """Everything that a run's weights depend on, by the names of `training.conditions.CONDITIONS`.
-
-    Parameters
-    ----------
-    recipe, study, seed, splits, settings, extra
-        As for `train`.
-    start : dict, optional
-        Card of the checkpoint it starts from; by default that is the study's own.
-    teacher : dict, optional
-        Card of the checkpoint that proposes masks, where it is none of the study's.
-    """
-    settings, labelled, folder = settings or study.settings(recipe.name), splits["train"], study.unlabelled_dir
-    uses_unlabelled = bool(recipe.unlabelled or settings.unlabelled)
-    bases = []
-    if start:
-        bases = [conditions_in(start)]
-    elif recipe.starts_from:
-        bases = [conditions(recipe_of(recipe.starts_from(study)), study, seed, splits)]
-    if teacher:
-        bases.append(conditions_in(teacher))
-    if recipe.teacher:
-        bases += [conditions(recipe_of(recipe.teacher), study, other, splits) for other in study.seeds]
-    return {
-        "model": recipe.name,
-        "version": recipe.version,
-        "seed": seed,
-        "settings": asdict(settings),
-        "precision": chosen_precision(settings),
-        "encoder_spec": resolve(study.encoder) if recipe.on_frozen_encoder else None,
-        "image_size": int(labelled.images.shape[1]),
-        "data": labelled.fingerprint,
-        "n_images": len(labelled),
-        "extra": described(extra),
-        "unlabelled": files_identity(list_unlabelled(folder, splits)) if uses_unlabelled and folder else None,
-        "start": bases,
-    }
-
-
-def described(pictures: PictureSet | None) -> dict | None:
-    """Number and fingerprint of some pictures, for a card."""
-    return {"n_images": len(pictures), "fingerprint": pictures.fingerprint} if pictures else None
 
 
 def unlabelled_pictures(

@@ -1,4 +1,4 @@
-"""Scores on photos from elsewhere: outline and name apart, by size of the pet, and where there is no pet at all."""
+"""Scores on photos from elsewhere: outline and name apart, and by size of the pet."""
 
 from dataclasses import replace
 
@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments import no_pet
 from petseg_utils.experiments.elsewhere import by_size, compare_sets, elsewhere_pictures, outline_and_name
 from petseg_utils.experiments.failures import mistakes_of
 from petseg_utils.scores.metrics import picture_confusions
-from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError, load_study
 from tests.conftest import write_data
 from tests.experiments.test_robustness import Stub
@@ -49,20 +47,3 @@ def test_small_pets_and_kinds_of_mistakes_are_told_apart():
     assert [group["iou"] for group in sizes.values()] == [0, 0.5, 1]
     assert [group["n_images"] for group in sizes.values()] == [1, 1, 1]
     assert mistakes_of(pictures, counts).tolist() == ["not found", "part of it missed", "the outline only"]
-
-
-def test_photos_without_a_pet_are_parts_beside_pets_scenes_and_free_photos(study, monkeypatch):
-    monkeypatch.setattr(no_pet, "DRAWN", 3)
-    monkeypatch.setattr(Segmenter, "load", classmethod(lambda *_: Blind()))
-    table = no_pet.nothing_proposed({"drawn pets": study.data_dir})
-    assert table["n_images"].iloc[1:].tolist() == [len(no_pet.SHOWN), 3, table["n_images"].iloc[:-1].sum()]
-    assert table["nothing"].iloc[2] == 1 and table["nothing"].iloc[1] < 1  # a clear drawing, and white pages
-    for part in no_pet.parts_beside_pets(study.data_dir):
-        assert min(part.shape[:2]) >= 20
-
-
-class Blind:
-    """Takes all that is nearly white for a cat."""
-
-    def predict(self, image):
-        return (image.min(2) > 250).astype(np.uint8)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from petseg_utils.data.extra_labels import read_extra
 from petseg_utils.models.encoders import TWICE_LITE
 from petseg_utils.study import STUDIES, PetsegError
-from petseg_utils.training import loop
+from petseg_utils.training import conditions, loop
 from petseg_utils.training import train as training
 from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.train import train
@@ -113,8 +113,8 @@ def test_another_precision_is_refused(short, splits, monkeypatch):
     auto = replace(short.settings("unet"), mixed_precision="auto")
     refused("unet", short, splits, "settings.mixed_precision was no, and is auto now", settings=auto)
     train("unet", short, 0, splits, settings=auto, progress=False)
-    other = {"no": "bf16", "bf16": "no"}[training.chosen_precision(auto)]  # as on a machine of another kind
-    for module in (training, loop):
+    other = {"no": "bf16", "bf16": "no"}[conditions.chosen_precision(auto)]  # as on a machine of another kind
+    for module in (conditions, loop):
         monkeypatch.setattr(module, "chosen_precision", lambda _: other)
     refused("unet", short, splits, "precision was (no|bf16), and is (no|bf16) now", settings=auto)
 

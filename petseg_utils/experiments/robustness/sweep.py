@@ -30,7 +30,7 @@ from petseg_utils.scores.records import write_records
 from petseg_utils.study import Study
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.checkpoints import run_folder
-from petseg_utils.training.loop import computes_bf16
+from petseg_utils.training.precision import computes_bf16
 from petseg_utils.training.train import trained
 
 SWEEP_VERSION = 1  # raise it whenever the same weights and pictures would give other counts

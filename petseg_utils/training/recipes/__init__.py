@@ -1,4 +1,7 @@
-"""The recipes of the study's models, one a file; another model is another file and another name in this list."""
+"""The recipes of the study's models, one a file.
+
+Another model is another file, another name in this list, and its title in `models.names`.
+"""
 
 from petseg_utils.models.names import check_name
 from petseg_utils.training.recipe import Recipe
