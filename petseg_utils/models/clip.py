@@ -3,35 +3,65 @@
 import contextlib
 import logging
 import os
-import urllib.error
-import urllib.request
+import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from petseg_utils.models.cards import sha256
 from petseg_utils.study import PetsegError
 
 CLIP = "clip:ViT-B-16-quickgelu/openai"  # the one that the study is about
+# What a plain vision transformer's configuration may hold.
+PLAIN_VISION = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio", "ls_init_value"}
+# Names of tensors in transformers' checkpoints, and in open_clip's.
+TRANSFORMERS = (
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # so they spell it
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^visual_projection\.weight$", "visual.proj"),
+    (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"^text_model\.final_layer_norm\.", "ln_final."),
+    (r"^text_projection\.weight$", "text_projection"),
+    (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
+    (r"\.self_attn\.(?=[qkv]_proj|out_proj)", ".attn."),
+    (r"\.layer_norm([12])\.", r".ln_\1."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+)
 
 
-def load_clip(spec: str, image_size: int = 224) -> tuple[nn.Module, str]:
-    """A whole CLIP, image and text towers, and its identity for records.  Nothing is fetched.
+def load_clip(spec: str, image_size: int = 224, *, text: bool = True) -> tuple[nn.Module, str]:
+    """A CLIP, image and text towers, and its identity for records.  Nothing is fetched.
 
     Specs and errors are those of `encoders.load_encoder`.
-    """
-    import open_clip
 
+    Parameters
+    ----------
+    spec, image_size
+        As for `encoders.load_encoder`.
+    text : bool
+        Whether the text tower is asked for; if not, a file that holds the image tower alone will do.
+    """
     name, _, tag = spec.removeprefix("clip:").partition("/")
-    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
-    if config is None:
-        raise PetsegError(f"open_clip has no model {name!r}. A spec looks like {CLIP}.")
-    if "timm_model_name" in config["vision_cfg"] or not isinstance(config["vision_cfg"].get("layers"), int):
-        raise PetsegError(f"{name} has no plain vision transformer, so no patch tokens. Take a model such as ViT-B-16.")
-    if image_size % config["vision_cfg"]["patch_size"]:
-        raise PetsegError(f"{name} wants sizes in multiples of {config['vision_cfg']['patch_size']}, not {image_size}.")
+    config = _configuration(name)
+    patch = config["vision_cfg"]["patch_size"]
+    if image_size % patch:
+        below = image_size // patch * patch
+        fit = f"{below} or {below + patch}" if below else f"{patch}"
+        raise PetsegError(
+            f"{name} wants sizes in multiples of {patch}, not {image_size}: set the study's image_size (for notebook "
+            f"04's training on few labels, image_size under [labels]) to {fit}."
+        )
     if tag == "random":
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -41,26 +71,130 @@ def load_clip(spec: str, image_size: int = 224) -> tuple[nn.Module, str]:
         path = Path(tag) if Path(tag).is_file() else Path(tag[1:])
         if not path.is_file():
             raise PetsegError(f"No weights {path.name!r} at the path that the encoder {name!r} names.")
-        identity = f"clip:{name}//{path.name}@{sha256(path)[:12]}"
+        identity = f"clip:{name}//{path.name}"
     else:
         _check_activation(name, tag, config)
         path, identity = clip_weights(name, tag), spec
         if path is None:
             raise PetsegError(
-                f"The weights of {spec} are not on this disk. `petseg data download --clip` fetches {CLIP}; "
-                f"or name a file, clip:{name}//path/to/file, or take the encoder lite:efficientnet_lite0."
+                f"The weights of {spec} are not on this disk, or not in a file that can be opened safely. `petseg data "
+                f"download --clip {spec}` fetches them; or name a file, clip:{name}//path/to/file, or take the "
+                "encoder lite:efficientnet_lite0."
             )
+    if fault := unreadable(path):
+        raise PetsegError(f"{path.name} {fault}.")
     model = _without_weights(name, image_size)
-    try:
-        open_clip.load_checkpoint(model, str(path), strict=True, weights_only=True)
-    except Exception as error:  # the file is a stranger's: whatever is wrong with it is for its owner to know
-        hint = (
-            " A TorchScript archive can run code and is not opened: take a safetensors file."
-            if "Script" in str(error)
-            else ""
+    _fill(model, name, path, text)
+    # Other weights under the same name must meet neither an old cache of features nor a decoder trained on others.
+    return model, f"{identity}@{sha256(path)[:12]}"
+
+
+def _configuration(name: str) -> dict:
+    """A model's configuration in open_clip; refuses what is not CLIP as the study knows it."""
+    import open_clip
+
+    config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
+    if config is None:
+        raise PetsegError(f"open_clip has no model {name!r}. A spec looks like {CLIP}.")
+    if other := _other_tower(config):
+        raise PetsegError(f"{name} {other}: it is not taken here. Take a model such as ViT-B-16 or ViT-L-14.")
+    return config
+
+
+def _other_tower(config: dict) -> str | None:
+    """In what a model of open_clip differs from CLIP, a plain transformer for each of pictures and text, or None."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if "timm_model_name" in vision or not isinstance(vision.get("layers"), int):
+        return "has no plain vision transformer, so no patch tokens"
+    if "multimodal_cfg" in config or not vision.keys() <= PLAIN_VISION:
+        return "has another image tower than CLIP's"
+    return "has another text tower than CLIP's" if text.keys() & {"hf_model_name", "hf_tokenizer_name"} else None
+
+
+def unreadable(path: Path) -> str | None:
+    """Why a file of weights cannot be opened, or not safely, in words; None if it can be.
+
+    Its header alone is read.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("/data.pkl") for name in names) and not any("/code/" in name for name in names):
+            return None
+        return (
+            "is a TorchScript archive, or another that is no checkpoint: it may run code and is not opened. Take the "
+            "weights as safetensors"
         )
-        raise PetsegError(f"{path.name} does not hold the weights of {name}, or is damaged.{hint} ({error})") from error
-    return model, identity
+    if start[:1] == b"\x80":  # a pickle, as torch wrote before it wrote archives
+        return None
+    try:
+        with safe_open(path, framework="pt"):
+            return None
+    except (SafetensorError, OSError):
+        return "is damaged, or no file of weights: neither safetensors nor a checkpoint of torch. Fetch it anew"
+
+
+def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
+    """Give a model the weights of a file, in any of the formats that `encoders.load_encoder` names."""
+    from open_clip.factory import load_state_dict
+    from open_clip.model import resize_pos_embed, resize_text_pos_embed
+
+    damaged = f"{path.name} does not hold the weights of {name}, or is damaged."
+    try:
+        tensors = load_file(path) if path.suffix == ".safetensors" else load_state_dict(str(path), weights_only=True)
+        tensors = {key: tensor.float() for key, tensor in tensors.items()}  # positions of halves are not interpolated
+    except Exception as error:  # the file is a stranger's: whatever is wrong with it is for its owner to know
+        raise PetsegError(f"{damaged} ({str(error).splitlines()[0]})") from error
+    if "embeddings.patch_embedding.weight" in tensors:  # a CLIPVisionModel, as newer versions write it
+        tensors = {f"vision_model.{key}": tensor for key, tensor in tensors.items()}
+    if "vision_model.embeddings.patch_embedding.weight" in tensors:
+        tensors = from_transformers(tensors)
+    own = model.state_dict()
+    unknown = sorted(tensors.keys() - own.keys())
+    unused = () if text else tuple(key for key in own if not key.startswith("visual.") or key == "visual.proj")
+    missing = sorted(own.keys() - tensors.keys() - set(unused))
+    if unknown or missing:
+        if not any(key.startswith("visual.") for key in tensors):
+            raise PetsegError(
+                f"{damaged} It is in none of the formats that are known: open_clip's, and transformers' CLIPModel "
+                f"and CLIPVisionModel. (A tensor of it: {unknown[0]}.)"
+            )
+        faults = [f"it lacks {len(missing)} tensors, such as {missing[0]}"] if missing else []
+        faults += [f"it holds {len(unknown)} that are unknown, such as {unknown[0]}"] if unknown else []
+        raise PetsegError(f"{damaged} ({'; '.join(faults)})")
+    resize_pos_embed(tensors, model)
+    if "positional_embedding" in tensors:
+        resize_text_pos_embed(tensors, model)
+    # A scale may be a number or a row of one.
+    wrong = [key for key, tensor in tensors.items() if tensor.shape != own[key].shape and tensor.numel() > 1]
+    if wrong:
+        shapes = (tuple(held[wrong[0]].shape) for held in (tensors, own))
+        raise PetsegError("{} {} is {} in it, and {} in the model.".format(damaged, wrong[0], *shapes))
+    model.load_state_dict(own | {key: tensor.view_as(own[key]) for key, tensor in tensors.items()})
+
+
+def from_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of transformers' ``CLIPModel`` or ``CLIPVisionModel`` by open_clip's names.
+
+    What it does not know keeps its name, so that it is missed by nobody.
+    """
+    tensors = {key: tensor for key, tensor in tensors.items() if not key.endswith("embeddings.position_ids")}
+    renamed = {}
+    for key, tensor in tensors.items():
+        for theirs, ours in TRANSFORMERS:
+            key = re.sub(theirs, ours, key)
+        renamed[key] = tensor
+    for key in [key for key in renamed if ".q_proj." in key]:  # three projections in one
+        parts = [key.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
+        if all(part in renamed for part in parts):
+            renamed[key.replace(".q_proj.", ".in_proj_")] = torch.cat([renamed.pop(part) for part in parts])
+    if "visual.conv1.weight" in renamed:
+        for key in ("visual.proj", "text_projection"):  # they multiply from the other side
+            if key in renamed:
+                renamed[key] = renamed[key].T.contiguous()
+    return renamed
 
 
 def _without_weights(name: str, image_size: int) -> nn.Module:
@@ -82,28 +216,32 @@ def _no_warnings() -> Iterator[None]:
 
 
 def clip_weights(name: str, tag: str) -> Path | None:
-    """Where the weights of an open_clip model lie in the caches on disk; None if they are not there.
+    """Where the weights of an open_clip model lie in the caches on disk, in a file that can be opened, or None.
 
     Raises
     ------
     PetsegError
         If open_clip has no such tag for this model.
     """
-    import open_clip
     from huggingface_hub import try_to_load_from_cache
+
+    repository, files, url = _source(name, tag)
+    places = [try_to_load_from_cache(repository, file) for file in files] if repository else []
+    if url:  # where open_clip itself puts what it fetches from elsewhere, and OpenAI's own package its archives
+        places.append(str(Path.home() / ".cache" / "clip" / os.path.basename(url)))
+    paths = [Path(place) for place in places if isinstance(place, str) and Path(place).is_file()]
+    return next((path for path in paths if not unreadable(path)), None)
+
+
+def _source(name: str, tag: str) -> tuple[str | None, list[str], str | None]:
+    """Where open_clip has weights from: a repository of the hub, its files that may hold them, and another address."""
+    import open_clip
 
     if tag not in (tags := open_clip.list_pretrained_tags_by_model(name)):
         raise PetsegError(f"open_clip has no weights {tag!r} for {name}. It has: {', '.join(tags) or 'none'}.")
     source = open_clip.get_pretrained_cfg(name, tag)
-    if source.get("hf_hub"):
-        repo, _, file = source["hf_hub"].rpartition("/")
-        for name_there in ("open_clip_model.safetensors", file or "open_clip_pytorch_model.bin"):
-            if isinstance(path_here := try_to_load_from_cache(repo, name_there), str):
-                return Path(path_here)
-    if source.get("url"):  # where open_clip itself puts what it fetches from elsewhere
-        path = Path.home() / ".cache" / "clip" / os.path.basename(source["url"])
-        return path if path.is_file() else None
-    return None
+    repository, _, file = source.get("hf_hub", "").rpartition("/")
+    return repository or None, ["open_clip_model.safetensors", file or "open_clip_pytorch_model.bin"], source.get("url")
 
 
 def _check_activation(name: str, tag: str, config: dict) -> None:
@@ -121,31 +259,53 @@ def _check_activation(name: str, tag: str, config: dict) -> None:
         )
 
 
-def download_clip() -> str:
-    """Fetch the weights of the study's CLIP into the Hugging Face cache, where `encoders.load_encoder` finds them.
+def download_clip(spec: str = CLIP) -> tuple[Path, bool]:
+    """Fetch a CLIP's weights into the Hugging Face cache, where `encoders.load_encoder` finds them.
+
+    Where they are on disk already, nothing is fetched.  Where the connection breaks, the download goes on from there.
+
+    Parameters
+    ----------
+    spec : str
+        ``clip:MODEL/TAG``; the study's own by default.
 
     Returns
     -------
-    str
-        The encoder's spec.
+    tuple of Path and bool
+        The file, and whether it was fetched, since it was not there already.
 
     Raises
     ------
     PetsegError
-        If the hub cannot be reached.
+        If the spec is another, the hub cannot be reached, or has no such file.
     """
-    import open_clip
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
 
-    repository = open_clip.get_pretrained_cfg(*CLIP.removeprefix("clip:").split("/"))["hf_hub"].rpartition("/")[0]
+    name, _, tag = spec.removeprefix("clip:").partition("/")
+    if not spec.startswith("clip:") or not tag or tag == "random" or tag.startswith("/"):
+        raise PetsegError(f"Only weights with a tag can be fetched, by a spec such as {CLIP}, not {spec!r}.")
+    _check_activation(name, tag, _configuration(name))
+    if path := clip_weights(name, tag):
+        return path, False
+    repository, files, _ = _source(name, tag)
+    if repository is None:
+        raise PetsegError(f"The Hugging Face hub has no weights of {spec}; take another tag.")
     try:
-        # The hub's client tries six times with growing pauses; somebody who is offline should not wait for that.
-        with contextlib.suppress(urllib.error.HTTPError):  # an answer, if not a friendly one: there is a hub
-            urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10)
-        hf_hub_download(repository, "open_clip_model.safetensors")
+        for file in files:
+            # Asks once.  The download itself asks six times with growing pauses; who is offline need not wait for that.
+            with contextlib.suppress(EntryNotFoundError):
+                get_hf_file_metadata(hf_hub_url(repository, file), timeout=10)
+                path = Path(hf_hub_download(repository, file))
+                break
     except Exception as error:  # the client wraps what went wrong in kinds of its own, and of its transport's
         raise PetsegError(
-            f"The weights of {CLIP} could not be fetched from the Hugging Face hub ({error}). Is this machine online? "
+            f"The weights of {spec} could not be fetched from the Hugging Face hub "
+            f"({str(error).splitlines()[0]}). Is this machine online? "
             "Without them take the encoder lite:efficientnet_lite0, or a file: clip:MODEL//path/to/file."
         ) from error
-    return CLIP
+    if path is None:
+        raise PetsegError(f"{repository} on the Hugging Face hub has none of {', '.join(files)}.")
+    if fault := unreadable(path):
+        raise PetsegError(f"{path.name}, as the hub has it, {fault}.")
+    return path, True

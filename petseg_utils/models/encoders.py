@@ -207,7 +207,7 @@ def _load_clip(spec: str, image_size: int) -> Encoder:
     """
     import open_clip
 
-    model, identity = load_clip(spec, image_size)
+    model, identity = load_clip(spec, image_size, text=False)
     tower: Any = model.visual
     source = open_clip.get_pretrained_cfg(*spec.removeprefix("clip:").split("/")[:2])
     depth = tower.transformer.layers

@@ -1,5 +1,8 @@
 """What the study's models are called: short in files and on the command line, in words in prose and charts."""
 
+import re
+from pathlib import Path
+
 from petseg_utils.study import RENAMED, PetsegError
 
 TITLES = {
@@ -11,8 +14,6 @@ TITLES = {
     "point": "click model",
 }
 ENCODER_TITLES = {
-    "clip:ViT-B-16-quickgelu/openai": "CLIP ViT-B/16",
-    "clip:ViT-L-14-quickgelu/openai": "CLIP ViT-L/14",
     "lite:efficientnet_lite0": "EfficientNet-Lite0 (ImageNet)",
     "lite:efficientnet_lite0+2x": "EfficientNet-Lite0 (ImageNet) at two scales",
     "lite:efficientnet_lite0@224+448": "EfficientNet-Lite0 (ImageNet) at 224 and 448 pixels",
@@ -35,8 +36,17 @@ def check_name(model: str) -> str:
 
 
 def encoder_title(identity: str) -> str:
-    """A frozen encoder's title for prose and charts; its identity itself where it has no other."""
-    return ENCODER_TITLES.get(identity, identity)
+    """A frozen encoder's title for prose and charts, as ``CLIP ViT-B/16``; its identity itself where it has no other.
+
+    Weights other than OpenAI's are named, and random ones are not called CLIP.
+    """
+    clip = re.fullmatch(r"clip:(ViT-[^/]+?)(-quickgelu)?/(.+?)(@[0-9a-f]{12})?", identity)
+    if not clip:
+        return ENCODER_TITLES.get(identity, identity)
+    name, weights = re.sub(r"^(ViT-\w+)-(\d+)", r"\1/\2", clip[1]), clip[3]
+    if weights == "random":
+        return f"{name} with random weights"
+    return f"CLIP {name}" + ("" if weights == "openai" else f" ({Path(weights).name})")
 
 
 def titled(model: str, encoder: str | None = None) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.models.encoders import resolve
 from petseg_utils.report.pages import Sheet, data_of, data_uri, minutes, template, today
 from petseg_utils.report.sentences import answer, budget_sentence
 from petseg_utils.report.tables import protocol_tabs
@@ -41,7 +42,7 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
     photos = committed_records(PHOTOS) if study.name != PHOTOS else []
-    facts = {"study": study.name, "encoder": study.encoder, "seeds": ", ".join(map(str, study.seeds))}
+    facts = {"study": study.name, "encoder": resolve(study.encoder), "seeds": ", ".join(map(str, study.seeds))}
     facts["commit"] = git_commit()
     if newest:
         last = newest[-1]

@@ -3,7 +3,7 @@
 import pandas as pd
 from markupsafe import Markup, escape
 
-from petseg_utils.models.names import ENCODER_TITLES, titled
+from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.report.pages import minutes
 from petseg_utils.scores.metrics import PROTOCOLS
 from petseg_utils.scores.results import PROMPTED, SCORE_NAMES
@@ -62,7 +62,7 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
     columns = ["model", *names, "test loss", "parameters", "ms a picture"]
     rows = []
     for _, row in table.iterrows():
-        below = [f"on {ENCODER_TITLES.get(row['encoder'], row['encoder'])}"] if isinstance(row["encoder"], str) else []
+        below = [f"on {encoder_title(row['encoder'])}"] if isinstance(row["encoder"], str) else []
         below += ["1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"]
         below += [f"stale, of commit {row['stale']}"] if row["stale"] else []
         title = titled(row["model"]) + (" †" if row["helped"] else "")

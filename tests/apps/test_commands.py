@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -23,8 +24,10 @@ def test_the_official_data_are_fetched_into_the_folder_that_is_named(tmp_path, m
 
 def test_clips_weights_are_fetched_without_the_data(monkeypatch):
     monkeypatch.setattr(download, "download_oxford", None)
-    monkeypatch.setattr(clip, "download_clip", lambda: clip.CLIP)
-    assert CliRunner().invoke(app, ["data", "download", "--clip"]).output == f"On disk: {clip.CLIP}\n"
+    monkeypatch.setattr(clip, "download_clip", lambda spec: (Path("model.safetensors"), True))
+    assert (
+        CliRunner().invoke(app, ["data", "download", "--clip"]).output == f"Fetched: {clip.CLIP}, model.safetensors\n"
+    )
 
 
 def test_the_embedded_pictures_are_drawn_into_the_folder_that_is_named(tmp_path):

@@ -127,6 +127,8 @@ def test_the_pictures_of_every_study_fit_the_encoders_that_auto_may_take(path):
             encoder = load_encoder(resolved(at_its_size.encoder), at_its_size.image_size)
             assert encoder.scale == at_its_size.picture_scale
         assert at_its_size.image_size % 16 == 0, "ViT-B/16 has patches of 16 pixels"
+        if study.encoder.startswith("clip:"):
+            assert at_its_size.image_size % 14 == 0, "ViT-L/14, the original work's encoder, of 14"
 
 
 @pytest.mark.parametrize(

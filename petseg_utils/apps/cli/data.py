@@ -62,18 +62,27 @@ def data_cache(
 
 @data_app.command("download")
 def data_download(
-    path: Annotated[
-        Path | None, typer.Argument(help="Folder that will hold oxford-iiit-pet/; data/ by default.")
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FOLDER|SPEC]",
+            help="Folder that will hold oxford-iiit-pet/, data/ by default; with --clip which CLIP, clip:MODEL/TAG.",
+        ),
     ] = None,
     clip: Annotated[
-        bool, typer.Option("--clip", help="Fetch CLIP's weights instead, from the Hugging Face hub.")
+        bool, typer.Option("--clip", help="Fetch weights of CLIP instead, from the Hugging Face hub.")
     ] = False,
 ) -> None:
-    """Fetch the official Oxford-IIIT Pet data, verify its checksums and counts, and read every file once."""
+    """Fetch the official Oxford-IIIT Pet data, verify its checksums and counts, and read every file once.
+
+    With --clip fetch the weights of the study's CLIP, or of another:
+    petseg data download --clip clip:ViT-L-14-quickgelu/openai
+    """
     from petseg_utils.data.download import download_oxford
-    from petseg_utils.models.clip import download_clip
+    from petseg_utils.models.clip import CLIP, download_clip
 
     if clip:
-        typer.echo(f"On disk: {download_clip()}")
+        path, fetched = download_clip(what or CLIP)
+        typer.echo(f"{'Fetched' if fetched else 'On disk already'}: {what or CLIP}, {path.name}")
         return
-    typer.echo(f"Complete and checked: {on_screen(download_oxford(path))}")
+    typer.echo(f"Complete and checked: {on_screen(download_oxford(Path(what) if what else None))}")
