@@ -177,7 +177,7 @@ class FrozenSegmenter(nn.Module):
 
     def encode(self, images: Tensor, maps: list[Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
         """The encoder's maps, which `maps` saves computing, and the pictures at the size of the masks."""
-        maps = self.encoder(images) if maps is None else maps
+        maps = self.encoder(images) if maps is None else [held.float() for held in maps]  # kept ones are float16
         size = maps[0].shape[-1] * self.encoder.strides[0]
         return maps, images if images.shape[-1] == size else halved(images)
 

@@ -1,5 +1,6 @@
-"""Feature maps of a frozen encoder, computed once and kept on disk."""
+"""Feature maps of a frozen encoder, computed once a picture and kept on disk."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,107 +15,83 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import BATCH, to_tensor
+from petseg_utils.data.tensors import BATCH, best_device, to_tensor
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.study import PetsegError, write_json
 
-ENCODING_VERSION = 1  # raise it whenever the same encoder would give other maps of the same pictures
+ENCODING_VERSION = 2  # raise it whenever the same encoder would give other maps of the same pictures
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Features:
-    """Cached feature maps of a picture set, as they are and mirrored left to right.
+    """Cached feature maps of a picture set, and perhaps of its pictures mirrored left to right.
+
+    The set's pictures are some of those in the cache, in an order of their own.
 
     Parameters
     ----------
     maps : tuple of ndarray
-        ``float16 (n, 2, C, H / stride, W / stride)`` for each of the encoder's maps, memory-mapped; the second axis is
-        0 for the picture as it is, 1 for its mirror image.
+        ``float16 (n cached, C, H / stride, W / stride)`` for each of the encoder's maps, memory-mapped.
+    rows : ndarray
+        ``int64 (n,)``: where in them each picture of the set is.
+    mirrored_maps, mirrored_rows
+        The same for the mirror images; nothing and nowhere where these were not asked for.
     """
 
     maps: tuple[np.ndarray, ...]
+    rows: np.ndarray
+    mirrored_maps: tuple[np.ndarray, ...] = ()
+    mirrored_rows: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.maps[0])
+        return len(self.rows)
 
     def read(
         self, rows: int | slice | np.ndarray, mirrored: int = 0, device: torch.device | str = "cpu"
     ) -> list[Tensor]:
-        """Maps of some pictures as ``float32`` tensors, ``(C, H, W)`` for one row, ``(k, C, H, W)`` for several."""
-        # Torch widens float16 by the processor's own instructions, numpy number by number.
-        return [torch.from_numpy(np.array(held[rows, mirrored])).float().to(device) for held in self.maps]
+        """Maps of some pictures as they are kept, ``float16``: ``(C, H, W)`` for one row, ``(k, C, H, W)`` for several.
+
+        Raises
+        ------
+        ValueError
+            If mirror images are wanted that were not asked for.
+        """
+        held, places = (self.mirrored_maps, self.mirrored_rows) if mirrored else (self.maps, self.rows)
+        if places is None:
+            raise ValueError("the features were loaded without those of the mirror images")
+        return [torch.from_numpy(np.array(maps[places[rows]])).to(device) for maps in held]
 
 
-@dataclass(frozen=True)
-class JoinedFeatures:
-    """Cached features of several picture sets, one set behind the other, as `pictures.join` puts their pictures.
+def load_features(
+    encoder: Encoder, pictures: PictureSet, cache: Path, *, mirrored: bool = False, progress: bool = True
+) -> Features:
+    """Feature maps of a picture set: from the cache where they are there, else computed and kept.
 
-    Parameters
-    ----------
-    parts : tuple of Features
-        Of each set.
-    """
-
-    parts: tuple[Features, ...]
-
-    def read(self, row: int, mirrored: int = 0) -> list[Tensor]:
-        """Maps of one picture as ``float32`` tensors, ``(C, H, W)``."""
-        for part in self.parts:
-            if row < len(part):
-                return part.read(row, mirrored)
-            row -= len(part)
-        raise IndexError("no such picture")
-
-
-def load_features(encoder: Encoder, pictures: PictureSet, cache: Path, *, progress: bool = True) -> Features:
-    """Feature maps of a picture set: from the cache if they are there, else computed and kept.
-
-    A run that is cut goes on where it was.  Of several processes that want the same maps one computes, and the others
-    wait for it.  The size of the maps is logged before they are computed.
+    There is one cache for each encoder and size of pictures, which knows its pictures by their content: of sets that
+    share pictures each picture is encoded once.  A run that is cut goes on where it was.  Of several processes one
+    computes, and the others wait for it.
 
     Parameters
     ----------
     encoder : Encoder
-        From `encoders.load_encoder`.
+        From `encoders.load_encoder`; works on the best device there is.
     pictures : PictureSet
         Letterboxed pictures; the rows of the result are in their order.
     cache : Path
         Folder of all caches; a study's is ``study.cache_dir``.
+    mirrored : bool
+        Of the mirror images too, as training draws them.
     progress : bool
         Show a progress bar.
 
     Raises
     ------
     PetsegError
-        If a finished cache is damaged, or the disk is full.
+        If the disk is too full for what is to be computed, or a cache is damaged.
     """
-    wanted = _card(encoder, pictures)
-    folder = cache / f"features-{wanted['key']}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):  # the system lets go of it when a process dies
-        if not (folder / "card.json").is_file():
-            try:
-                _compute(folder, wanted, encoder, pictures, progress)
-            except OSError as error:
-                raise PetsegError(
-                    f"Could not write the feature cache ({error.strerror}). It needs {_megabytes(wanted)} under "
-                    f"{cache.parent.name}/{cache.name}: make room, or name another place by PETSEG_RUNS. What was "
-                    "written is kept, and the next run goes on from it."
-                ) from error
-    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-    maps = []
-    for number, shape in enumerate(wanted["shapes"]):
-        path = folder / f"map{number}.f16"
-        whole = 2 * int(np.prod(shape))
-        size = path.stat().st_size if path.is_file() else 0
-        if card != wanted or size != whole:
-            raise PetsegError(
-                f"The feature cache {folder.name} is damaged: {path.name} has {size} of {whole} bytes, or its card "
-                "is another's. `petseg data cache --clear` deletes it; the next run makes it anew."
-            )
-        maps.append(np.memmap(path, np.float16, "r", shape=tuple(shape)))
-    return Features(tuple(maps))
+    maps, rows = _held(encoder, pictures, cache, False, progress)
+    return Features(maps, rows, *_held(encoder, pictures, cache, True, progress) if mirrored else ())
 
 
 def caches(cache: Path) -> list[dict]:
@@ -123,10 +100,9 @@ def caches(cache: Path) -> list[dict]:
     for folder in sorted(path for path in cache.glob("*") if path.is_dir()):
         what = "decoded pictures"
         if folder.name.startswith("features-"):
-            path = next((folder / file for file in ("card.json", "started.json") if (folder / file).is_file()), None)
-            card = json.loads(path.read_text(encoding="utf-8")) if path else {"encoder": "?", "pictures": 0}
-            state = "" if path and path.name == "card.json" else ", unfinished"
-            what = f"features of {card['pictures']} pictures by {card['encoder']}{state}"
+            card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+            orientation = "mirrored pictures" if card["mirrored"] else "pictures"
+            what = f"features of {len(_contents(folder))} {orientation} by {card['encoder']}"
         size = sum(path.stat().st_size for path in folder.glob("*")) / 1e6
         listed.append({"name": folder.name, "what": what, "megabytes": size})
     return listed
@@ -137,52 +113,97 @@ def clear_caches(cache: Path) -> None:
     shutil.rmtree(cache, ignore_errors=True)
 
 
-def _card(encoder: Encoder, pictures: PictureSet) -> dict:
-    """What a cache holds, and a key made of everything that its values depend on."""
-    size = pictures.images.shape[1]
-    shapes = [
-        [len(pictures), 2, channels, size // stride, size // stride]
-        for channels, stride in zip(encoder.channels, encoder.strides, strict=True)
+def picture_bytes(encoder: Encoder, size: int) -> int:
+    """Bytes that the maps of one picture take on disk, in one orientation."""
+    return sum(2 * int(np.prod(shape)) for shape in _shapes(encoder, size))
+
+
+def _shapes(encoder: Encoder, size: int) -> list[list[int]]:
+    """Shapes of the maps of one picture of an edge of `size` pixels."""
+    pairs = zip(encoder.channels, encoder.strides, strict=True)
+    return [[channels, size // stride, size // stride] for channels, stride in pairs]
+
+
+def _contents(folder: Path) -> list[str]:
+    """The pictures of a cache, by the hashes of their content, in order; a line that was cut does not count."""
+    path = folder / "contents.txt"
+    return path.read_text(encoding="ascii").split("\n")[:-1] if path.is_file() else []
+
+
+def _held(
+    encoder: Encoder, pictures: PictureSet, cache: Path, mirrored: bool, progress: bool
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """All maps of a cache, once those of the pictures are among them, and where these are."""
+    shapes = _shapes(encoder, pictures.images.shape[1])
+    card = {"encoder": encoder.identity, "shapes": shapes, "mirrored": mirrored, "version": ENCODING_VERSION}
+    folder = cache / f"features-{hashlib.sha256(json.dumps(card).encode()).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [(folder / f"map{number}.f16", 2 * int(np.prod(shape))) for number, shape in enumerate(shapes)]
+    wanted = pictures.table["content"].tolist()
+    with FileLock(folder / "lock"):  # the system lets go of it when a process dies
+        write_json(folder / "card.json", card)
+        contents = _contents(folder)
+        # A picture is there when all of its maps are, so a kill, or a file that lost its end, costs these alone.
+        whole = min(path.stat().st_size // n_bytes if path.is_file() else 0 for path, n_bytes in files)
+        contents = contents[:whole]
+        known = set(contents)
+        first = {content: row for row, content in reversed([*enumerate(wanted)])}  # of equal pictures one is encoded
+        rows = np.array(sorted(row for content, row in first.items() if content not in known), dtype=np.int64)
+        if len(rows):
+            _append(folder, files, contents, encoder, pictures, rows, mirrored, progress)
+            contents += [wanted[row] for row in rows]
+    maps = [
+        np.memmap(path, np.float16, "r", shape=(len(contents), *shape))
+        for (path, _), shape in zip(files, shapes, strict=True)
     ]
-    order = hashlib.sha256("\n".join(pictures.table["content"]).encode()).hexdigest()
-    card = {
-        "encoder": encoder.identity,
-        "pictures": len(pictures),
-        "shapes": shapes,
-        "content": order,
-        "version": ENCODING_VERSION,
-    }
-    return card | {"key": hashlib.sha256(json.dumps(card).encode()).hexdigest()[:16]}
+    places = {content: place for place, content in enumerate(contents)}
+    return tuple(maps), np.array([places[content] for content in wanted])
 
 
-def _megabytes(card: dict) -> str:
-    return f"{2 * sum(np.prod(shape) for shape in card['shapes']) / 1e6:,.0f} MB"
-
-
-def _compute(folder: Path, card: dict, encoder: Encoder, pictures: PictureSet, progress: bool) -> None:
-    """Append maps batch by batch; how many are whole is read off the files, so a kill loses one batch at most."""
-    paths = [folder / f"map{number}.f16" for number in range(len(card["shapes"]))]
-    row_bytes = [2 * int(np.prod(shape[1:])) for shape in card["shapes"]]
-    done = min(
-        path.stat().st_size // n_bytes if path.is_file() else 0 for path, n_bytes in zip(paths, row_bytes, strict=True)
-    )
-    log.info("Features of %s pictures by %s: %s.", len(pictures), encoder.identity, _megabytes(card))
-    write_json(folder / "started.json", card)
-    device = encoder.mean.device
-    files = [path.open("ab") for path in paths]
+def _append(
+    folder: Path,
+    files: list[tuple[Path, int]],
+    contents: list[str],
+    encoder: Encoder,
+    pictures: PictureSet,
+    rows: np.ndarray,
+    mirrored: bool,
+    progress: bool,
+) -> None:
+    """Encode some rows of the pictures, and add their maps behind those of `contents`, which are whole."""
+    needed, free = len(rows) * sum(n_bytes for _, n_bytes in files), shutil.disk_usage(folder).free
+    place = f"{folder.parent.parent.name}/{folder.parent.name}"
+    sizes = f"{needed / 1e6:,.0f} MB under {place}, where {free / 1e6:,.0f} MB are free"
+    advice = "make room (`petseg data cache` lists what is kept), or name another place by PETSEG_RUNS."
+    if needed > free:
+        raise PetsegError(f"The features of {len(rows)} pictures by {encoder.identity} need {sizes}: {advice}")
+    orientation = "mirrored pictures" if mirrored else "pictures"
+    log.info("Features of %s %s by %s: %s.", len(rows), orientation, encoder.identity, sizes)
+    home, device = encoder.mean.device, best_device()
+    encoder.to(device)
     try:
-        for file, n_bytes in zip(files, row_bytes, strict=True):
-            file.truncate(done * n_bytes)  # a batch that was cut, or a file that was ahead of the others
-        bar = tqdm(total=len(pictures), initial=done, desc="encoding", unit="picture", disable=not progress)
-        for start in range(done, len(pictures), BATCH):
-            images = to_tensor(pictures.at(encoder.scale)[start : start + BATCH], device)
-            both = zip(encoder(images), encoder(images.flip(-1)), strict=True)
-            for file, (plain, mirrored) in zip(files, both, strict=True):
-                file.write(torch.stack([plain, mirrored], 1).half().cpu().numpy().tobytes())
-                file.flush()
-            bar.update(len(images))
-        bar.close()
+        with contextlib.ExitStack() as stack:
+            opened = [stack.enter_context(path.open("ab")) for path, _ in files]
+            for file, (_, n_bytes) in zip(opened, files, strict=True):
+                file.truncate(len(contents) * n_bytes)  # a picture that was cut, or a file that was ahead of the others
+            (folder / "contents.txt").write_text("".join(f"{content}\n" for content in contents), encoding="ascii")
+            listed = stack.enter_context((folder / "contents.txt").open("a", encoding="ascii"))
+            bar = stack.enter_context(
+                tqdm(total=len(rows), desc=f"encoding {orientation}", unit="picture", disable=not progress)
+            )
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                images = to_tensor(pictures.at(encoder.scale)[part], device)
+                for file, maps in zip(opened, encoder(images.flip(-1) if mirrored else images), strict=True):
+                    file.write(maps.half().cpu().numpy().tobytes())
+                    file.flush()
+                listed.writelines(f"{pictures.table['content'].iloc[row]}\n" for row in part)
+                listed.flush()
+                bar.update(len(part))
+    except OSError as error:
+        raise PetsegError(
+            f"Could not write the feature cache ({error.strerror}). It needs {sizes}: {advice} What was written is "
+            "kept, and the next run goes on from it."
+        ) from error
     finally:
-        for file in files:
-            file.close()
-    (folder / "started.json").rename(folder / "card.json")
+        encoder.to(home)

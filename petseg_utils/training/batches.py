@@ -14,7 +14,7 @@ from petseg_utils.data.audit import content_hash
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.transforms import make_augmentation
-from petseg_utils.models.feature_cache import Features, JoinedFeatures
+from petseg_utils.models.feature_cache import Features
 from petseg_utils.study import TrainingSettings
 
 PASTED = (0.2, 0.75)  # longer side of a pasted pet, least and greatest, as a share of the picture's edge
@@ -248,7 +248,7 @@ def border_split(label: np.ndarray) -> np.ndarray:
     return np.where(narrow, np.where(to_pet < to_ground, pet, np.uint8(0)), label)
 
 
-def mirrored(features: Features | JoinedFeatures) -> Make:
+def mirrored(features: Features) -> Make:
     """Examples with the cached feature maps of their pictures (``maps``), at random as they are or mirrored."""
 
     def make(pictures: PictureSet, row: int, key: Key) -> dict[str, Tensor | list[Tensor]]:

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from petseg_utils.data.tensors import best_device
 from petseg_utils.models.cards import SHIPPED, read_card
 from petseg_utils.models.encoders import load_encoder
 from petseg_utils.models.names import check_name
@@ -45,8 +46,7 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
         raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {encoder.identity}.")
     network = recipe.build(TrainingSettings(**card["settings"]), encoder)
     load_weights(network, path)
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    return network.to(device).to(memory_format=torch.channels_last).eval(), card
+    return network.to(best_device()).to(memory_format=torch.channels_last).eval(), card
 
 
 def find_checkpoint(model: str, study: Study | None, seed: int | None = None) -> Path:

@@ -1,5 +1,6 @@
 """One training loop for every model."""
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from petseg_utils.training.batches import TrainingPictures
 from petseg_utils.training.checkpoints import restore_state, save_checkpoint, save_state
 from petseg_utils.training.precision import chosen_precision
 
+SHARED_MEMORY = 64_000_000  # bytes that processes of a Docker container share unless it is told otherwise
+WORKERS = 4  # processes that make examples for a GPU
 GRADIENT_NORM = 1.0  # clip at this: a rare bad batch must not undo an epoch
 
 
@@ -140,7 +143,7 @@ class Run:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
-        loader = DataLoader(data, settings.batch_size, shuffle=True, num_workers=4 if torch.cuda.is_available() else 0)
+        loader = DataLoader(data, settings.batch_size, shuffle=True, num_workers=workers(data, settings.batch_size))
         self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
         rule = get_ema_multi_avg_fn(settings.average)
         self.average = AveragedModel(model, multi_avg_fn=rule, use_buffers=True) if settings.average else None
@@ -235,5 +238,15 @@ class Run:
             seconds = sum(row["seconds"] for row in self.history)
             write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"training_seconds": seconds})
         self.accelerator.wait_for_everyone()
+        gc.collect()  # optimizer and loader hold each other; the next training should find their memory free
         self.bare.load_state_dict(load_file(self.folder / "best.safetensors"))
         return pd.DataFrame(self.history)
+
+
+def workers(data: TrainingPictures, batch_size: int) -> int:
+    """How many processes make batches ahead: none on a CPU, and on a GPU as many as have room in shared memory."""
+    if not torch.cuda.is_available():
+        return 0
+    tensors = [part for value in data[0].values() for part in (value if isinstance(value, list) else [value])]
+    batch = batch_size * sum(tensor.nbytes for tensor in tensors)
+    return min(WORKERS, SHARED_MEMORY // (3 * batch))  # each has two ready, and one on its way

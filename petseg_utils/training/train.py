@@ -12,7 +12,7 @@ from petseg_utils.data.pictures import PictureSet, join
 from petseg_utils.data.unlabelled import list_unlabelled, read_unlabelled
 from petseg_utils.models.cards import read_card
 from petseg_utils.models.encoders import Encoder, load_encoder
-from petseg_utils.models.feature_cache import JoinedFeatures, load_features
+from petseg_utils.models.feature_cache import load_features
 from petseg_utils.study import PetsegError, Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.batches import TrainingPictures, augmented, draw_examples, mirrored
@@ -84,8 +84,7 @@ def train(
     if recipe.starts_from and start is None:
         start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
     proposed = unlabelled_pictures(recipe, study, splits, settings, teacher, progress=progress)
-    parts = [part for part in (labelled, added, proposed) if part]
-    data = functools.reduce(join, parts)
+    data = functools.reduce(join, [part for part in (labelled, added, proposed) if part])
     rows = (
         repeated(len(data) - len(proposed), len(proposed), settings.unlabelled)
         if proposed and settings.unlabelled
@@ -98,12 +97,10 @@ def train(
     features, make = None, augmented(settings, scale)
     if settings.examples:
         data, rows = draw_examples(data, make, seed, settings.examples, rows, scale=scale, progress=progress), None
-        parts = [data]
     if encoder:
         features = load_features(encoder, validation, study.cache_dir, progress=progress)
         if settings.cache:
-            cached = tuple(load_features(encoder, part, study.cache_dir, progress=progress) for part in parts)
-            make = mirrored(JoinedFeatures(cached))
+            make = mirrored(load_features(encoder, data, study.cache_dir, mirrored=True, progress=progress))
     before: dict | None = None
     if start:
         if recipe.start is None:
@@ -205,7 +202,8 @@ def unlabelled_pictures(
         teachers = [trained(recipe.teacher, study, seed, splits, progress=progress) for seed in study.seeds]
     else:
         return pictures
-    features = load_features(cast(Encoder, teachers[0].encoder), pictures, study.cache_dir, progress=progress)
+    encoder = cast(Encoder, teachers[0].encoder)
+    features = load_features(encoder, pictures, study.cache_dir, mirrored=True, progress=progress)
     return propose_masks(teachers, pictures, features, progress=progress)
 
 

@@ -1,6 +1,7 @@
 """The feature cache: the encoder's own maps, in order, whatever happened while they were written."""
 
 import multiprocessing
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from petseg_utils.apps.cli.main import app
+from petseg_utils.data.pictures import join
 from petseg_utils.models import feature_cache
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.models.feature_cache import load_features
@@ -50,12 +52,13 @@ def cache(study):
 
 def test_cached_maps_are_the_encoders_of_each_picture_and_its_mirror_image(pictures, cache):
     encoder = make_encoder()
-    cached = load_features(encoder, pictures, cache, progress=False)
+    cached = load_features(encoder, pictures, cache, mirrored=True, progress=False)
     assert len(cached) == len(pictures)
     images = torch.from_numpy(np.array(pictures.images)).permute(0, 3, 1, 2)
     for mirrored, seen in ((0, images), (1, images.flip(-1))):
         for ours, wanted in zip(cached.read(slice(None), mirrored), encoder(seen), strict=True):
-            torch.testing.assert_close(ours, wanted, rtol=2e-3, atol=2e-3)  # float16
+            assert ours.dtype == torch.float16  # half the size on their way to a GPU, too
+            torch.testing.assert_close(ours.float(), wanted, rtol=2e-3, atol=2e-3)
     third = cached.read(2)
     assert [tuple(part.shape) for part in third] == [(5, 16, 16), (7, 4, 4)]
     assert torch.equal(third[0], cached.read(np.array([2]))[0][0])
@@ -68,11 +71,11 @@ def test_an_encoder_that_looks_at_twice_the_size_is_shown_the_detail(pictures, c
     encoder = Encoder("detail", network, network.maps, [127.0] * 3, [128.0] * 3, (4, 16), (5, 7), scale=2)
     with pytest.raises(ValueError, match="read without their detail"):
         load_features(encoder, pictures, cache, progress=False)
-    cached = load_features(encoder, replace(pictures, detail=detail), cache, progress=False)
+    cached = load_features(encoder, replace(pictures, detail=detail), cache, mirrored=True, progress=False)
     images = torch.from_numpy(detail).permute(0, 3, 1, 2)
     for mirrored, seen in ((0, images), (1, images.flip(-1))):
         for ours, wanted in zip(cached.read(slice(None), mirrored), encoder(seen), strict=True):
-            torch.testing.assert_close(ours, wanted, rtol=2e-3, atol=2e-3)
+            torch.testing.assert_close(ours.float(), wanted, rtol=2e-3, atol=2e-3)
     assert [part.shape[-1] for part in cached.maps] == [16, 4]  # of the square that masks are made for, as ever
 
 
@@ -83,42 +86,68 @@ def test_the_second_time_no_picture_is_encoded(pictures, cache):
     assert again.network.seen == 0
 
 
+def test_mirror_images_are_encoded_where_they_are_asked_for_alone(pictures, cache):
+    encoder = make_encoder()
+    plain = load_features(encoder, pictures, cache, progress=False)
+    assert encoder.network.seen == len(pictures)
+    with pytest.raises(ValueError, match="without those of the mirror images"):
+        plain.read(0, mirrored=1)
+    load_features(encoder, pictures, cache, mirrored=True, progress=False)
+    assert encoder.network.seen == 2 * len(pictures)
+
+
 def test_a_run_that_was_cut_goes_on_where_it_was(pictures, cache):
     whole = load_features(make_encoder("whole"), pictures, cache, progress=False)
     with pytest.raises(KeyboardInterrupt):
         load_features(make_encoder("cut", dies_after=6), pictures, cache, progress=False)
-    (folder,) = [path.parent for path in cache.glob("features-*/started.json")]
+    folder = folder_of("cut", cache)
     with (folder / "map1.f16").open("ab") as file:
         file.write(b"half a picture")  # as a kill leaves it
+    with (folder / "contents.txt").open("a") as file:
+        file.write("half a ha")
     second = make_encoder("cut")
     resumed = load_features(second, pictures, cache, progress=False)
-    assert second.network.seen == 2 * (len(pictures) - 3)  # both orientations; one batch of three was whole
-    assert all(np.array_equal(*pair) for pair in zip(whole.maps, resumed.maps, strict=True))
+    assert second.network.seen == len(pictures) - 6
+    assert all(torch.equal(*pair) for pair in zip(whole.read(slice(None)), resumed.read(slice(None)), strict=True))
 
 
-@pytest.mark.parametrize("fault", ["truncated", "gone", "stale card"])
-def test_a_damaged_cache_is_refused(pictures, cache, fault):
-    load_features(make_encoder(), pictures, cache, progress=False)
-    (folder,) = cache.glob("features-*")
+def folder_of(identity, cache):
+    (folder,) = [card.parent for card in cache.glob("features-*/card.json") if f'"{identity}"' in card.read_text()]
+    return folder
+
+
+@pytest.mark.parametrize(("fault", "encoded"), [("end lost", 1), ("gone", None), ("list gone", None)])
+def test_what_a_cache_lost_is_encoded_again(pictures, cache, fault, encoded):
+    whole = [maps.clone() for maps in load_features(make_encoder(), pictures, cache, progress=False).read(slice(None))]
+    folder = folder_of("test", cache)
     file = folder / "map1.f16"
-    if fault == "truncated":
+    if fault == "end lost":
         file.write_bytes(file.read_bytes()[:-2])
     elif fault == "gone":
         file.unlink()
     else:
-        card = folder / "card.json"
-        card.write_text(card.read_text().replace('"test"', '"another"'))
-    with pytest.raises(PetsegError, match=r"The feature cache features-\w+ is damaged.*`petseg data cache --clear`"):
-        load_features(make_encoder(), pictures, cache, progress=False)
+        (folder / "contents.txt").unlink()
+    again = make_encoder()
+    mended = load_features(again, pictures, cache, progress=False)
+    assert again.network.seen == (encoded or len(pictures))
+    assert all(torch.equal(*pair) for pair in zip(whole, mended.read(slice(None)), strict=True))
 
 
-def test_other_encoders_pictures_and_orders_have_caches_of_their_own(pictures, cache):
-    first = load_features(make_encoder(), pictures, cache, progress=False)
+def test_sets_that_share_pictures_share_their_features(pictures, cache, splits):
+    """Of a training on few labels, and of pictures that are joined with others, each picture is encoded once."""
+    encoder = make_encoder()
+    first = load_features(encoder, pictures, cache, progress=False)
+    turned = pictures.subset(pictures.table["name"][::-1].tolist()[:5])
+    few = load_features(encoder, turned, cache, progress=False)
+    assert encoder.network.seen == len(pictures) and len(few) == 5
+    assert torch.equal(few.read(1)[0], first.read(len(pictures) - 2)[0])
+    both = load_features(encoder, join(splits["test"], turned), cache, progress=False)
+    assert encoder.network.seen == len(pictures) + len(splits["test"])
+    assert torch.equal(both.read(np.array([len(splits["test"])]))[1][0], few.read(0)[1])
+    twice = pictures.subset([pictures.table["name"][0]] * 2)
+    assert torch.equal(*load_features(make_encoder("twice"), twice, cache, progress=False).read(slice(None))[0])
     load_features(make_encoder("other"), pictures, cache, progress=False)
-    turned = pictures.subset(pictures.table["name"][::-1].tolist())
-    second = load_features(make_encoder(), turned, cache, progress=False)
-    assert len(list(cache.glob("features-*"))) == 3
-    assert np.array_equal(first.maps[0], second.maps[0][::-1])
+    assert len(list(cache.glob("features-*"))) == 3  # one for each encoder
 
 
 def _load(pictures, cache, queue):
@@ -139,7 +168,7 @@ def test_of_two_processes_one_computes_and_the_other_waits(pictures, cache):
     results = sorted(queue.get(timeout=60) for _ in both)
     for process in both:
         process.join(60)
-    assert [seen for seen, _ in results] == [0, 2 * len(pictures)]
+    assert [seen for seen, _ in results] == [0, len(pictures)]
     assert results[0][1] == results[1][1]
 
 
@@ -150,17 +179,26 @@ def test_a_full_disk_is_told_with_the_size_and_nothing_is_lost(pictures, cache, 
 
     with monkeypatch.context() as patch:
         patch.setattr(feature_cache, "tqdm", Full)
-        with pytest.raises(PetsegError, match=r"\(No space left on device\). It needs 0 MB .* PETSEG_RUNS"):
+        with pytest.raises(PetsegError, match=r"\(No space left on device\). It needs 0 MB .* PETSEG_RUNS.*goes on"):
             load_features(make_encoder(), pictures, cache, progress=False)
     after = make_encoder()
     load_features(after, pictures, cache, progress=False)
-    assert after.network.seen == 2 * (len(pictures) - 3)
+    assert after.network.seen == len(pictures) - 3
+
+
+def test_a_disk_that_is_too_full_is_told_before_anything_is_encoded(pictures, cache, monkeypatch):
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000))
+    encoder = make_encoder()
+    with pytest.raises(PetsegError, match=rf"features of {len(pictures)} pictures by test need .* where 0 MB are free"):
+        load_features(encoder, pictures, cache, progress=False)
+    assert encoder.network.seen == 0
 
 
 def test_size_is_logged_and_caches_are_listed_and_cleared(pictures, cache, caplog):
     caplog.set_level("INFO")
     load_features(make_encoder(), pictures, cache, progress=False)
-    wanted = len(pictures) * 2 * 2 * (5 * 16 * 16 + 7 * 4 * 4) / 1e6
+    wanted = len(pictures) * 2 * (5 * 16 * 16 + 7 * 4 * 4) / 1e6
     assert f"Features of {len(pictures)} pictures by test: {wanted:,.0f} MB" in caplog.text
     run = CliRunner()
     listed = run.invoke(app, ["data", "cache"]).output
