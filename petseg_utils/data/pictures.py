@@ -25,6 +25,68 @@ READING_VERSION = 1  # raise it whenever the same files would give other squares
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Some rows of arrays that lie on disk, in any order: read when they are asked for, and not kept.
+
+    Parameters
+    ----------
+    arrays : tuple of ndarray
+        Of one type, and rows of one shape; memory-mapped.
+    places : ndarray
+        ``int64 (n, 2)``: of each row, which array it is in, and where there.
+    """
+
+    arrays: tuple[np.ndarray, ...]
+    places: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of the array that they would make."""
+        return (len(self), *self.arrays[0].shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As of the arrays."""
+        return self.arrays[0].dtype
+
+    def __getitem__(self, wanted: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        """One row, or several in an array of their own."""
+        if isinstance(wanted, int | np.integer):
+            number, row = self.places[wanted]
+            return self.arrays[number][row]
+        read = np.empty((len(places := self.places[wanted]), *self.shape[1:]), self.dtype)
+        for place, (number, row) in enumerate(places):
+            read[place] = self.arrays[number][row]
+        return read
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        """All of them, in memory."""
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def taken(self, rows: np.ndarray) -> "Rows":
+        """Some of them, by their numbers."""
+        return Rows(self.arrays, self.places[rows])
+
+
+def rows_of(*parts: "np.ndarray | Rows") -> Rows:
+    """The rows of arrays, one behind the other, without reading them."""
+    arrays: list[np.ndarray] = []
+    places = []
+    for part in parts:
+        if isinstance(part, Rows):
+            numbers, rows = part.places.T
+            held = part.arrays
+        else:
+            numbers, rows, held = np.zeros(len(part), int), np.arange(len(part)), (part,)
+        places.append(np.stack([numbers + len(arrays), rows], 1))
+        arrays += held
+    return Rows(tuple(arrays), np.concatenate(places))
+
+
+@dataclass(frozen=True)
 class PictureSet:
     """The letterboxed pictures of one split.
 
@@ -33,22 +95,22 @@ class PictureSet:
     table : DataFrame
         A row per picture: ``name``, ``species`` (1 cat, 2 dog), ``breed``, ``height``, ``width`` (the photo's own
         size), ``content`` and ``mask`` (hashes of the photo's and the mask's pixels).
-    images : ndarray
+    images : ndarray or Rows
         ``uint8 (n, size, size, 3)``.
     labels : ndarray
         ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog, 254 padding, 255 border.
     skipped : tuple of Finding
         Pictures left out because somebody asked to go on without the bad ones.
-    detail : ndarray, optional
+    detail : ndarray or Rows, optional
         The same pictures from the same photos at twice the size, ``uint8 (n, 2 size, 2 size, 3)``, for an encoder that
         looks at them so.
     """
 
     table: pd.DataFrame
-    images: np.ndarray
+    images: np.ndarray | Rows
     labels: np.ndarray
     skipped: tuple[Finding, ...] = ()
-    detail: np.ndarray | None = None
+    detail: np.ndarray | Rows | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -60,13 +122,14 @@ class PictureSet:
         return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
     def subset(self, names: list[str]) -> "PictureSet":
-        """The pictures of these names, in their order."""
+        """The pictures of these names, in their order; they stay where they are, the labels come into memory."""
         rows = pd.Index(self.table["name"]).get_indexer(names)
         table = self.table.iloc[rows].reset_index(drop=True)
-        detail = None if self.detail is None else self.detail[rows]
-        return replace(self, table=table, images=self.images[rows], labels=self.labels[rows], detail=detail)
+        images, detail = rows_of(self.images).taken(rows), self.detail
+        detail = detail if detail is None else rows_of(detail).taken(rows)
+        return replace(self, table=table, images=images, labels=self.labels[rows], detail=detail)
 
-    def at(self, scale: int) -> np.ndarray:
+    def at(self, scale: int) -> np.ndarray | Rows:
         """The pictures at a multiple of their size, 1 or 2."""
         if scale == 1:
             return self.images
@@ -273,10 +336,10 @@ def _move_into_place(temporary: Path, folder: Path) -> None:
 
 
 def join(first: PictureSet, second: PictureSet) -> PictureSet:
-    """Both sets' pictures in one, in memory; a name in both raises `DataError`."""
+    """Both sets' pictures in one, without reading them; a name in both raises `DataError`."""
     table = pd.concat([first.table, second.table], ignore_index=True)
     if (twice := table["name"].duplicated()).any():
         raise DataError(f"A name of a picture is in both sets: {table['name'][twice].iloc[0]}. Rename or remove one.")
-    images, labels = np.concatenate([first.images, second.images]), np.concatenate([first.labels, second.labels])
-    detail = None if first.detail is None else np.concatenate([first.detail, second.at(2)])
-    return PictureSet(table, images, labels, first.skipped + second.skipped, detail)
+    detail = None if first.detail is None else rows_of(first.detail, second.at(2))
+    labels = np.concatenate([first.labels, second.labels])
+    return PictureSet(table, rows_of(first.images, second.images), labels, first.skipped + second.skipped, detail)

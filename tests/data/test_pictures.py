@@ -79,6 +79,18 @@ def test_a_subset_and_a_joined_set_keep_their_detail(detailed):
     assert np.array_equal(both.labels, detailed.labels[[4, 1, 0]]) and len(both) == 3
 
 
+def test_pictures_of_a_subset_and_of_a_joined_set_stay_on_disk(detailed):
+    """Memory must not grow with the number of pictures, whatever is made of a set."""
+    names = detailed.table["name"].tolist()
+    both = join(detailed.subset(names[3:6]), detailed.subset(names[:3])).subset([names[1], names[4]])
+    for held, whole in ((both.images, detailed.images), (both.detail, detailed.detail)):
+        assert all(isinstance(array, np.memmap) for array in held.arrays)
+        assert np.shares_memory(held[0], whole[1]) and np.shares_memory(held[1], whole[4])
+        assert held.shape == (2, *whole.shape[1:]) and held.dtype == whole.dtype and len(held) == 2
+        assert np.array_equal(held[np.array([True, False])], whole[[1]])
+        assert np.array_equal(np.asarray(held), held[:]) and np.array_equal(held[::-1], whole[[4, 1]])
+
+
 def test_pictures_without_detail_say_so(detailed):
     plain = replace(detailed, detail=None)
     with pytest.raises(ValueError, match="read without their detail; see `decode`"):
