@@ -1,24 +1,46 @@
-"""A baseline without training: patches named by the text they resemble most."""
+"""A baseline without training: patches named by the words they resemble most."""
 
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
+from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import batches_of
-from petseg_utils.models.clip import load_clip
+from petseg_utils.models.clip import load_clip, normalisation
 
-PROMPTS = ("a photo of the background", "a photo of a cat", "a photo of a dog")  # in the order of the classes
+# Some of the 80 that CLIP's authors wrote for ImageNet: those that suit a patch of a photo.
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a photo of one {}.",
+    "a photo of a small {}.",
+    "a photo of a large {}.",
+    "a close-up photo of a {}.",
+    "a cropped photo of a {}.",
+    "a blurry photo of a {}.",
+)
+# No caption says "background", so it is named by what is seen around pets.  Chosen without a look at any score.
+WORDS = {
+    "background": (
+        "grass", "ground", "sand", "snow", "water", "sky", "tree", "flower", "wall", "floor", "carpet", "sofa", "bed",
+        "chair", "table", "door", "window", "curtain", "box", "toy", "person",
+    ),
+    "cat": ("cat", "kitten"),
+    "dog": ("dog", "puppy"),
+}  # fmt: skip
 
 
 @torch.inference_mode()
-def segment_by_words(spec: str, pictures: PictureSet) -> np.ndarray:
-    """Classes of every pixel by the likeness of CLIP's patch tokens to three sentences.
+def segment_by_words(spec: str, pictures: PictureSet) -> dict[str, np.ndarray]:
+    """Classes of every pixel by the likeness of CLIP's patches to words, with two kinds of features of a patch.
 
-    The last layer's patch tokens go the way of the class token, through the final layer norm and the projection, into
-    the space that pictures and texts share.  CLIP was trained for the class token alone, so this is a lower bound.
+    Each patch is compared with each of `WORDS`, by the cosine of its features and the word's embedding (`embed_words`).
+    The cosines are enlarged to pixels, bilinear, and a pixel has the class of the word it resembles most.  So the score
+    of a class is that of its best word: an average over grass and sofa would resemble neither.
 
     Parameters
     ----------
@@ -29,8 +51,9 @@ def segment_by_words(spec: str, pictures: PictureSet) -> np.ndarray:
 
     Returns
     -------
-    ndarray
-        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.
+    dict of str to ndarray
+        For each kind of features, by its name in `patch_features`: ``uint8 (n, size, size)``, 0 background, 1 cat,
+        2 dog.
 
     Raises
     ------
@@ -40,25 +63,116 @@ def segment_by_words(spec: str, pictures: PictureSet) -> np.ndarray:
     References
     ----------
     Radford et al.: "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
-    arXiv:2103.00020.  Zhou, Loy, Dai: "Extract Free Dense Labels from CLIP", ECCV 2022, arXiv:2112.01071.
+    arXiv:2103.00020.  Zhou, Loy, Dai: "Extract Free Dense Labels from CLIP", ECCV 2022, arXiv:2112.01071; its code
+    names the background by several words, too.
+    """
+    size = pictures.images.shape[1]
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    model: Any = load_clip(spec, size)[0].to(device)
+    words = embed_words(model, spec)
+    class_of_word = [number for number, name in enumerate(CLASSES) for _ in WORDS[name]]
+    to_class = torch.tensor(class_of_word, dtype=torch.uint8, device=device)
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in normalisation(spec))
+    found: dict[str, np.ndarray] = {}
+    for part, pixels in batches_of(pictures, model):
+        for name, patches in patch_features(model.visual, (pixels / 255 - mean) / std).items():
+            cosines = torch.einsum("nhwd,kd->nkhw", patches, words)
+            cosines = F.interpolate(cosines, size=(size, size), mode="bilinear", align_corners=False)
+            classes = found.setdefault(name, np.empty(pictures.labels.shape, np.uint8))
+            classes[part] = to_class[cosines.argmax(1)].cpu().numpy()
+    return found
+
+
+@torch.inference_mode()
+def embed_words(model: nn.Module, spec: str) -> Tensor:
+    """CLIP's embedding of each of `WORDS`: the mean of its embeddings in all `TEMPLATES`.
+
+    Each sentence's embedding is brought to length 1 before the mean, and the mean again (Radford et al. 2021, section
+    3.1.4, and the notebook of its prompts).
+
+    Parameters
+    ----------
+    model : nn.Module
+        A whole CLIP, see `clip.load_clip`.
+    spec : str
+        Its ``clip:`` spec, which says how it splits sentences into tokens.
+
+    Returns
+    -------
+    Tensor
+        ``(words, D)`` of length 1 each, class by class in the order of `CLASSES`, on the model's device.
     """
     import open_clip
 
-    size = pictures.images.shape[1]
-    model: Any = load_clip(spec, size)[0]
-    tower = model.visual
-    tokens = open_clip.get_tokenizer(spec.removeprefix("clip:").partition("/")[0])(list(PROMPTS))
-    texts = F.normalize(model.encode_text(tokens), dim=1)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (tower.image_mean, tower.image_std))
-    classes = np.empty(pictures.labels.shape, np.uint8)
-    for part, pixels in batches_of(pictures, model):
-        images = pixels / 255
-        last = tower.transformer.layers - 1
-        out = tower.forward_intermediates(
-            (images - mean) / std, indices=[last], normalize_intermediates=True, intermediates_only=True
-        )
-        patches = F.normalize(torch.einsum("nchw,cd->ndhw", out["image_intermediates"][0], tower.proj), dim=1)
-        likeness = torch.einsum("ndhw,kd->nkhw", patches, texts)
-        likeness = F.interpolate(likeness, size=(size, size), mode="bilinear", align_corners=False)
-        classes[part] = likeness.argmax(1).to(torch.uint8).numpy()
-    return classes
+    clip: Any = model
+    tokenize = open_clip.get_tokenizer(spec.removeprefix("clip:").partition("/")[0])
+    words = [word for name in CLASSES for word in WORDS[name]]
+    sentences = tokenize([template.format(word) for word in words for template in TEMPLATES])
+    embeddings = F.normalize(clip.encode_text(sentences.to(clip.visual.proj.device)), dim=1)
+    return F.normalize(embeddings.unflatten(0, (len(words), len(TEMPLATES))).mean(1), dim=1)
+
+
+def patch_features(tower: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Features of each patch in the space that pictures and texts share, of two kinds, by one pass of the image tower.
+
+    - ``output tokens``: the last block's patch tokens.  CLIP was trained by the class token alone, so nothing made
+      them say what is seen in their own patch: a lower bound.
+    - ``value features``: the `value_features` of the last block.  Of these the class token is put together, and each is
+      of one patch.
+
+    Both go the class token's way out: through the final layer norm and the projection.
+
+    Parameters
+    ----------
+    tower : nn.Module
+        open_clip's ``VisionTransformer`` with the class token's way out, as a CLIP of `clip.load_clip` has it.
+    images : Tensor
+        ``(N, 3, H, W)``, normalised as `clip.normalisation` says, of the size that the tower was loaded for.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``(N, H / patch, W / patch, D)``, of length 1 along the last axis.
+    """
+    vision: Any = tower
+    depth = vision.transformer.layers
+    rows, columns = vision.grid_size
+    # Without the class token: no step that follows mixes tokens.
+    entering, leaving = vision.forward_intermediates(
+        images, indices=[depth - 2, depth - 1], intermediates_only=True, output_fmt="NLC"
+    )["image_intermediates"]
+    kinds = {"output tokens": leaving, "value features": value_features(vision.transformer.resblocks[-1], entering)}
+    return {
+        name: F.normalize(vision.ln_post(tokens) @ vision.proj, dim=-1).unflatten(1, (rows, columns))
+        for name, tokens in kinds.items()
+    }
+
+
+def value_features(block: nn.Module, tokens: Tensor) -> Tensor:
+    """What a block's attention would put out for each token if the token attended to itself alone.
+
+    MaskCLIP's features: the last attention without queries and keys.  Its authors' code for vision transformers adds
+    the block's input to them and sends the sum through the block's MLP.  Both are left out here, as in ClearCLIP, whose
+    authors find that input to be the main source of noise in such maps.
+
+    Parameters
+    ----------
+    block : nn.Module
+        open_clip's ``ResidualAttentionBlock``, whose attention is an ``nn.MultiheadAttention``.
+    tokens : Tensor
+        ``(N, L, width)``: what enters the block.
+
+    Returns
+    -------
+    Tensor
+        ``(N, L, width)``.
+
+    References
+    ----------
+    Zhou, Loy, Dai: "Extract Free Dense Labels from CLIP", ECCV 2022, arXiv:2112.01071.  Lan et al.: "ClearCLIP:
+    Decomposing CLIP Representations for Dense Vision-Language Inference", ECCV 2024, arXiv:2407.12442.
+    """
+    layers: Any = block
+    attention = layers.attn
+    weight, bias = (held.chunk(3)[2] for held in (attention.in_proj_weight, attention.in_proj_bias))  # after query, key
+    return layers.ls_1(attention.out_proj(F.linear(layers.ln_1(tokens), weight, bias)))

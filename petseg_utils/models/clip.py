@@ -197,6 +197,29 @@ def from_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def normalisation(spec: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What the pictures were normalised with that a CLIP's weights learned from, by the tag of its spec.
+
+    Weights without a tag, from a file or random, are taken to have learned from pictures as OpenAI's did.  (So says a
+    model that open_clip makes without its tag of itself, whatever weights it is given later: do not ask it.)
+
+    Parameters
+    ----------
+    spec : str
+        A ``clip:`` encoder, see `encoders.load_encoder`.
+
+    Returns
+    -------
+    mean, std : tuple of float
+        Of red, green and blue, for pixels in 0..1.
+    """
+    import open_clip
+
+    name, _, tag = spec.removeprefix("clip:").partition("/")
+    source = open_clip.get_pretrained_cfg(name, tag)
+    return source.get("mean", open_clip.OPENAI_DATASET_MEAN), source.get("std", open_clip.OPENAI_DATASET_STD)
+
+
 def _without_weights(name: str, image_size: int) -> nn.Module:
     import open_clip
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petseg_utils.models.clip import CLIP, clip_weights, load_clip
+from petseg_utils.models.clip import CLIP, clip_weights, load_clip, normalisation
 from petseg_utils.models.efficientnet_lite import load_lite
 from petseg_utils.study import PetsegError
 
@@ -205,11 +205,9 @@ def _load_clip(spec: str, image_size: int) -> Encoder:
     The last layer's tokens go through the final layer norm, as they do on CLIP's own way out; the others are as the
     blocks leave them.  Lüddecke, Ecker: "Image Segmentation Using Text and Image Prompts", CVPR 2022, arXiv:2112.10003.
     """
-    import open_clip
-
     model, identity = load_clip(spec, image_size, text=False)
     tower: Any = model.visual
-    source = open_clip.get_pretrained_cfg(*spec.removeprefix("clip:").split("/")[:2])
+    mean, std = normalisation(spec)
     depth = tower.transformer.layers
     taken = [depth * (k + 1) // LAYERS - 1 for k in range(LAYERS)]
 
@@ -222,9 +220,8 @@ def _load_clip(spec: str, image_size: int) -> Encoder:
         identity,
         tower,
         feature_maps,
-        # Weights from a file are taken to be trained as OpenAI's were.
-        mean=[255 * value for value in source.get("mean", open_clip.OPENAI_DATASET_MEAN)],
-        std=[255 * value for value in source.get("std", open_clip.OPENAI_DATASET_STD)],
+        mean=[255 * value for value in mean],
+        std=[255 * value for value in std],
         strides=[tower.patch_size[0]] * LAYERS,
         channels=[tower.transformer.width] * LAYERS,
     )

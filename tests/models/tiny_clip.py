@@ -21,9 +21,9 @@ def register(folder: Path, name: str, **changes: object) -> None:
     open_clip.add_model_config(folder)
 
 
-def write_checkpoint(folder: Path, name: str) -> Path:
+def write_checkpoint(folder: Path, name: str, **changes: object) -> Path:
     """Register a small CLIP and write a checkpoint of it, with random weights."""
-    register(folder, name)
+    register(folder, name, **changes)
     torch.manual_seed(7)
     model = open_clip.create_model(name, load_weights=False)
     for parameter in model.parameters():  # zeros, as biases and some embeddings start, would hide a mistake
