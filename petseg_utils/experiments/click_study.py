@@ -60,8 +60,7 @@ def iou_after(
     for opened in open_pictures(model, pictures, features):
         rows = zip(opened.pets, opened.rows, strict=True)
         first = [prompt(pet, np.random.default_rng([7, row])) if pet.any() else [] for pet, row in rows]
-        at = slice(opened.rows.start, opened.rows.stop)
-        values[at] = dialogue(model, opened, first, 1, sigma=sigma)[0]
+        values[opened.part] = dialogue(model, opened, first, 1, sigma=sigma)[0]
     return values
 
 

@@ -127,7 +127,7 @@ def predict_clicked(model: PointSegmenter, pictures: PictureSet) -> np.ndarray:
     """
     classes = np.zeros(pictures.labels.shape, np.uint8)
     for opened in open_pictures(model, pictures):
-        classes[opened.rows.start : opened.rows.stop] = clicked_classes(model, opened, first_clicks(opened, 0))
+        classes[opened.part] = clicked_classes(model, opened, first_clicks(opened, 0))
     return classes
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import batches_of
+from petseg_utils.data.tensors import batches_of, best_device
 from petseg_utils.models.clip import load_clip, normalisation
 
 # Some of the 80 that CLIP's authors wrote for ImageNet: those that suit a patch of a photo.
@@ -67,7 +67,7 @@ def segment_by_words(spec: str, pictures: PictureSet) -> dict[str, np.ndarray]:
     names the background by several words, too.
     """
     size = pictures.images.shape[1]
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = best_device()
     model: Any = load_clip(spec, size)[0].to(device)
     words = embed_words(model, spec)
     class_of_word = [number for number, name in enumerate(CLASSES) for _ in WORDS[name]]

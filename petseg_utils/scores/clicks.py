@@ -47,13 +47,23 @@ class Opened:
         From the model's `click_head.PointSegmenter.look`.
     labels : ndarray
         ``uint8 (N, H, W)``.
-    rows : range
+    rows : sequence of int
         Which rows of the picture set they are.
     """
 
     seen: tuple[Tensor, ...]
     labels: np.ndarray
-    rows: range
+    rows: Sequence[int]
+
+    def some(self, numbers: Sequence[int]) -> "Opened":
+        """Some of them, by their numbers here."""
+        rows = list(numbers)
+        return Opened(tuple(part[rows] for part in self.seen), self.labels[rows], [self.rows[row] for row in rows])
+
+    @property
+    def part(self) -> slice:
+        """Their rows, where they follow each other."""
+        return slice(self.rows[0], self.rows[-1] + 1)
 
     @property
     def pets(self) -> np.ndarray:
@@ -155,7 +165,7 @@ def dialogue(
     turns : int
         How many answers.
     until : float
-        Stop once every picture has reached this IoU.
+        Of a picture that has reached this IoU nothing more is asked.
     sigma : float
         Standard deviation of the drawn clicks in model pixels.
     number : int
@@ -164,25 +174,27 @@ def dialogue(
     Returns
     -------
     ndarray
-        ``float (turns, N)``: IoU of the pet after each turn, border and padding left out; after a stop, the last value.
+        ``float (turns, N)``: IoU of the pet after each turn, border and padding left out; after its end its last one.
         NaN for a picture without a pet, on which nobody clicks.
     """
     prompts: list[list[Prompt]] = [list(said) for said in first]
     rngs = [np.random.default_rng([200 + number, row]) for row in opened.rows]
-    selected, spoke = proposals(opened), [bool(said) for said in prompts]
-    values = np.full((turns, len(prompts)), np.nan)
+    selected, values = proposals(opened), np.full((turns, len(prompts)), np.nan)
+    playing, pets, counted = np.array([bool(said) for said in prompts]), opened.pets, opened.counted
     for turn in range(turns):
-        answer = select(model, opened, prompts, selected, sigma=sigma)
-        selected = np.where(np.array(spoke)[:, None, None], answer, selected)
-        values[turn] = picture_iou(opened.pets, selected > 0.5, opened.counted)
-        if turn + 1 == turns or np.nanmin(values[turn], initial=2) >= until:
+        if rows := np.flatnonzero(playing).tolist():
+            said = [prompts[row] for row in rows]
+            selected[rows] = select(model, opened.some(rows), said, selected[rows], sigma=sigma)
+        values[turn] = picture_iou(pets, selected > 0.5, counted)
+        playing &= values[turn] < until
+        if turn + 1 == turns or not playing.any():
             values[turn + 1 :] = values[turn]
             break
-        for row, (said, pet, known) in enumerate(zip(prompts, opened.pets, opened.counted, strict=True)):
-            click = correcting_click(pet, selected[row] > 0.5, ~known, rngs[row]) if said else None
-            spoke[row] = click is not None
+        for row in np.flatnonzero(playing):
+            click = correcting_click(pets[row], selected[row] > 0.5, ~counted[row], rngs[row])
+            playing[row] = click is not None
             if click:
-                said.append(click)
+                prompts[row].append(click)
     return values
 
 
@@ -233,7 +245,7 @@ def click_values(
         "excess": np.full((2, n), np.nan),
     }
     for opened in open_pictures(model, pictures, features, progress=progress):
-        at = slice(opened.rows.start, opened.rows.stop)
+        at = opened.part
         values["proposed"][at] = picture_iou(opened.pets, proposals(opened) > 0.5, opened.counted)
         values["missed"][:, at] = natural_clicks(model, opened, positive=True)
         values["excess"][:, at] = natural_clicks(model, opened, positive=False)

@@ -27,7 +27,7 @@ class Painter(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.edge = float(np.exp(-((reach + 0.01) ** 2) / (2 * SIGMA**2)))
         self.finds = finds
-        self.answers = 0
+        self.answers = self.asked = 0
 
     def encode(self, images, maps=None):
         return maps or [], images
@@ -44,6 +44,7 @@ class Painter(nn.Module):
 
     def select(self, seen, prompts, latest, side=None):
         self.answers += 1
+        self.asked += len(prompts)
         added, removed, _, before = prompts.split(1, 1)
         selected = torch.logit(before, eps=3.4e-4)
         selected = torch.where((added > self.edge) & (added >= removed), SURE, selected)

@@ -173,6 +173,7 @@ def test_a_dialogue_stops_once_every_picture_is_good_enough_and_who_is_content_s
     stopped = dialogue(model, opened, [[Click(60, 60)]] * 2, 12, until=0.8)
     reached = int(np.argmax(values[:, 1] >= 0.8))
     assert model.answers == reached + 1 < 12
+    assert model.asked == 2 + reached  # the other picture was good enough after its first answer
     assert np.array_equal(stopped[: reached + 1], values[: reached + 1])
     assert (stopped[reached:] == values[reached]).all()
 
