@@ -10,7 +10,7 @@ export GOMP_SPINCOUNT ?= 3000
 CHECKS := $(BIN)/lint-imports && $(BIN)/codespell && $(BIN)/python -m tools.check_notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reports test test-reports notebooks tables demo lint lock clean
+.PHONY: help setup reports test test-reports rehearsal notebooks tables demo lint lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(READY)  ## run all checks and tests, the notebooks' among them
 test-reports: $(READY)  ## run the notebooks on the embedded pictures again, and compare the table with the committed one
 	PETSEG_STUDY=sample $(BIN)/python -m pytest --nbval notebooks
 	PETSEG_STUDY=sample $(BIN)/python -m tools.compare_tables
+
+rehearsal: $(READY)  ## run the study on CLIP in small, with random weights in CLIP's place (minutes)
+	$(BIN)/python -m tools.rehearse
 
 notebooks: $(READY)  ## re-execute the committed notebooks in place, with their figures
 	PETSEG_FIGURES=figures $(BIN)/petseg report --in-place

@@ -248,7 +248,7 @@ def clip_weights(name: str, tag: str) -> Path | None:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    repository, files, url = _source(name, tag)
+    repository, files, url = weights_source(name, tag)
     places = [try_to_load_from_cache(repository, file) for file in files] if repository else []
     if url:  # where open_clip itself puts what it fetches from elsewhere, and OpenAI's own package its archives
         places.append(str(Path.home() / ".cache" / "clip" / os.path.basename(url)))
@@ -256,7 +256,7 @@ def clip_weights(name: str, tag: str) -> Path | None:
     return next((path for path in paths if not unreadable(path)), None)
 
 
-def _source(name: str, tag: str) -> tuple[str | None, list[str], str | None]:
+def weights_source(name: str, tag: str) -> tuple[str | None, list[str], str | None]:
     """Where open_clip has weights from: a repository of the hub, its files that may hold them, and another address."""
     import open_clip
 
@@ -311,7 +311,7 @@ def download_clip(spec: str = CLIP) -> tuple[Path, bool]:
     _check_activation(name, tag, _configuration(name))
     if path := clip_weights(name, tag):
         return path, False
-    repository, files, _ = _source(name, tag)
+    repository, files, _ = weights_source(name, tag)
     if repository is None:
         raise PetsegError(f"The Hugging Face hub has no weights of {spec}; take another tag.")
     try:

@@ -1,0 +1,67 @@
+"""Rehearse the study on CLIP without its weights: `python -m tools.rehearse`, or `make rehearsal`.
+
+All notebooks run on a few drawn pictures, with a ViT-B/16 of random weights where the hub's client keeps what it
+fetched.  Then the pages are searched for sentences that hold for the stand-in alone.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bs4 import BeautifulSoup
+from safetensors.torch import save_file
+
+from petseg_utils.models.clip import CLIP, load_clip, weights_source
+from petseg_utils.study import ROOT
+
+# What a page must not say where CLIP is the encoder, or the study is the one that measured it.
+WRONG = (
+    r"This is the stand-in",
+    r"the first maps see texture",
+    r"mostly the same part of another animal",
+    r"near its best after a few",
+    r"The study of photos pays",
+    r"encoder auto\b|on auto\b|lite:efficientnet_lite0 of this run",
+    r"Not measured at all: CLIP",
+    r"under a million weights",
+)
+
+
+def write_weights(hub: Path) -> None:
+    """Put random weights for the study's CLIP where the hub's client keeps them."""
+    name, tag = CLIP.removeprefix("clip:").split("/")
+    repository, files, _ = weights_source(name, tag)
+    folder = hub / f"models--{str(repository).replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("rehearsal")
+    (folder / "snapshots" / "rehearsal").mkdir(parents=True)
+    model, _ = load_clip(f"clip:{name}/random")
+    halves = {key: tensor.half().contiguous() for key, tensor in model.state_dict().items()}
+    save_file(halves, folder / "snapshots" / "rehearsal" / files[0])
+
+
+def wrong_sentences(page: Path) -> list[str]:
+    """What a rendered page says that does not hold, each with the words around it."""
+    text = " ".join(BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").get_text(" ").split())
+    return [text[max(0, found.start() - 60) : found.end() + 60] for what in WRONG for found in re.finditer(what, text)]
+
+
+def main() -> None:
+    """Run it; exit 1 if a notebook fails or a page says what does not hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        hub = Path(folder) / "hub"
+        write_weights(hub)
+        environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-m", "petseg_utils", "report", "--study", "rehearsal"]
+        failed = subprocess.run(command, env=environment, check=False).returncode
+    pages = sorted((ROOT / "reports" / "rehearsal").glob("*.html"))
+    found = [f"{page.name}: …{sentence}…" for page in pages for sentence in wrong_sentences(page)]
+    print("\n".join(found) or f"{len(pages)} pages, none of which says what holds for the stand-in alone.")
+    sys.exit(1 if failed or found else 0)
+
+
+if __name__ == "__main__":
+    main()
