@@ -55,13 +55,73 @@ def show_features(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Fi
     return picture_grid(lines, [""] * len(rows), names)
 
 
+def variance_shares(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> pd.DataFrame:
+    """What the cells of each of an encoder's maps differ by: by picture, or by what they show.
+
+    Cells whose middle lies on a border or on padding are left out.  Shares are of sums of squared distances, as in an
+    analysis of variance.
+
+    Returns
+    -------
+    DataFrame
+        A row a map: ``map``, ``cells`` along an edge; ``between pictures``, the share of all variance that is left
+        where each cell is replaced by its picture's mean, 0..1; ``pet or ground``, of the variance within pictures the
+        share that is left where each cell is replaced by the mean of the pet, or of the ground, of its picture.
+    """
+    table = []
+    for number, (features, stride) in enumerate(zip(encode(encoder, pictures, rows), encoder.strides, strict=True), 1):
+        labels = torch.from_numpy(np.array(pictures.labels[rows]))[:, stride // 2 :: stride, stride // 2 :: stride]
+        cells = [part.flatten(1).T[known] for part, known in zip(features, (labels < PADDING).flatten(1), strict=True)]
+        pets = [(label[label < PADDING] > 0) for label in labels]
+        whole = torch.cat(cells).mean(0)
+        between = sum(len(part) * (part.mean(0) - whole).square().sum() for part in cells)
+        within = sum((part - part.mean(0)).square().sum() for part in cells)
+        kinds = [(part, part[pet == kind]) for part, pet in zip(cells, pets, strict=True) for kind in (True, False)]
+        told = sum(len(some) * (some.mean(0) - part.mean(0)).square().sum() for part, some in kinds if len(some))
+        shares = {"between pictures": float(between / (between + within)), "pet or ground": float(told / within)}
+        table.append({"map": number, "cells": features.shape[-1]} | shares)
+    return pd.DataFrame(table)
+
+
+def alike_on_pets(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> tuple[float, float]:
+    """How often the cell most like one in the middle of a pet is on a pet too, and how many of all cells are.
+
+    Each picture is asked about in turn, by the likeness of `show_neighbours`, and each other one answers.
+
+    Returns
+    -------
+    tuple of float
+        Share of the answers, and share of all cells outside border and padding, each 0..1.
+    """
+    features, stride = centred(encode(encoder, pictures, rows)[-2]), encoder.strides[-2]
+    labels = np.array(pictures.labels[rows])
+    cells = labels[:, stride // 2 :: stride, stride // 2 :: stride].reshape(len(rows), -1)
+    flat, hits = features.flatten(2), []
+    for asked, label in enumerate(labels):
+        middle = centre_click(np.isin(label, (1, 2)))
+        alike = torch.einsum("c,ncl->nl", features[asked, :, int(middle.y) // stride, int(middle.x) // stride], flat)
+        alike[torch.from_numpy(cells >= PADDING)] = -2
+        best = cells[np.arange(len(rows)), alike.argmax(1).numpy()]
+        hits += [value in (1, 2) for other, value in enumerate(best) if other != asked]
+    return float(np.mean(hits)), float(np.isin(cells, (1, 2)).sum() / (cells < PADDING).sum())
+
+
+def centred(features: Tensor) -> Tensor:
+    """Feature maps ``(N, C, h, w)`` of which the mean over all cells is taken away, each cell of length 1.
+
+    The cells of a vision transformer have much in common, so without this every two are alike.
+    """
+    return F.normalize(features - features.mean((0, 2, 3), keepdim=True), dim=1)
+
+
 def show_neighbours(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Figure:
     """How much cells of other pictures resemble the one in the middle of the first animal, by their features' cosine.
 
-    The features are those of the encoder's last map but one; the first of the `rows` is the picture asked about.
+    What all cells have in common is taken away before (see `centred`).  The features are those of the encoder's last
+    map but one; the first of the `rows` is the picture asked about.
     """
     stride = encoder.strides[-2]
-    features = F.normalize(encode(encoder, pictures, rows)[-2], dim=1)
+    features = centred(encode(encoder, pictures, rows)[-2])
     middle = centre_click(np.isin(pictures.labels[rows[0]], (1, 2)))
     place = int(middle.y) // stride, int(middle.x) // stride
     alike = torch.einsum("c,nchw->nhw", features[0, :, place[0], place[1]], features).numpy()

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from petseg_utils.data.datasets import OFFICIAL_COUNTS
 from petseg_utils.experiments.comparisons import distinct_pairs
-from petseg_utils.models.names import TITLES, titled
+from petseg_utils.models.names import TITLES, encoder_title, titled
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
 
@@ -165,3 +166,14 @@ def limits(records: list[dict], breeds: pd.Series) -> str:
     if few:
         lines.append(f"Trained once only: {few}. How far another run would move them was not measured.")
     return "\n".join(f"* {line}" for line in lines)
+
+
+def not_measured(records: list[dict]) -> str:
+    """What no record of a study says anything of, in a sentence."""
+    tested = select(records, protocol=PRIMARY)
+    on_clip = any(encoder_title(record["encoder"] or "").startswith("CLIP") for record in tested)
+    missing = [] if on_clip else ["CLIP's features"]
+    if max(record["n_images"] for record in tested) < OFFICIAL_COUNTS["test"]:
+        missing.append("the full data set")
+    missing += ["two animals that touch", "real people's clicks", "energy", "any machines but those named"]
+    return f"Not measured at all: {', '.join(missing[:-1])} and {missing[-1]}."

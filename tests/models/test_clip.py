@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from petseg_utils.models import clip
 from petseg_utils.models.clip import CLIP, clip_weights, download_clip, load_clip
 from petseg_utils.models.encoders import load_encoder, resolve
+from petseg_utils.models.names import encoder_title
 from petseg_utils.study import PetsegError
 from tests.models.tiny_clip import register, write_checkpoint
 
@@ -328,3 +329,20 @@ def test_a_download_without_a_hub_ends_soon_and_with_a_sentence(hub):
 def test_only_what_can_be_used_is_fetched(spec, error, no_network):
     with pytest.raises(PetsegError, match=error):
         download_clip(spec)
+
+
+@pytest.mark.parametrize(
+    ("identity", "title"),
+    [
+        ("clip:ViT-B-16-quickgelu/openai@0123456789ab", "CLIP ViT-B/16"),
+        ("clip:ViT-L-14-quickgelu/openai", "CLIP ViT-L/14"),
+        ("clip:ViT-L-14-336-quickgelu/openai@0123456789ab", "CLIP ViT-L/14-336"),
+        ("clip:ViT-B-16/laion2b_s34b_b88k@0123456789ab", "CLIP ViT-B/16 (laion2b_s34b_b88k)"),
+        ("clip:ViT-B-16-quickgelu//model.safetensors@0123456789ab", "CLIP ViT-B/16 (model.safetensors)"),
+        ("clip:ViT-B-16/random", "ViT-B/16 with random weights"),
+        ("lite:efficientnet_lite0+2x", "EfficientNet-Lite0 (ImageNet) at two scales"),
+        ("lite:efficientnet_lite2", "lite:efficientnet_lite2"),
+    ],
+)
+def test_titles_name_the_model_and_only_clip_is_called_clip(identity, title):
+    assert encoder_title(identity) == title

@@ -119,3 +119,17 @@ def test_the_prompted_model_never_leads(sample_records):
         f"Of the models that nobody helps, the {titled(leader['model'], leader['encoder'])} does best"
     )
     assert "click model" not in first
+
+
+def test_what_was_not_measured_follows_from_the_records(sample_records):
+    drawn = sentences.not_measured(sample_records)
+    assert drawn.startswith(
+        "Not measured at all: CLIP's features, the full data set, two animals that touch, real people's"
+    )
+    on_clip = [
+        record | {"encoder": record["encoder"] and "clip:ViT-B-16-quickgelu/openai@0123456789ab", "n_images": 3669}
+        for record in sample_records
+    ]
+    assert sentences.not_measured(on_clip).startswith("Not measured at all: two animals that touch")
+    random = [record | {"encoder": "clip:ViT-B-16/random"} for record in sample_records]
+    assert "CLIP's features" in sentences.not_measured(random)
