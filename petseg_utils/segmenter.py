@@ -15,6 +15,7 @@ from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.tensors import input_scale, to_tensor
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.click_head import LARGEST, clicked_side, pet_logit
+from petseg_utils.models.decoder import unsure_parts
 from petseg_utils.models.matting import soft_alpha
 from petseg_utils.models.prompts import (
     HELD,
@@ -34,6 +35,7 @@ from petseg_utils.training.recipes import recipe_of
 
 MAX_PIXELS = 50_000_000  # of a photo; decoded it takes three bytes each, and its mask and cut-out five more
 SMOOTH = 1.5  # model pixels
+LEAST = np.float32(1 / (1 + np.exp(LARGEST)))  # probability of what is surely not selected
 TARGETS = ("pet", "clicked")  # what clicks select, see `OpenPhoto`
 PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO: a JPEG with a second picture, as phones write it
 _SUCH_FILES = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
@@ -118,8 +120,22 @@ class Segmenter:
 
     @torch.inference_mode()
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-        """Class probabilities of several photos, ``float32 (N, 3, size, size)``, letterboxed."""
-        return self.model(self.squares(images)).softmax(1).float().cpu().numpy()
+        """Class probabilities of several photos, ``float32 (N, 3, size, size)``, letterboxed.
+
+        Pets of which the model is nowhere sure are background, see `decoder.unsure_parts`.
+        """
+        classes = self.model(self.squares(images)).softmax(1).float().cpu().numpy()
+        for chance in classes:
+            unsure = unsure_parts(1 - chance[0], self.peak)
+            ground = chance[0, unsure]
+            chance[1:, unsure] *= ground / (1 - ground)
+            chance[0, unsure] = 1 - ground
+        return classes
+
+    @property
+    def peak(self) -> float:
+        """How sure the model must be somewhere in a part of a mask, see `decoder.unsure_parts`."""
+        return getattr(self.model, "peak", 0.0)
 
     def squares(self, images: list[np.ndarray]) -> Tensor:
         """Letterboxed photos as the model takes them, ``float (N, 3, scale * size, scale * size)``."""
@@ -218,6 +234,7 @@ class OpenPhoto:
         else:
             pet = self._classes[1:].max(0)
             pet = pet / (pet + self._classes[0])
+        pet = np.where(unsure_parts(1 - self._classes[0], self.segmenter.peak), np.minimum(pet, 1 - pet), pet)
         # Before any prompt, and after each: the probability of each pixel to be selected, float (size, size), and 1, or
         # -1 while the background is wanted.
         self._steps: list[tuple[np.ndarray, float]] = [(pet, 1.0)]
@@ -358,8 +375,8 @@ class OpenPhoto:
             maps = prompt_maps([own], proposal)
             side = float(clicked_side(self._seen[0].float(), proposal, maps))
             if side < 0:
-                unwanted = (maps[:, 1:2] > HELD).to(proposal.dtype)  # said before
-                previous = (-proposal * (1 - unwanted) - LARGEST * unwanted)[0, 0].sigmoid().cpu().numpy()
+                unwanted = (maps[0, 1] > HELD).cpu().numpy()  # said before
+                previous = np.where(unwanted, LEAST, 1 - self._steps[0][0])
         # As in training: what the head is told was selected lies within the boxes that had been drawn by then.
         allowed = within_boxes(own[:-1], *previous.shape)
         before = previous if allowed is None else previous * allowed

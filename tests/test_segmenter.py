@@ -9,6 +9,7 @@ from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES, PADDING
 from petseg_utils.data.pictures import load_splits
 from petseg_utils.data.transforms import Letterbox
+from petseg_utils.models.decoder import unsure_parts
 from petseg_utils.models.prompts import Box, Click, Scribble, deepest_click, draw_prompts
 from petseg_utils.scores.predictions import predict
 from petseg_utils.segmenter import OpenPhoto, Segmenter
@@ -147,6 +148,24 @@ def test_segmenter_agrees_with_the_evaluation(segmenters, splits):
     inside = test.labels[0] != PADDING
     probabilities = segmenters["decoder"].probabilities([np.array(test.images[0])])[0]
     assert (probabilities.argmax(0) == expected)[inside].all()
+
+
+def test_parts_in_which_the_model_is_nowhere_sure_are_neither_predicted_nor_proposed(segmenters, splits, monkeypatch):
+    """Whoever asks for a mask, by whichever way, gets the same; see `decoder.unsure_parts`."""
+    test, image = splits["test"], np.array(splits["test"].images[0])
+    inside = test.labels[0] != PADDING
+    for name in ("decoder", "point"):
+        segmenter = segmenters[name]
+        before = segmenter.probabilities([image])[0]
+        unsure = unsure_parts(1 - before[0], 0.9)  # hardly trained, it is nowhere so sure
+        assert (unsure == (before[0] < 0.5)).all() and unsure.any()
+        monkeypatch.setattr(segmenter.model, "peak", 0.9)
+        after = segmenter.probabilities([image])[0]
+        np.testing.assert_allclose(after.sum(0), 1, atol=1e-5)
+        assert (after[0][unsure] > 0.5).all() and np.array_equal(after[:, ~unsure], before[:, ~unsure])
+        assert (predict(segmenter.model, test).classes[0] == after.argmax(0))[inside].all()
+        assert not segmenter.open(image).mask.any()
+        assert not (segmenter.predict(image) > 0).any()
 
 
 # What prompts may change, whatever the head's weights are: untrained, random and extreme ones.

@@ -24,6 +24,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("model")
     parser.add_argument("--study", required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--peak", type=float, help="leave out parts in which the model is nowhere so sure; see decoder.unsure_parts"
+    )
     parser.add_argument("--slot", help="the name it ships under, if not its own")
     chosen = parser.parse_args(arguments)
     study = load_study(chosen.study)
@@ -34,10 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     if not records:
         parser.error(f"no test scores of {chosen.model}, seed {chosen.seed}: run petseg evaluate first")
-    print(ship(chosen.model, study, chosen.seed, records, chosen.slot).name)
+    print(ship(chosen.model, study, chosen.seed, records, chosen.slot, chosen.peak).name)
 
 
-def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | None = None) -> Path:
+def ship(
+    model: str, study: Study, seed: int, records: list[dict], slot: str | None = None, peak: float | None = None
+) -> Path:
     """Copy a run's best weights, as float16, to the weights that ship with the package.
 
     Parameters
@@ -48,6 +53,8 @@ def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | N
         Of its evaluation on the test split; the card repeats their scores.
     slot : str, optional
         The name it ships under; `model` by default.
+    peak : float, optional
+        See `decoder.unsure_parts`; for the card.
 
     Returns
     -------
@@ -64,6 +71,7 @@ def ship(model: str, study: Study, seed: int, records: list[dict], slot: str | N
     }
     shipped_as = {"model": slot or model, "trained_as": model, "stored_as": "float16", "test": test}
     shipped_as |= {"clicks": records[0]["clicks"]} if "clicks" in records[0] else {}
+    shipped_as |= {"peak": peak} if peak else {}
     path = SHIPPED / f"{slot or model}.safetensors"
     save_checkpoint(path, network, card | shipped_as | NOTES)
     return path

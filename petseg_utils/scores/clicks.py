@@ -11,6 +11,7 @@ from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import batches_of
 from petseg_utils.models.click_head import PointSegmenter, clicked_side, pet_logit
+from petseg_utils.models.decoder import unsure_parts
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.models.prompts import (
     SIGMA,
@@ -49,16 +50,20 @@ class Opened:
         ``uint8 (N, H, W)``.
     rows : sequence of int
         Which rows of the picture set they are.
+    peak : float
+        The model's, see `decoder.unsure_parts`.
     """
 
     seen: tuple[Tensor, ...]
     labels: np.ndarray
     rows: Sequence[int]
+    peak: float = 0.0
 
-    def some(self, numbers: Sequence[int]) -> "Opened":
+    def some(self, which: Sequence[int]) -> "Opened":
         """Some of them, by their numbers here."""
-        rows = list(numbers)
-        return Opened(tuple(part[rows] for part in self.seen), self.labels[rows], [self.rows[row] for row in rows])
+        rows = list(which)
+        seen, numbers = tuple(part[rows] for part in self.seen), [self.rows[row] for row in rows]
+        return Opened(seen, self.labels[rows], numbers, self.peak)
 
     @property
     def part(self) -> slice:
@@ -85,7 +90,7 @@ def open_pictures(
     for part, images in batches_of(pictures, model, doing="clicking", progress=progress):
         maps, images = model.encode(images, features.read(part, device=images.device) if features else None)
         labels = np.array(pictures.labels[part])
-        yield Opened(model.look(images, maps), labels, range(part.start, part.stop))
+        yield Opened(model.look(images, maps), labels, range(part.start, part.stop), getattr(model, "peak", 0.0))
 
 
 @torch.inference_mode()
@@ -138,8 +143,9 @@ def clicked_classes(model: PointSegmenter, opened: Opened, prompts: Sequence[Seq
 
 def proposals(opened: Opened, side: Tensor | None = None) -> np.ndarray:
     """What the model proposes before any prompt, as probabilities ``float32 (N, H, W)``; see `select` for `side`."""
-    logits = pet_logit(opened.seen[1].float())[:, 0]
-    return (logits if side is None else logits * side.view(-1, 1, 1)).sigmoid().cpu().numpy()
+    pets = pet_logit(opened.seen[1].float())[:, 0].sigmoid().cpu().numpy()
+    pets = np.stack([np.where(unsure_parts(pet, opened.peak), 1 - pet, pet) for pet in pets])
+    return pets if side is None else np.where(side.view(-1, 1, 1).cpu().numpy() < 0, 1 - pets, pets)
 
 
 def dialogue(

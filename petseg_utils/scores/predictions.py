@@ -11,6 +11,7 @@ from torch import nn
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import IGNORED, batches_of, class_targets
+from petseg_utils.models.decoder import unsure_parts
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.scores.intervals import summarise
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_counts, picture_confusions, protocol_matrix, scores
@@ -57,13 +58,17 @@ def predict(
     """
     model.eval()
     classes = np.empty(pictures.labels.shape, np.uint8)
-    loss, seconds = np.empty(len(pictures)), 0.0
+    loss, seconds, peak = np.empty(len(pictures)), 0.0, getattr(model, "peak", 0.0)
     for part, images in batches_of(pictures, model, doing="predicting", progress=progress):
         labels = torch.from_numpy(np.array(pictures.labels[part])).to(images.device)
         began = time.perf_counter()
         maps = [features.read(part, device=images.device)] if features else []
         logits = model(images, *maps).float()
-        classes[part] = logits.argmax(1).masked_fill(labels == PADDING, 0).to(torch.uint8).cpu().numpy()
+        found = logits.argmax(1).masked_fill(labels == PADDING, 0).to(torch.uint8).cpu().numpy()
+        if peak:
+            pets = 1 - logits.softmax(1)[:, 0].cpu().numpy()
+            found[np.stack([unsure_parts(pet, peak) for pet in pets])] = 0
+        classes[part] = found
         seconds += time.perf_counter() - began
         targets = class_targets(labels)
         pixels = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none").sum((1, 2))

@@ -46,6 +46,8 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
         raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {encoder.identity}.")
     network = recipe.build(TrainingSettings(**card["settings"]), encoder)
     load_weights(network, path)
+    if "peak" in card:  # of weights that ship
+        network.peak = card["peak"]
     return network.to(best_device()).to(memory_format=torch.channels_last).eval(), card
 
 

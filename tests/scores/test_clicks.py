@@ -443,3 +443,17 @@ def test_a_scribble_is_taken_as_a_first_prompt_too():
     stroke = Scribble(((30.0, 40.0), (60.0, 60.0)))
     value = dialogue(Painter(10), opened, [[stroke]], 1)[0, 0]
     assert value == pytest.approx(iou(disc(30, 40, 10) | disc(60, 60, 10), pet))
+
+
+def test_parts_in_which_the_model_is_nowhere_sure_are_not_proposed():
+    """Nor are they predicted; see `decoder.unsure_parts`."""
+    pet = square(40, 80, 40, 80)
+    speck = square(5, 15, 5, 15)
+    opened = opened_by_hand(pet.astype(np.uint8)[None], pet[None])
+    classes = torch.where(torch.from_numpy(speck), 2.0, opened.seen[1][:, 1])  # of the speck it is sure by 0.88
+    opened = replace(opened, seen=(opened.seen[0], torch.stack([opened.seen[1][:, 0], classes, classes * 0 - 30], 1)))
+    assert np.array_equal(proposals(opened)[0] > 0.5, pet | speck)
+    sure = replace(opened, peak=0.95)
+    assert np.array_equal(proposals(sure)[0] > 0.5, pet)
+    assert np.array_equal(proposals(sure, torch.tensor([-1.0]))[0] > 0.5, ~pet)
+    assert sure.some([0]).peak == 0.95

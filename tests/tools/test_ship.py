@@ -5,6 +5,7 @@ import json
 import pytest
 
 from petseg_utils.models.cards import read_card
+from petseg_utils.training.checkpoints import load
 from petseg_utils.training.train import train
 from tools import ship
 
@@ -23,4 +24,8 @@ def test_a_run_ships_as_float16_with_its_test_scores(study, splits, tmp_path, mo
     card = read_card(tmp_path / "weights" / "other.safetensors")
     assert (card["model"], card["trained_as"], card["stored_as"]) == ("other", "unet", "float16")
     assert card["test"] == {"all, ignore_border": {"n_images": 6} | scores}
-    assert "CC BY-SA 4.0" in card["licence"]
+    assert "CC BY-SA 4.0" in card["licence"] and "peak" not in card
+    ship.main(["unet", "--study", "smoke"])
+    assert not hasattr(load(tmp_path / "weights" / "unet.safetensors")[0], "peak")
+    ship.main(["unet", "--study", "smoke", "--peak", "0.9"])
+    assert load(tmp_path / "weights" / "unet.safetensors")[0].peak == 0.9

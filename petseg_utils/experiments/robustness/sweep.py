@@ -209,7 +209,7 @@ def predict_cases(
                     seen = seen or network.look(pixels, maps[network.encoder.identity])
                     if name == HELPED:
                         clicks = clicks_on(pictures, part, labels[part], kind, level)
-                        opened = Opened(seen, labels[part], range(len(pixels)))
+                        opened = Opened(seen, labels[part], range(len(pixels)), network.peak)
                         classes[case][part] = clicked_classes(network, opened, clicks)
                         continue
                     logits = network(pixels, seen=seen)
