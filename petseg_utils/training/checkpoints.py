@@ -108,18 +108,22 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise PetsegError(f"{path.name} does not hold this model's weights, or is damaged: {why}") from error
 
 
-def save_state(path: Path, parts: dict[str, Any], progress: dict) -> None:
+def save_state(path: Path, parts: dict[str, Any] | None, progress: dict) -> None:
     """Write everything that a run needs to go on, in one file: never half of one epoch and half of another.
 
     Parameters
     ----------
     path : Path
         The file.
-    parts : dict
-        ``model`` and ``average`` (modules; the latter may be None), ``optimizer`` and ``schedule``.
+    parts : dict or None
+        ``model`` and ``average`` (modules; the latter may be None), ``optimizer`` and ``schedule``; None for a run that
+        came to its end, of which the best weights are kept elsewhere and these are not needed.
     progress : dict
         What else is to be kept, fit for JSON.
     """
+    if parts is None:
+        _save_tensors(path, {}, {"progress": json.dumps(progress)})
+        return
     optimizer = parts["optimizer"].state_dict()
     tensors = {
         f"{part}.{name}": tensor
@@ -137,6 +141,8 @@ def save_state(path: Path, parts: dict[str, Any], progress: dict) -> None:
 def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
     """Put a run's parts back to where `save_state` left them; returns what else it kept.
 
+    Those of a run that came to its end stay as they are.
+
     Raises
     ------
     PetsegError
@@ -152,6 +158,8 @@ def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
         raise PetsegError(
             f"Cannot resume: {differs}. Train afresh without --resume, or restore what the run was begun with."
         )
+    if not tensors:
+        return progress
     for part in ("model", "average"):
         if parts[part] is not None:
             of_part = {

@@ -97,8 +97,8 @@ class Run:
     """What stands around the loop: optimizer, order of pictures, moving average, history, checkpoints, progress bar.
 
     After each epoch the folder holds ``history.csv``, the best weights so far (``best.safetensors`` with its card
-    ``best.json``) and everything that is needed to go on (``last.safetensors``), each written under a temporary name
-    and renamed.  Accelerate chooses the device and handles several processes.
+    ``best.json``) and everything that is needed to go on (``last.safetensors``; after the last epoch that is little),
+    each written under a temporary name and renamed.  Accelerate chooses the device and handles several processes.
 
     Parameters
     ----------
@@ -166,6 +166,11 @@ class Run:
             mininterval=0.5,
         )
 
+    @property
+    def progress(self) -> dict:
+        """How far the run has come."""
+        return {"card": self.card, "history": self.history, "best": self.best}
+
     def epochs(self) -> Iterator[int]:
         """Epochs still to come, counted from 0, until patience with the score is used up."""
         for epoch in range(len(self.history), self.settings.epochs):
@@ -226,8 +231,7 @@ class Run:
             if better:
                 card = self.card | {"epoch": epoch + 1, "validation": row}
                 save_checkpoint(self.folder / "best.safetensors", self.kept, card)
-            progress = {"card": self.card, "history": self.history, "best": self.best}
-            save_state(self.folder / "last.safetensors", self.parts, progress)
+            save_state(self.folder / "last.safetensors", self.parts, self.progress)
             pd.DataFrame(self.history).to_csv(self.folder / "history.csv", index=False)
 
     def close(self) -> pd.DataFrame:
@@ -237,6 +241,7 @@ class Run:
             path = self.folder / "best.json"
             seconds = sum(row["seconds"] for row in self.history)
             write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"training_seconds": seconds})
+            save_state(self.folder / "last.safetensors", None, self.progress)
         self.accelerator.wait_for_everyone()
         gc.collect()  # optimizer and loader hold each other; the next training should find their memory free
         self.bare.load_state_dict(load_file(self.folder / "best.safetensors"))

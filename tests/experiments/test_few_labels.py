@@ -22,8 +22,8 @@ def test_the_encoder_sees_each_picture_once_though_an_epoch_repeats_it(study, sp
     settings = replace(study.settings("decoder"), cache=True)
     rows = run_shares("on a half", "decoder", study, splits, settings, shares=(0.5,))
     assert rows["pictures"].tolist() == [len(splits["train"]) // 2]
-    sides = 2  # as it is, and mirrored
-    assert len(seen) == sides * (len(splits["train"]) // 2 + len(splits["validation"]))
+    sides = 2  # as it is, and mirrored, to learn from
+    assert len(seen) == sides * (len(splits["train"]) // 2) + len(splits["validation"])
     assert set(seen.values()) == {1}
 
 

@@ -10,6 +10,7 @@ from petseg_utils.models.cards import read_card
 from petseg_utils.models.unet import UNet
 from petseg_utils.scores.predictions import validation_scores
 from petseg_utils.study import PetsegError
+from petseg_utils.training import loop
 from petseg_utils.training.batches import TrainingPictures, as_example
 from petseg_utils.training.loop import Run, fit
 from petseg_utils.training.losses import segmentation_loss
@@ -82,9 +83,12 @@ def test_repeated_pictures_are_varied_each_time(splits):
     assert torch.equal(data[0]["image"], drawn[0])
 
 
-def test_the_average_is_what_is_scored_and_kept(settings, splits, tmp_path):
+def test_the_average_is_what_is_scored_and_kept(settings, splits, tmp_path, monkeypatch):
     model, data = UNet(4), TrainingPictures(splits["train"], 0)
-    scored = []
+    scored, before, save = [], tmp_path / "before the end.safetensors", loop.save_state
+    monkeypatch.setattr(
+        loop, "save_state", lambda path, parts, progress: save(before if parts else path, parts, progress)
+    )
 
     def score(fitted):
         scored.append({name: tensor.clone() for name, tensor in fitted.state_dict().items()})
@@ -92,11 +96,12 @@ def test_the_average_is_what_is_scored_and_kept(settings, splits, tmp_path):
 
     changed = replace(settings, epochs=1, average=0.9)
     fit(model, data, segmentation_loss, score, changed, tmp_path, seed=0, card={}, progress=False)
-    kept, live = load_file(tmp_path / "best.safetensors"), load_file(tmp_path / "last.safetensors")
+    kept, live = load_file(tmp_path / "best.safetensors"), load_file(before)
     assert all(torch.equal(kept[name], tensor) for name, tensor in scored[0].items())
     name = "decoder.head.weight"
     assert torch.equal(live[f"average.module.{name}"], kept[name])
     assert not torch.equal(live[f"model.{name}"], kept[name])
+    assert not load_file(tmp_path / "last.safetensors")  # of a run that came to its end the best weights are enough
 
 
 def test_a_run_starts_where_its_history_ends(settings, splits, tmp_path):

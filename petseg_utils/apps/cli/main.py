@@ -83,11 +83,18 @@ def report(
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Execute the committed notebooks again instead of making pages.")
     ] = False,
+    planned: Annotated[
+        bool, typer.Option("--plan", help="Say what it takes on the whole data set, in GB and hours, and run nothing.")
+    ] = False,
 ) -> None:
     """Run the notebooks in order and render reports/STUDY/index.html."""
+    from petseg_utils.report.plan import plan
     from petseg_utils.report.run import build_report, execute_in_place, report_folder
 
     chosen = load_study(study)
+    if planned:
+        typer.echo(plan(chosen))
+        return
     numbers = [part.strip() for part in only.split(",")] if only else None
     failures = (execute_in_place if in_place else build_report)(chosen, only=numbers)
     if not in_place:
