@@ -1,5 +1,6 @@
 """The README's numbers: what stands between its markers is made from the committed records, by `make tables`."""
 
+import functools
 import re
 
 import pandas as pd
@@ -8,7 +9,8 @@ from petseg_utils.experiments.edges import EDGES
 from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_records, where_it_fails
 from petseg_utils.experiments.no_pet import NO_PET
 from petseg_utils.experiments.study_records import committed_records
-from petseg_utils.models.names import ENCODER_TITLES, titled
+from petseg_utils.models.names import encoder_title, titled
+from petseg_utils.report.plan import plan
 from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, ranked
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.records import read_records
@@ -21,7 +23,7 @@ from petseg_utils.scores.results import (
     select,
     write_tables,
 )
-from petseg_utils.study import ROOT
+from petseg_utils.study import ROOT, load_study
 
 BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
@@ -35,7 +37,7 @@ def short_table(records: list[dict]) -> str:
             stale = f", stale: of commit {row['stale']}" if row["stale"] else ""
             cells = {
                 "model": titled(row["model"]) + " †" * (row["model"] == PROMPTED) + stale,
-                "encoder": ENCODER_TITLES.get(row["encoder"], row["encoder"]),
+                "encoder": encoder_title(row["encoder"]),
                 "test photos": f"{row['n_images']} of {row['n_breeds']} breeds{note}",
                 "seeds": row["seeds"],
             }
@@ -87,6 +89,12 @@ def edges_sentence() -> str:
     )
 
 
+@functools.cache
+def plan_lines() -> str:
+    """What the study on CLIP takes, as a block of code."""
+    return f"```\n{plan(load_study('oxford'))}\n```\n"
+
+
 def blocks() -> dict[str, str]:
     """What belongs between the README's markers, by the markers' names."""
     photos, sample, shipped = (committed_records(name) for name in ("oxford-cpu", "sample", "shipped"))
@@ -106,6 +114,7 @@ def blocks() -> dict[str, str]:
         "no_pet": no_pet_table(),
         "edges": edges_sentence(),
         "sample": sample_line(sample),
+        "plan": plan_lines(),
     }
 
 
