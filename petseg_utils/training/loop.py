@@ -131,6 +131,7 @@ class Run:
         resume: bool,
         progress: bool,
     ):
+        gc.collect()  # of a run before this one, whose parts hold each other: memory must not grow from run to run
         self.settings, self.folder, self.seed, self.score, self.data = settings, folder, seed, score, data
         self.precision = chosen_precision(settings)
         self.card = card | {"seed": seed, "settings": asdict(settings), "precision": self.precision}
@@ -243,7 +244,6 @@ class Run:
             write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"training_seconds": seconds})
             save_state(self.folder / "last.safetensors", None, self.progress)
         self.accelerator.wait_for_everyone()
-        gc.collect()  # optimizer and loader hold each other; the next training should find their memory free
         self.bare.load_state_dict(load_file(self.folder / "best.safetensors"))
         return pd.DataFrame(self.history)
 
