@@ -1,11 +1,13 @@
 """Rehearse the study on CLIP without its weights: `python -m tools.rehearse`, or `make rehearsal`.
 
 All notebooks run on a few drawn pictures, with a ViT-B/16 of random weights where the hub's client keeps what it
-fetched.  Then the pages are searched for sentences that hold for the stand-in alone.
+fetched.  Then the pages are searched for sentences that hold for the stand-in alone, and what the largest of its processes took
+of memory is written down for `petseg report --plan`.
 """
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,9 @@ from bs4 import BeautifulSoup
 from safetensors.torch import save_file
 
 from petseg_utils.models.clip import CLIP, load_clip, weights_source
-from petseg_utils.study import ROOT
+from petseg_utils.report.plan import REHEARSED
+from petseg_utils.study import ROOT, write_json
+from petseg_utils.study.provenance import git_commit, versions
 
 # What a page must not say where CLIP is the encoder, or the study is the one that measured it.
 WRONG = (
@@ -57,6 +61,10 @@ def main() -> None:
         environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "petseg_utils", "report", "--study", "rehearsal"]
         failed = subprocess.run(command, env=environment, check=False).returncode
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    print(f"The largest process took {peak:.1f} GB.")
+    if not failed:
+        write_json(REHEARSED, {"peak_gb": round(peak, 2), "versions": versions(), "commit": git_commit()})
     pages = sorted((ROOT / "reports" / "rehearsal").glob("*.html"))
     found = [f"{page.name}: …{sentence}…" for page in pages for sentence in wrong_sentences(page)]
     print("\n".join(found) or f"{len(pages)} pages, none of which says what holds for the stand-in alone.")

@@ -1,6 +1,7 @@
 """CLIP by open_clip: where its weights lie, whether they fit a model, and how they are fetched."""
 
 import contextlib
+import functools
 import logging
 import os
 import re
@@ -66,27 +67,56 @@ def load_clip(spec: str, image_size: int = 224, *, text: bool = True) -> tuple[n
         with torch.random.fork_rng():
             torch.manual_seed(0)
             return _without_weights(name, image_size), spec
-    path: Path | None
-    if tag.startswith("/"):  # clip:MODEL//path: absolute if there is such a file, else below the working folder
-        path = Path(tag) if Path(tag).is_file() else Path(tag[1:])
-        if not path.is_file():
-            raise PetsegError(f"No weights {path.name!r} at the path that the encoder {name!r} names.")
-        identity = f"clip:{name}//{path.name}"
-    else:
-        _check_activation(name, tag, config)
-        path, identity = clip_weights(name, tag), spec
-        if path is None:
-            raise PetsegError(
-                f"The weights of {spec} are not on this disk, or not in a file that can be opened safely. `petseg data "
-                f"download --clip {spec}` fetches them; or name a file, clip:{name}//path/to/file, or take the "
-                "encoder lite:efficientnet_lite0."
-            )
+    path = _weights_of(spec)
     if fault := unreadable(path):
         raise PetsegError(f"{path.name} {fault}.")
     model = _without_weights(name, image_size)
     _fill(model, name, path, text)
-    # Other weights under the same name must meet neither an old cache of features nor a decoder trained on others.
-    return model, f"{identity}@{sha256(path)[:12]}"
+    return model, clip_identity(spec)
+
+
+def clip_identity(spec: str) -> str:
+    """A CLIP's identity for records: its spec, without folders, and the start of its weights' SHA-256.
+
+    So other weights under the same name meet neither an old cache of features nor a decoder trained on others.
+
+    Raises
+    ------
+    PetsegError
+        If its weights are not on disk.
+    """
+    name, _, tag = spec.removeprefix("clip:").partition("/")
+    if tag == "random":
+        return spec
+    path = _weights_of(spec)
+    stat = path.stat()
+    start = _start_of_sha256(path, stat.st_size, stat.st_mtime_ns)
+    return f"clip:{name}//{path.name}@{start}" if tag.startswith("/") else f"{spec}@{start}"
+
+
+@functools.lru_cache
+def _start_of_sha256(path: Path, size: int, changed: int) -> str:
+    """Of a file that has this size and was changed then: it is read once a process."""
+    return sha256(path)[:12]
+
+
+def _weights_of(spec: str) -> Path:
+    """The file of weights that a spec names, or its tag's in the caches."""
+    name, _, tag = spec.removeprefix("clip:").partition("/")
+    if tag.startswith("/"):  # clip:MODEL//path: absolute if there is such a file, else below the working folder
+        path = Path(tag) if Path(tag).is_file() else Path(tag[1:])
+        if not path.is_file():
+            raise PetsegError(f"No weights {path.name!r} at the path that the encoder {name!r} names.")
+        return path
+    _check_activation(name, tag, _configuration(name))
+    found = clip_weights(name, tag)
+    if found is None:
+        raise PetsegError(
+            f"The weights of {spec} are not on this disk, or not in a file that can be opened safely. `petseg data "
+            f"download --clip {spec}` fetches them; or name a file, clip:{name}//path/to/file, or take the "
+            "encoder lite:efficientnet_lite0."
+        )
+    return found
 
 
 def _configuration(name: str) -> dict:

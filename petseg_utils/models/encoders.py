@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petseg_utils.models.clip import CLIP, clip_weights, load_clip, normalisation
+from petseg_utils.models.clip import CLIP, clip_identity, clip_weights, load_clip, normalisation
 from petseg_utils.models.efficientnet_lite import load_lite
 from petseg_utils.study import PetsegError
 
@@ -150,6 +150,18 @@ def resolve(spec: str) -> str:
         return spec
     model, tag = CLIP.removeprefix("clip:").split("/")
     return TWICE_LITE if clip_weights(model, tag) is None else CLIP
+
+
+def encoder_identity(spec: str) -> str:
+    """The identity that the encoder of a spec has, see `Encoder`, without loading it.
+
+    Raises
+    ------
+    PetsegError
+        If its weights are not on disk.
+    """
+    spec = resolve(spec)
+    return clip_identity(spec) if spec.startswith("clip:") else spec
 
 
 def _load_lite(spec: str, name: str, looks: str) -> Encoder:

@@ -1,6 +1,7 @@
 """What a study takes, before it is begun: downloads, disk, memory and hours, from its settings."""
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from petseg_utils.models.encoders import Encoder, load_encoder, resolve
 from petseg_utils.models.feature_cache import picture_bytes
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.scores.clicks import DIALOGUES, MOST_CLICKS, NATURAL
-from petseg_utils.study import Study, TrainingSettings, load_study
+from petseg_utils.study import ROOT, Study, TrainingSettings, load_study
 from petseg_utils.training.recipes import recipe_of
 
 PHOTOS_GB = 0.8  # download, as the authors' server has it
@@ -27,6 +28,7 @@ BACKWARD = 3  # a training step takes about so many forward passes
 STARTS = {"unet": 1, "autoencoder_unet": 2, "decoder": 1}
 VARIANTS = 4
 MACHINES = {"oxford-cpu": "two CPU cores", "oxford-gpu": "one H100"}
+REHEARSED = ROOT / "figures" / "oxford" / "rehearsal.json"  # by tools.rehearse
 ENCODED = ("decoder", "decoder_selftrained", "point")
 
 
@@ -54,6 +56,8 @@ def plan(study: Study) -> str:
         f"Download: {PHOTOS_GB} GB of photos"
         + (f", {weights_gb(study):.1f} GB of weights." if study.encoder.startswith("clip:") else "."),
         f"Disk: {sum(sizes.values()):.1f} GB: " + ", ".join(f"{what} {size:.1f}" for what, size in sizes.items()) + ".",
+        f"Memory: {memory_gb(study):.1f} GB in the largest process: what it took when all of it ran on a few pictures with "
+        "CLIP ViT-B/16, and the masks of all photos.",
         f"Robustness: {swept:,} photos x {len(COMPARED)} models x {kinds} perturbations and levels x "
         f"{len(study.seeds)} seeds; perturbing them, on the CPU, is not counted below.",
         "Hours, from the operations of the networks and a training of each machine that was timed:",
@@ -103,6 +107,16 @@ def disk(study: Study, encoder: Encoder) -> dict[str, float]:
         "features of small pictures": (2 * train + validation) * small_bytes / 1e9,
         "runs": (len(study.seeds) * sum(run_bytes) + 4 * max(run_bytes)) / 1e9,
     }
+
+
+def memory_gb(study: Study) -> float:
+    """Gigabytes of the largest process: as measured with few pictures, and true and predicted masks of all.
+
+    Photos and features stay on disk.
+    """
+    train, validation, test = numbers(study)
+    masks = (train + validation + test + len(study.seeds) * test) * study.image_size**2 / 1e9
+    return json.loads(REHEARSED.read_text(encoding="utf-8"))["peak_gb"] + masks
 
 
 def load_encoder_like(study: Study, encoder: Encoder) -> Encoder:

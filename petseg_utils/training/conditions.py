@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.unlabelled import files_identity, list_unlabelled
-from petseg_utils.models.encoders import resolve
+from petseg_utils.models.encoders import encoder_identity
 from petseg_utils.study import Study, TrainingSettings
 from petseg_utils.training.precision import chosen_precision
 from petseg_utils.training.recipe import Recipe
@@ -17,7 +17,7 @@ from petseg_utils.training.recipes import recipe_of
 
 # All of it is in the card.  `version` is the recipe's.
 CONDITIONS = (
-    "model", "version", "seed", "settings", "precision", "encoder_spec", "image_size",
+    "model", "version", "seed", "settings", "precision", "encoder", "image_size",
     "data", "n_images", "extra", "unlabelled", "start",
 )  # fmt: skip
 
@@ -87,7 +87,7 @@ def conditions(
         "seed": seed,
         "settings": asdict(settings),
         "precision": chosen_precision(settings),
-        "encoder_spec": resolve(study.encoder) if recipe.on_frozen_encoder else None,
+        "encoder": encoder_identity(study.encoder) if recipe.on_frozen_encoder else None,
         "image_size": int(labelled.images.shape[1]),
         "data": labelled.fingerprint,
         "n_images": len(labelled),

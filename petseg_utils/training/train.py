@@ -11,7 +11,7 @@ from torch import nn
 from petseg_utils.data.pictures import PictureSet, join
 from petseg_utils.data.unlabelled import list_unlabelled, read_unlabelled
 from petseg_utils.models.cards import read_card
-from petseg_utils.models.encoders import Encoder, load_encoder
+from petseg_utils.models.encoders import Encoder, load_encoder, resolve
 from petseg_utils.models.feature_cache import load_features
 from petseg_utils.study import PetsegError, Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
@@ -110,7 +110,7 @@ def train(
     taught = read_card(teacher) if teacher else None
     made_under = conditions(recipe, study, seed, splits, settings=settings, extra=added, start=before, teacher=taught)
     card = made_under | {
-        "encoder": encoder.identity if encoder else None,
+        "encoder_spec": resolve(study.encoder) if encoder else None,
         "study": study.name,
         "n_breeds": int(labelled.table["breed"].nunique()),
         "more": described(proposed),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
@@ -18,9 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from petseg_utils.models import clip
 from petseg_utils.models.clip import CLIP, clip_weights, download_clip, load_clip
-from petseg_utils.models.encoders import load_encoder, resolve
+from petseg_utils.models.encoders import encoder_identity, load_encoder, resolve
 from petseg_utils.models.names import encoder_title
 from petseg_utils.study import PetsegError
+from petseg_utils.training.conditions import conditions, first_difference
+from petseg_utils.training.recipes import recipe_of
 from tests.models.tiny_clip import register, write_checkpoint
 
 REPOSITORY = "timm/vit_base_patch16_clip_224.openai"  # of the study's CLIP
@@ -197,15 +200,21 @@ def test_half_precision_weights_are_widened_at_every_size(tmp_path, size):
     assert all(torch.equal(*pair) and pair[0].dtype == torch.float32 for pair in zip(maps, wanted, strict=True))
 
 
-def test_other_weights_under_the_same_tag_have_another_identity(cache, monkeypatch):
+def test_other_weights_under_the_same_tag_have_another_identity(cache, monkeypatch, study, splits):
     tiny = write_checkpoint(cache, "tiny-vit")
     monkeypatch.setattr(clip, "clip_weights", lambda name, tag: tiny)
     monkeypatch.setattr(clip, "_check_activation", lambda *_: None)
     first = load_encoder("clip:tiny-vit/mine", 32).identity
     assert first == f"clip:tiny-vit/mine@{hashlib.sha256(tiny.read_bytes()).hexdigest()[:12]}"
+    assert encoder_identity("clip:tiny-vit/mine") == first
     tensors = load_file(tiny)
     save_file(tensors | {"logit_scale": tensors["logit_scale"] + 1}, tiny)
-    assert load_encoder("clip:tiny-vit/mine", 32).identity != first
+    second = load_encoder("clip:tiny-vit/mine", 32).identity
+    assert encoder_identity("clip:tiny-vit/mine") == second != first
+    other = replace(study, encoder="clip:tiny-vit/mine")
+    now = conditions(recipe_of("decoder"), other, 0, splits)
+    assert now["encoder"] == second  # so what was trained on the first is trained anew, and not gone on with
+    assert first_difference(now | {"encoder": first}, now) == f"encoder was {first}, and is {second} now"
 
 
 def test_every_model_of_open_clip_is_taken_or_refused_in_one_line():

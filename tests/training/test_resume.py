@@ -122,9 +122,7 @@ def test_another_precision_is_refused(short, splits, monkeypatch):
 def test_another_encoder_is_refused(short, splits):
     train("decoder", short, 0, splits, progress=False)
     other = replace(short, encoder=TWICE_LITE)
-    refused(
-        "decoder", other, splits, r"encoder_spec was lite:efficientnet_lite0, and is lite:efficientnet_lite0\+2x now"
-    )
+    refused("decoder", other, splits, r"encoder was lite:efficientnet_lite0, and is lite:efficientnet_lite0\+2x now")
 
 
 def test_extra_data_is_refused(short, splits, tmp_path):
