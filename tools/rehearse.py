@@ -1,7 +1,7 @@
 """Rehearse the study on CLIP without its weights: `python -m tools.rehearse`, or `make rehearsal`.
 
 All notebooks run on a few drawn pictures, with a ViT-B/16 of random weights where the hub's client keeps what it
-fetched.  Then the pages are searched for sentences that hold for the stand-in alone, and what the largest of its processes took
+fetched.  Then the pages are searched for sentences that hold for the stand-in alone, and what the largest process took
 of memory is written down for `petseg report --plan`.
 """
 
@@ -25,6 +25,7 @@ from petseg_utils.study.provenance import git_commit, versions
 WRONG = (
     r"This is the stand-in",
     r"the first maps see texture",
+    r"each picture has a colour of its own",
     r"mostly the same part of another animal",
     r"near its best after a few",
     r"The study of photos pays",
@@ -50,7 +51,9 @@ def write_weights(hub: Path) -> None:
 def wrong_sentences(page: Path) -> list[str]:
     """What a rendered page says that does not hold, each with the words around it."""
     text = " ".join(BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").get_text(" ").split())
-    return [text[max(0, found.start() - 60) : found.end() + 60] for what in WRONG for found in re.finditer(what, text)]
+    return [
+        text[max(0, found.start() - 60) : found.end() + 60] for what in WRONG for found in re.finditer(what, text, re.I)
+    ]
 
 
 def main() -> None:

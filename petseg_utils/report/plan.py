@@ -56,8 +56,8 @@ def plan(study: Study) -> str:
         f"Download: {PHOTOS_GB} GB of photos"
         + (f", {weights_gb(study):.1f} GB of weights." if study.encoder.startswith("clip:") else "."),
         f"Disk: {sum(sizes.values()):.1f} GB: " + ", ".join(f"{what} {size:.1f}" for what, size in sizes.items()) + ".",
-        f"Memory: {memory_gb(study):.1f} GB in the largest process: what it took when all of it ran on a few pictures with "
-        "CLIP ViT-B/16, and the masks of all photos.",
+        f"Memory: {memory_gb(study):.1f} GB in the largest process: what it took when all of it ran on a few pictures "
+        "with CLIP ViT-B/16, and the masks of all photos.",
         f"Robustness: {swept:,} photos x {len(COMPARED)} models x {kinds} perturbations and levels x "
         f"{len(study.seeds)} seeds; perturbing them, on the CPU, is not counted below.",
         "Hours, from the operations of the networks and a training of each machine that was timed:",

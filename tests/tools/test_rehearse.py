@@ -1,0 +1,27 @@
+"""The rehearsal finds what a page must not say where CLIP ran."""
+
+import pytest
+
+from tools.rehearse import wrong_sentences
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "This is the stand-in, not CLIP.",
+        "The first maps see texture and edges.",
+        "In the last, each picture has a colour of its own.",
+        "What it finds alike is mostly the same part of another animal.",
+        "The decoder is near its best after a few of them.",
+        "The study of photos pays for the encoder at every step instead.",
+        "Test scores of the decoder on auto.",
+        "Not measured at all: CLIP's features, the full data set.",
+        "A decoder of under a million weights turns them into masks.",
+    ],
+)
+def test_a_sentence_that_holds_for_the_stand_in_alone_is_found(tmp_path, sentence):
+    page = tmp_path / "page.html"
+    page.write_text(f"<h1>04</h1><p>{sentence.replace(' ', '<br>', 1)}</p>", encoding="utf-8")
+    assert len(wrong_sentences(page)) == 1
+    page.write_text("<p>The decoder on CLIP ViT-B/16. Not measured at all: energy.</p>", encoding="utf-8")
+    assert wrong_sentences(page) == []
