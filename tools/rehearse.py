@@ -50,7 +50,10 @@ def write_weights(hub: Path) -> None:
 
 def wrong_sentences(page: Path) -> list[str]:
     """What a rendered page says that does not hold, each with the words around it."""
-    text = " ".join(BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").get_text(" ").split())
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    for code in soup.select("div.highlight"):
+        code.decompose()
+    text = " ".join(soup.get_text(" ").split())
     return [
         text[max(0, found.start() - 60) : found.end() + 60] for what in WRONG for found in re.finditer(what, text, re.I)
     ]

@@ -1,5 +1,6 @@
 """Checkpoints: weights as safetensors beside a JSON card, and all that a cut run needs to go on."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from petseg_utils.data.tensors import best_device
 from petseg_utils.models.cards import SHIPPED, read_card
-from petseg_utils.models.encoders import load_encoder
+from petseg_utils.models.encoders import Encoder, encoder_identity, load_encoder
 from petseg_utils.models.names import check_name
 from petseg_utils.study import PetsegError, Study, TrainingSettings, write_json
 from petseg_utils.training.conditions import conditions_in, first_difference
@@ -41,14 +42,23 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
     """
     card = read_card(path)
     recipe = recipe or recipe_of(card["model"])
-    encoder = load_encoder(card["encoder_spec"], card["image_size"]) if recipe.on_frozen_encoder else None
-    if encoder and encoder.identity != card["encoder"]:
-        raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {encoder.identity}.")
+    encoder = None
+    if recipe.on_frozen_encoder:
+        identity = encoder_identity(card["encoder_spec"])
+        if identity != card["encoder"]:
+            raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {identity}.")
+        encoder = _shared_encoder(identity, card["encoder_spec"], card["image_size"])
     network = recipe.build(TrainingSettings(**card["settings"]), encoder)
     load_weights(network, path)
     if "peak" in card:  # of weights that ship
         network.peak = card["peak"]
     return network.to(best_device()).to(memory_format=torch.channels_last).eval(), card
+
+
+@functools.lru_cache(maxsize=2)
+def _shared_encoder(identity: str, spec: str, image_size: int) -> Encoder:
+    """The frozen encoder of all models that are loaded on it: it never changes, and is the larger part of them."""
+    return load_encoder(spec, image_size)
 
 
 def find_checkpoint(model: str, study: Study | None, seed: int | None = None) -> Path:

@@ -126,3 +126,9 @@ def test_a_click_on_what_a_proposal_misses_adds_to_it_on_drawn_pictures(hidden):
         before, after = ((mask & pet).sum() / (mask | pet).sum() for mask in (pet & ~missed, answer))
         gains.append(after - before)
     assert np.mean(found) > 0.5 and np.mean(gains) > 0.02
+
+
+def test_models_that_are_loaded_share_their_frozen_encoder():
+    """It never changes, and of CLIP each copy would take hundreds of megabytes."""
+    first, second = (Segmenter.load(name).model for name in ("decoder", "point"))
+    assert first.encoder is second.encoder
