@@ -174,7 +174,7 @@ def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
     damaged = f"{path.name} does not hold the weights of {name}, or is damaged."
     try:
         tensors = load_file(path) if path.suffix == ".safetensors" else load_state_dict(str(path), weights_only=True)
-        tensors = {key: tensor.float() for key, tensor in tensors.items()}  # positions of halves are not interpolated
+        tensors = {key: tensor.detach() for key, tensor in tensors.items()}
     except Exception as error:  # the file is a stranger's: whatever is wrong with it is for its owner to know
         raise PetsegError(f"{damaged} ({str(error).splitlines()[0]})") from error
     if "embeddings.patch_embedding.weight" in tensors:  # a CLIPVisionModel, as newer versions write it
@@ -194,6 +194,9 @@ def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
         faults = [f"it lacks {len(missing)} tensors, such as {missing[0]}"] if missing else []
         faults += [f"it holds {len(unknown)} that are unknown, such as {unknown[0]}"] if unknown else []
         raise PetsegError(f"{damaged} ({'; '.join(faults)})")
+    if not text:  # of a tower that nobody asked for no copy is made
+        tensors = {key: tensor for key, tensor in tensors.items() if key.startswith("visual.")}
+    tensors = {key: tensor.float() for key, tensor in tensors.items()}  # positions of halves are not interpolated
     resize_pos_embed(tensors, model)
     if "positional_embedding" in tensors:
         resize_text_pos_embed(tensors, model)

@@ -1,5 +1,6 @@
 """Frozen image encoders: photo in, feature maps out.  CLIP's vision transformer, or the stand-in that ships offline."""
 
+import contextlib
 import functools
 import logging
 import re
@@ -224,8 +225,12 @@ def _load_clip(spec: str, image_size: int) -> Encoder:
     taken = [depth * (k + 1) // LAYERS - 1 for k in range(LAYERS)]
 
     def feature_maps(images: Tensor) -> list[Tensor]:
-        maps = tower.forward_intermediates(images, indices=taken, intermediates_only=True)["image_intermediates"]
-        maps[-1] = tower.ln_post(maps[-1].movedim(1, -1)).movedim(-1, 1)
+        # On a CPU its large matrices take several times as long in bfloat16, whatever the model around it computes in:
+        # see benchmarks/bench_features.py.
+        on_cpu = images.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext():
+            maps = tower.forward_intermediates(images, indices=taken, intermediates_only=True)["image_intermediates"]
+            maps[-1] = tower.ln_post(maps[-1].movedim(1, -1)).movedim(-1, 1)
         return maps
 
     return Encoder(
