@@ -63,7 +63,7 @@ def measure(spec: str, pictures: PictureSet, width: int, cache: Path) -> dict[st
     encoder = load_encoder(spec, SIZE)
     encoder(images[:BATCH])  # the first pass also sets things up
     encoding = seconds(lambda: [encoder(images[rows]) for rows in batches])
-    features = load_features(encoder, pictures, cache, progress=False)
+    features = load_features(encoder, pictures, cache, mirrored=True, progress=False)
     reading = seconds(lambda: [features.read(rows) for rows in batches])
     model = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=width))
     model.to(memory_format=torch.channels_last)  # as in training

@@ -225,8 +225,8 @@ def _load_clip(spec: str, image_size: int) -> Encoder:
     taken = [depth * (k + 1) // LAYERS - 1 for k in range(LAYERS)]
 
     def feature_maps(images: Tensor) -> list[Tensor]:
-        # On a CPU its large matrices take several times as long in bfloat16, whatever the model around it computes in:
-        # see benchmarks/bench_features.py.
+        # On a CPU in float32, whatever the model around it computes in: in bfloat16 a ViT-B/16 took three times as long
+        # on a processor that has instructions for it.
         on_cpu = images.device.type == "cpu"
         with torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext():
             maps = tower.forward_intermediates(images, indices=taken, intermediates_only=True)["image_intermediates"]
