@@ -15,7 +15,8 @@ MACHINES_PATH = re.compile(r"(?<![\w.~$}])(/(root|work|tmp|home/\w+|Users/\w+)/|
 def faults(notebook: nbformat.NotebookNode) -> list[str]:
     """What is wrong with an executed notebook, a line each; nothing where all is well.
 
-    Its code cells must have run once, from top to bottom, without an error, and no output may name a machine's path.
+    Its code cells must have run once, from top to bottom, without an error, no output may name a machine's path, and
+    links within it must lead to a heading.
     """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     counts = [cell.execution_count for cell in cells]
@@ -28,6 +29,9 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
                 lines.append(f"code cell {number} failed: {output.ename}: {output.evalue}")
             elif path := MACHINES_PATH.search(json.dumps(output, ensure_ascii=False)):
                 lines.append(f"code cell {number} shows a path of one machine: {path[0]}")
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = {heading.strip().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    lines += [f"a link leads to no heading: #{to}" for to in re.findall(r"\]\(#([^)]*)\)", text) if to not in headings]
     return lines
 
 

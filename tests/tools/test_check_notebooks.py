@@ -44,3 +44,13 @@ def test_no_cell_ended_in_an_error():
     notebook = executed("a")
     notebook.cells[1].outputs = [new_output("error", ename="ValueError", evalue="too small", traceback=[])]
     assert faults(notebook) == ["code cell 1 failed: ValueError: too small"]
+
+
+def test_links_within_a_notebook_lead_to_its_headings():
+    notebook = executed("a")
+    notebook.cells[
+        0
+    ].source = "# A question\n\n## On real photos\n\nSee [photos](#On-real-photos) and [more](02.ipynb#x)."
+    assert faults(notebook) == []
+    notebook.cells[0].source = notebook.cells[0].source.replace("## On real photos", "## On photos")
+    assert faults(notebook) == ["a link leads to no heading: #On-real-photos"]
