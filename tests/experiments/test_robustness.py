@@ -110,7 +110,7 @@ class Clicked(PointSegmenter):
         self.weight = nn.Parameter(torch.zeros(1))
         self._frozen = (nn.Identity(),)
         self.encoder.identity = "none"
-        self.height = height
+        self.height, self.peak = height, 0.0
 
     def look(self, images, maps):
         classes = torch.zeros_like(images)

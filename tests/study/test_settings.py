@@ -56,7 +56,7 @@ def written(folder: Path, text: str = MINE, name: str = "mine.toml") -> str:
 
 
 def test_an_unknown_study_is_told_with_the_known_ones():
-    names = "oxford, oxford-cpu, oxford-gpu, sample, shipped, smoke"
+    names = "oxford, oxford-cpu, oxford-gpu, rehearsal, sample, shipped, smoke"
     with pytest.raises(PetsegError, match=rf"No study 'nope'\. Name one of {names}"):
         load_study("nope")
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 StudyOption = Annotated[
     str | None,
     typer.Option(
-        help="smoke, sample, oxford-cpu, oxford-gpu, oxford, or a file; by default PETSEG_STUDY, else sample."
+        help="smoke, sample, rehearsal, oxford-cpu, oxford-gpu, oxford, or a file; by default PETSEG_STUDY, else "
+        "sample."
     ),
 ]
 DataOption = Annotated[Path | None, typer.Option(help="Folder of the data, instead of the study's own.")]
