@@ -27,7 +27,8 @@ def conditions_in(card: dict) -> dict:
 
     A card from before recipes had versions is of version 1, and settings that did not exist then had their defaults.
     """
-    values = {key: card.get(key, 1 if key == "version" else None) for key in CONDITIONS}
+    before = {"version": 1, "encoder": card.get("encoder_spec")}  # what cards of runs to start from called it
+    values = {key: card.get(key, before.get(key)) for key in CONDITIONS}
     with contextlib.suppress(ValidationError):  # settings that are no more: they differ
         values["settings"] = values["settings"] and asdict(TrainingSettings(**values["settings"]))
     values["start"] = [conditions_in(base) for base in values["start"] or []]

@@ -17,6 +17,13 @@ def test_a_card_without_a_version_is_of_the_first():
     assert conditions_in({"model": "unet"})["version"] == 1
 
 
+def test_a_run_to_start_from_is_known_by_the_older_name_of_its_encoder_too():
+    older, now = ({"start": [{"model": "decoder", key: "lite"}]} for key in ("encoder_spec", "encoder"))
+    assert first_difference(conditions_in(older), conditions_in(now)) is None
+    other = {"start": [{"model": "decoder", "encoder": "clip"}]}
+    assert first_difference(conditions_in(older), conditions_in(other)) == "start[0].encoder was lite, and is clip now"
+
+
 def test_settings_that_a_card_does_not_know_had_their_defaults_and_unknown_ones_differ(study):
     settings = asdict(study.settings("decoder"))
     older = {name: value for name, value in settings.items() if name not in ("dropout", "paste")}
