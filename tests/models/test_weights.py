@@ -14,7 +14,7 @@ from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.experiments.edges import EDGES
 from petseg_utils.experiments.elsewhere import shipped_records
-from petseg_utils.experiments.no_pet import NO_PET
+from petseg_utils.experiments.no_pet import NO_PET, free_photos, proposals
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.cards import SHIPPED, sha256
 from petseg_utils.models.prompts import deepest_click
@@ -132,3 +132,11 @@ def test_models_that_are_loaded_share_their_frozen_encoder():
     """It never changes, and of CLIP each copy would take hundreds of megabytes."""
     first, second = (Segmenter.load(name).model for name in ("decoder", "point"))
     assert first.encoder is second.encoder
+
+
+def test_on_free_photos_without_a_pet_as_much_is_proposed_as_the_table_says():
+    """So the table holds for the card's `peak`, too, without which two of the twelve photos would have a pet."""
+    segmenter, row = Segmenter.load("decoder"), pd.read_csv(NO_PET, index_col=0).loc["scikit-image's photos"]
+    shares = np.array(proposals(segmenter, free_photos()))
+    assert (shares == 0).mean() == pytest.approx(row["nothing"], abs=1e-3) and len(shares) == row["n_images"]
+    assert Segmenter.load("point").peak == segmenter.peak > 0
