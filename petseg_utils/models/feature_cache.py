@@ -20,6 +20,7 @@ from petseg_utils.models.encoders import Encoder
 from petseg_utils.study import PetsegError, write_json
 
 ENCODING_VERSION = 2  # raise it whenever the same encoder would give other maps of the same pictures
+WORTH_SAYING = 100_000_000  # bytes: smaller caches are made without a word about their size
 log = logging.getLogger(__name__)
 
 
@@ -178,7 +179,8 @@ def _append(
     if needed > free:
         raise PetsegError(f"The features of {len(rows)} pictures by {encoder.identity} need {sizes}: {advice}")
     orientation = "mirrored pictures" if mirrored else "pictures"
-    log.info("Features of %s %s by %s: %s.", len(rows), orientation, encoder.identity, sizes)
+    if needed >= WORTH_SAYING:
+        log.info("Features of %s %s by %s: %s.", len(rows), orientation, encoder.identity, sizes)
     home, device = encoder.mean.device, best_device()
     encoder.to(device)
     try:

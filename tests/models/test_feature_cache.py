@@ -195,8 +195,11 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_encoded(pictures, ca
     assert encoder.network.seen == 0
 
 
-def test_size_is_logged_and_caches_are_listed_and_cleared(pictures, cache, caplog):
+def test_size_is_logged_and_caches_are_listed_and_cleared(pictures, cache, caplog, monkeypatch):
     caplog.set_level("INFO")
+    load_features(make_encoder("small"), pictures, cache, progress=False)
+    assert "Features of" not in caplog.text  # of dozens of small runs that would be a wall of lines
+    monkeypatch.setattr(feature_cache, "WORTH_SAYING", 1)
     load_features(make_encoder(), pictures, cache, progress=False)
     wanted = len(pictures) * 2 * (5 * 16 * 16 + 7 * 4 * 4) / 1e6
     assert f"Features of {len(pictures)} pictures by test: {wanted:,.0f} MB" in caplog.text
