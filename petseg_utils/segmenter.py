@@ -2,21 +2,19 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from petseg_utils.data.datasets import DataError
 from petseg_utils.data.image_files import ImageFileError, read_image_file, upright_rgb
 from petseg_utils.data.labels import CLASSES
-from petseg_utils.data.tensors import input_scale, to_tensor
 from petseg_utils.data.transforms import Letterbox
-from petseg_utils.models.click_head import LARGEST, clicked_side, pet_logit
-from petseg_utils.models.decoder import unsure_parts
+from petseg_utils.models.cards import SHIPPED
+from petseg_utils.models.exported import CLICK_HEAD, DECODER, ExportedModel
 from petseg_utils.models.matting import soft_alpha
+from petseg_utils.models.names import check_name
 from petseg_utils.models.prompts import (
     HELD,
     Box,
@@ -29,13 +27,16 @@ from petseg_utils.models.prompts import (
     within_boxes,
     within_reach,
 )
+from petseg_utils.models.selection import LARGEST, clicked_side, pet_chance, sigmoid, softmax, unsure_parts
 from petseg_utils.study import PetsegError
-from petseg_utils.training.checkpoints import find_checkpoint, load
-from petseg_utils.training.recipes import recipe_of
+
+if TYPE_CHECKING:
+    from petseg_utils.training.torch_model import TorchModel
 
 MAX_PIXELS = 50_000_000  # of a photo; decoded it takes three bytes each, and its mask and cut-out five more
 SMOOTH = 1.5  # model pixels
 LEAST = np.float32(1 / (1 + np.exp(LARGEST)))  # probability of what is surely not selected
+RUNTIMES = ("onnx", "torch")
 TARGETS = ("pet", "clicked")  # what clicks select, see `OpenPhoto`
 PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO: a JPEG with a second picture, as phones write it
 _SUCH_FILES = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
@@ -55,30 +56,59 @@ class Segmenter:
 
     Parameters
     ----------
-    model : nn.Module
-        Takes pixel values ``(N, 3, size, size)`` in 0..255 and gives logits ``(N, 3, size, size)``.
-    card : dict
-        The checkpoint's card; says what the model was trained on.
+    model : ExportedModel or TorchModel
+        By ONNX Runtime or by torch: squares ``uint8 (N, scale * size, scale * size, 3)`` in, arrays out.
+    weights : Path, optional
+        The file that it was loaded from.
     """
 
-    model: nn.Module
-    card: dict
+    model: "ExportedModel | TorchModel"
+    weights: Path | None = None
 
     @classmethod
-    def load(cls, model: str = "decoder", weights: Path | None = None) -> "Segmenter":
-        """Load the weights that ship for a model, or a checkpoint of your own.
+    def load(cls, model: str = "decoder", weights: Path | None = None, runtime: str | None = None) -> "Segmenter":
+        """Load the weights that ship for a model, or your own.
+
+        Parameters
+        ----------
+        model : str
+            Of what ships; see `models.names`.
+        weights : Path, optional
+            An own file: ``.onnx``, from `training.export`, or a checkpoint, ``.safetensors``.
+        runtime : str, optional
+            ``"onnx"`` or ``"torch"``.  By default ONNX Runtime wherever there is such a file.
 
         Raises
         ------
         PetsegError
-            If no weights ship for this model, or the file is missing or damaged.
+            If no weights ship for this model, or the file is missing, damaged, or not for this runtime.
         """
-        return cls(*load(weights or find_checkpoint(model, None)))
+        if runtime not in (None, *RUNTIMES):
+            raise PetsegError(f"No runtime {runtime!r}; it is one of {', '.join(RUNTIMES)}.")
+        path = weights or shipped_weights(model, runtime)
+        by_onnx = path.suffix == ".onnx"
+        if runtime and by_onnx != (runtime == "onnx"):
+            other = "a checkpoint, .safetensors" if by_onnx else "an .onnx file: petseg export writes it"
+            raise PetsegError(f"{path.name} is not for the runtime {runtime}, which takes {other}.")
+        if by_onnx:
+            return cls(ExportedModel(path), path)
+        try:
+            from petseg_utils.training.torch_model import TorchModel
+        except ModuleNotFoundError as error:
+            raise PetsegError(
+                f"{path.name} needs {error.name}, which is not installed: pip install 'petseg-utils[study]'."
+            ) from error
+        return cls(TorchModel.load(path), path)
+
+    @property
+    def card(self) -> dict:
+        """The checkpoint's card; says what the model was trained on."""
+        return self.model.card
 
     @property
     def takes_prompts(self) -> bool:
         """Whether clicks, scribbles and boxes change its masks."""
-        return recipe_of(self.card["model"]).takes_prompts
+        return self.model.takes_prompts
 
     def predict(self, photo: Path | np.ndarray) -> np.ndarray:
         """Segment a photo, without any help.
@@ -118,13 +148,12 @@ class Segmenter:
         """
         return OpenPhoto(self, photo if isinstance(photo, np.ndarray) else read_photo(photo), target)
 
-    @torch.inference_mode()
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """Class probabilities of several photos, ``float32 (N, 3, size, size)``, letterboxed.
 
-        Pets of which the model is nowhere sure are background, see `decoder.unsure_parts`.
+        Pets of which the model is nowhere sure are background, see `selection.unsure_parts`.
         """
-        classes = self.model(self.squares(images)).softmax(1).float().cpu().numpy()
+        classes = softmax(self.model.look(self.squares(images)).logits)
         for chance in classes:
             unsure = unsure_parts(1 - chance[0], self.peak)
             ground = chance[0, unsure]
@@ -134,13 +163,12 @@ class Segmenter:
 
     @property
     def peak(self) -> float:
-        """How sure the model must be somewhere in a part of a mask, see `decoder.unsure_parts`."""
-        return getattr(self.model, "peak", 0.0)
+        """How sure the model must be somewhere in a part of a mask, see `selection.unsure_parts`."""
+        return self.card.get("peak", 0.0)
 
-    def squares(self, images: list[np.ndarray]) -> Tensor:
-        """Letterboxed photos as the model takes them, ``float (N, 3, scale * size, scale * size)``."""
-        squares = [self.letterbox(image).image(image, input_scale(self.model)) for image in images]
-        return to_tensor(np.stack(squares), next(self.model.parameters()).device)
+    def squares(self, images: list[np.ndarray]) -> np.ndarray:
+        """Letterboxed photos as the model takes them, ``uint8 (N, scale * size, scale * size, 3)``."""
+        return np.stack([self.letterbox(image).image(image, self.model.scale) for image in images])
 
     def letterbox(self, image: np.ndarray) -> Letterbox:
         """How a photo ``uint8 (H, W, 3)`` fits into the model's square."""
@@ -223,14 +251,10 @@ class OpenPhoto:
         if self.target not in TARGETS:
             raise PetsegError(f"No target {self.target!r}; it is one of {', '.join(TARGETS)}.")
         self._box = self.segmenter.letterbox(self.image)
-        square = self.segmenter.squares([self.image])
-        model: Any = self.segmenter.model
-        with torch.inference_mode():
-            self._seen: tuple[Any, ...] = model.look(square) if self.segmenter.takes_prompts else ()
-            classes = self._seen[1] if self._seen else model(square)
-        self._classes = classes[0].float().softmax(0).cpu().numpy()  # (3, size, size)
-        if self._seen:
-            pet = pet_logit(classes.float())[0, 0].sigmoid().cpu().numpy()
+        self._seen = self.segmenter.model.look(self.segmenter.squares([self.image]))
+        self._classes = softmax(self._seen.logits)[0]  # (3, size, size)
+        if self.segmenter.takes_prompts:
+            pet = pet_chance(self._seen.logits)[0]
         else:
             pet = self._classes[1:].max(0)
             pet = pet / (pet + self._classes[0])
@@ -361,28 +385,26 @@ class OpenPhoto:
         # Boxes that are smaller than one of these pixels limit nothing here.
         return inner if allowed is None or not allowed.any() else inner * allowed
 
-    @torch.inference_mode()
     def _next_step(self) -> tuple[np.ndarray, float]:
         """What the latest prompt makes of the last step; see `_steps`."""
-        model: Any = self.segmenter.model
-        own = [moved(prompt, self._box) for prompt in self.prompts]
+        own, size = [moved(prompt, self._box) for prompt in self.prompts], self._box.size
         (previous, side), effect = self._steps[-1], latest_effect(own)
         if not effect and any(latest_effect([before]) for before in own[:-1]):
             return previous, side  # a box after clicks is a limit and no more
         chooses = self.target == "clicked" and effect > 0 and all(latest_effect([before]) <= 0 for before in own[:-1])
         if chooses:
-            proposal = pet_logit(self._seen[1].float())
-            maps = prompt_maps([own], proposal)
-            side = float(clicked_side(self._seen[0].float(), proposal, maps))
+            assert self._seen.cells is not None
+            maps = prompt_maps([own], size)
+            side = float(clicked_side(self._seen.cells, pet_chance(self._seen.logits), maps)[0])
             if side < 0:
-                unwanted = (maps[0, 1] > HELD).cpu().numpy()  # said before
+                unwanted = maps[0, 1] > HELD  # said before
                 previous = np.where(unwanted, LEAST, 1 - self._steps[0][0])
         # As in training: what the head is told was selected lies within the boxes that had been drawn by then.
         allowed = within_boxes(own[:-1], *previous.shape)
         before = previous if allowed is None else previous * allowed
-        maps = prompt_maps([own], self._seen[1], before[None])
-        sign = torch.tensor([[float(effect)], [side]], device=maps.device)
-        selected = model.select(self._seen, maps, *sign)[0, 0].sigmoid().cpu().numpy()
+        signs = (np.array([sign], np.float32) for sign in (effect, side))
+        selected = self.segmenter.model.select(self._seen, prompt_maps([own], size, before[None]), *signs)[0]
+        selected = sigmoid(selected)
         if effect:  # the head sees limited logits, so it gives the rest back as before up to rounding only
             selected = (np.maximum if effect > 0 else np.minimum)(selected, previous)
         of_photo = np.zeros_like(previous, dtype=bool)
@@ -400,6 +422,24 @@ def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
     points = [(min(last, max(0, round(y))), min(last, max(0, round(x)))) for x, y in points_of(prompt)]
     hit = {int(numbers[point]) for point in points} - {0}
     return np.isin(numbers, list(hit)) if hit else np.ones_like(selected)
+
+
+def shipped_weights(model: str, runtime: str | None = None) -> Path:
+    """The file of the weights that ship for a model: for ONNX Runtime, if there is one, or for torch.
+
+    Raises
+    ------
+    PetsegError
+        If there are none; the message says how to train them.
+    """
+    exported = {"decoder": DECODER, "point": CLICK_HEAD}
+    files = [SHIPPED / name for name in (exported.get(check_name(model), f"{model}.onnx"), f"{model}.safetensors")]
+    wanted = files if runtime is None else files[:1] if runtime == "onnx" else files[1:]
+    for path in wanted:
+        if path.is_file():
+            return path
+    kind = f" for the runtime {runtime}" if runtime and any(path.is_file() for path in files) else ""
+    raise PetsegError(f"No weights ship for {model}{kind}. Train it: petseg train {model}, and name the study.")
 
 
 def read_photo(path: Path) -> np.ndarray:

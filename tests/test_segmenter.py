@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES, PADDING
 from petseg_utils.data.pictures import load_splits
 from petseg_utils.data.transforms import Letterbox
-from petseg_utils.models.decoder import unsure_parts
 from petseg_utils.models.prompts import Box, Click, Scribble, deepest_click, draw_prompts
+from petseg_utils.models.selection import unsure_parts
 from petseg_utils.scores.predictions import predict
 from petseg_utils.segmenter import OpenPhoto, Segmenter
 from petseg_utils.study import PetsegError
@@ -128,7 +127,7 @@ def test_open_photos_do_not_share_anything():
 
 def test_training_and_an_open_photo_show_the_model_the_same_prompts(segmenters):
     segmenter, seen = segmenters["point"], []
-    segmenter.model.head.register_forward_pre_hook(lambda module, given: seen.append(given[2].clone()))
+    segmenter.model.network.head.register_forward_pre_hook(lambda module, given: seen.append(given[2].clone()))
     opened = segmenter.open(np.zeros((100, 200, 3), np.uint8))
     opened.click(100, 50)
     proposed = opened._steps[0][0]
@@ -144,14 +143,14 @@ def test_a_photo_of_any_size_gets_a_mask_of_its_size(segmenters):
 
 def test_segmenter_agrees_with_the_evaluation(segmenters, splits):
     test = splits["test"]
-    expected = predict(segmenters["decoder"].model, test).classes[0]
+    expected = predict(segmenters["decoder"].model.network, test).classes[0]
     inside = test.labels[0] != PADDING
     probabilities = segmenters["decoder"].probabilities([np.array(test.images[0])])[0]
     assert (probabilities.argmax(0) == expected)[inside].all()
 
 
 def test_parts_in_which_the_model_is_nowhere_sure_are_neither_predicted_nor_proposed(segmenters, splits, monkeypatch):
-    """Whoever asks for a mask, by whichever way, gets the same; see `decoder.unsure_parts`."""
+    """Whoever asks for a mask, by whichever way, gets the same; see `selection.unsure_parts`."""
     test, image = splits["test"], np.array(splits["test"].images[0])
     inside = test.labels[0] != PADDING
     for name in ("decoder", "point"):
@@ -159,11 +158,12 @@ def test_parts_in_which_the_model_is_nowhere_sure_are_neither_predicted_nor_prop
         before = segmenter.probabilities([image])[0]
         unsure = unsure_parts(1 - before[0], 0.9)  # hardly trained, it is nowhere so sure
         assert (unsure == (before[0] < 0.5)).all() and unsure.any()
-        monkeypatch.setattr(segmenter.model, "peak", 0.9)
+        monkeypatch.setattr(segmenter.model.network, "peak", 0.9)
+        monkeypatch.setitem(segmenter.card, "peak", 0.9)
         after = segmenter.probabilities([image])[0]
         np.testing.assert_allclose(after.sum(0), 1, atol=1e-5)
         assert (after[0][unsure] > 0.5).all() and np.array_equal(after[:, ~unsure], before[:, ~unsure])
-        assert (predict(segmenter.model, test).classes[0] == after.argmax(0))[inside].all()
+        assert (predict(segmenter.model.network, test).classes[0] == after.argmax(0))[inside].all()
         assert not segmenter.open(image).mask.any()
         assert not (segmenter.predict(image) > 0).any()
 
@@ -282,8 +282,7 @@ def everything():
     segmenter = fake_segmenter()
 
     def select(seen, prompts, latest, side):
-        wanted = torch.where(latest.view(-1, 1, 1, 1) < 0, -6.0, 6.0).expand_as(prompts[:, :1])
-        return torch.where(prompts[:, 1:2] > 0.75, -6.0, wanted)
+        return np.where((prompts[:, 1] > 0.75) | (latest[:, None, None] < 0), np.float32(-6), np.float32(6))
 
     segmenter.model.select = select
     return segmenter

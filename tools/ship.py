@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--study", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--peak", type=float, help="leave out parts in which the model is nowhere so sure; see decoder.unsure_parts"
+        "--peak", type=float, help="leave out parts in which the model is nowhere so sure; see selection.unsure_parts"
     )
     parser.add_argument("--slot", help="the name it ships under, if not its own")
     chosen = parser.parse_args(arguments)
@@ -54,7 +54,7 @@ def ship(
     slot : str, optional
         The name it ships under; `model` by default.
     peak : float, optional
-        See `decoder.unsure_parts`; for the card.
+        See `selection.unsure_parts`; for the card.
 
     Returns
     -------

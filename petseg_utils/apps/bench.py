@@ -1,41 +1,52 @@
-"""How fast is it here?  The weights that ship, on one photo: times, and ratios to the U-Net's."""
+"""How fast is it here?  The weights that ship, on one photo: times, and what their arithmetic alone would take."""
 
+import importlib.metadata
+import os
 import platform
 import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from skimage.data import chelsea
 from tqdm.auto import tqdm
 
+from petseg_utils.apps.cutouts import example_photo
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study.provenance import git_commit, versions
 
 ROUNDS = 20  # timed ones; one more before them warms up
 CLICKS = ((200.0, 150.0), (300.0, 200.0), (120.0, 220.0))  # on the cat, in the photo's pixels
+EDGE = 1024  # of the matrices whose product tells what the machine can do
 
 
-def measure(*, progress: bool = True) -> dict:
-    """Time the models that ship on scikit-image's photo of a cat, 451 x 300 pixels.
+def measure(runtime: str | None = None, *, progress: bool = True) -> dict:
+    """Time the models that ship on a photo of a cat, 451 x 300 pixels.
 
     The tasks take turns, so that other work on the machine slows all of them alike.  Everything from the photo's array
-    to a mask of its size counts.
+    to a mask of its size counts.  A product of two matrices says how many multiplications with additions the machine
+    does in a second; so many of the networks' own would take `limit`, were there nothing else to do.
 
     Parameters
     ----------
+    runtime : str, optional
+        As `Segmenter.load` takes it.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     dict
-        ``tasks``: name to milliseconds, ``median`` and ``p95``, and ``ratio``, the median as a multiple of the U-Net's;
-        ``machine``, ``threads``, ``device``, ``encoder``, ``rounds``, ``versions`` and ``commit``.
+        ``tasks``: name to milliseconds, ``median``, ``p95`` and ``limit``; ``machine``, ``cores``, ``runtime``,
+        ``encoder``, ``rounds``, ``multiply_adds`` a second, ``versions`` and ``commit``.
+
+    Raises
+    ------
+    PetsegError
+        If the runtime is none, or not installed.
     """
-    photo = chelsea()
-    unet, decoder, point = (Segmenter.load(name) for name in ("unet", "decoder", "point"))
+    photo = example_photo()
+    decoder, point = (Segmenter.load(name, runtime=runtime) for name in ("decoder", "point"))
     opened = point.open(photo)
+    matrix = np.ones((EDGE, EDGE), np.float32)
 
     def click() -> None:
         for x, y in CLICKS:
@@ -43,7 +54,7 @@ def measure(*, progress: bool = True) -> dict:
         opened.clear()
 
     tasks: dict[str, tuple[Callable[[], object], int]] = {
-        "unet: a photo": (lambda: unet.predict(photo), 1),
+        "matrix product": (lambda: matrix @ matrix, 1),
         "decoder: a photo": (lambda: decoder.predict(photo), 1),
         "point: open a photo": (lambda: point.open(photo).mask, 1),
         "point: a click": (click, len(CLICKS)),
@@ -55,22 +66,26 @@ def measure(*, progress: bool = True) -> dict:
             task()
             if count:
                 times[name].append(1000 * (time.perf_counter() - start) / parts)
-    reference = np.median(times["unet: a photo"])
+    rate = EDGE**3 / (np.median(times.pop("matrix product")) / 1000)
+    parts = Segmenter.load("point", runtime="onnx").card["multiply_adds"]  # as many by torch
+    look = sum(parts[name] for name in ("encoder", "decoder"))
+    needed = {"decoder: a photo": look, "point: open a photo": look, "point: a click": parts["click_head"]}
     return {
         "tasks": {
             name: {
                 "median": float(np.median(taken)),
                 "p95": float(np.quantile(taken, 0.95)),
-                "ratio": float(np.median(taken) / reference),
+                "limit": 1000 * needed[name] / rate,
             }
             for name, taken in times.items()
         },
         "machine": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        "device": next(point.model.parameters()).device.type,
+        "cores": os.cpu_count(),
+        "runtime": point.model.name,
         "encoder": point.card["encoder"],
         "rounds": ROUNDS,
-        "versions": versions(),
+        "multiply_adds": rate,
+        "versions": versions() | {"onnxruntime": importlib.metadata.version("onnxruntime")},
         "commit": git_commit(),
     }
 
@@ -78,10 +93,11 @@ def measure(*, progress: bool = True) -> dict:
 def bench_lines(times: dict) -> str:
     """Times from `measure` as text for the terminal."""
     lines = [
-        f"{times['machine']}, {times['device']}, {times['threads']} threads; encoder {times['encoder']}; a photo of "
+        f"{times['machine']}, {times['cores']} cores; {times['runtime']}; encoder {times['encoder']}; a photo of "
         f"451 x 300 pixels, {times['rounds']} rounds",
-        f"{'':22}{'median':>10}{'p95':>10}{'x U-Net':>12}",
+        f"{'':22}{'median':>10}{'p95':>10}{'arithmetic alone':>20}",
     ]
     for name, task in times["tasks"].items():
-        lines.append(f"{name:22}{task['median']:7.1f} ms{task['p95']:7.1f} ms{task['ratio']:12.2f}")
+        lines.append(f"{name:22}{task['median']:7.1f} ms{task['p95']:7.1f} ms{task['limit']:17.1f} ms")
+    lines.append(f"A matrix product does {times['multiply_adds'] / 1e9:.0f} billion multiply-adds a second here.")
     return "\n".join(lines)

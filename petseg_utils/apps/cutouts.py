@@ -1,12 +1,21 @@
-"""What people take away from a photo: the mask and the cut-out, as files."""
+"""Photos to begin with, and what people take away from one: the mask and the cut-out, as files."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from petseg_utils.models.matting import own_colours
-from petseg_utils.segmenter import OpenPhoto
+from petseg_utils.segmenter import OpenPhoto, read_photo
+
+# A photo by Stéfan van der Walt (CC0), and two drawn pets.
+EXAMPLES = {name: Path(__file__).parent / "examples" / f"{name}.png" for name in ("Chelsea", "cat", "dog")}
+
+
+def example_photo() -> np.ndarray:
+    """The photo of the cat Chelsea, RGB ``uint8 (300, 451, 3)``."""
+    return read_photo(EXAMPLES["Chelsea"])
 
 
 def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The demo page: drop a photo, correct the pet's mask by clicks, take it away.  Served on this machine only."""
 
 import atexit
+import importlib.util
 import os
 import secrets
 import shutil
@@ -12,12 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
-from PIL import Image
 
-from petseg_utils.apps.cutouts import encoded, result_png
+from petseg_utils.apps.cutouts import EXAMPLES, encoded, result_png
 from petseg_utils.apps.page_state import COLOURS, SWITCH, TOOLS, Work, after_switch
-from petseg_utils.models.cards import SHIPPED
-from petseg_utils.segmenter import MAX_PIXELS, Segmenter, read_photo
+from petseg_utils.segmenter import MAX_PIXELS, Segmenter, read_photo, shipped_weights
 from petseg_utils.study import PetsegError
 
 T = TypeVar("T")
@@ -87,11 +86,11 @@ def make_page() -> gr.Blocks:
     PetsegError
         If no weights ship.
     """
-    models = [name for name in MODEL_CHOICES if (SHIPPED / f"{name}.safetensors").is_file()]
+    models = [name for name in MODEL_CHOICES if can_load(name)]
     if not models:
         raise PetsegError("No weights ship with this copy. Train some: petseg train point, and name the study.")
     os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
-    examples = draw_examples(own_folder())
+    examples = list(EXAMPLES.values())
 
     with gr.Blocks(title="petseg", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         work = gr.State()
@@ -170,19 +169,13 @@ def write_for_browser(content: bytes, name: str) -> str:
     return str(folder / name)
 
 
-def draw_examples(folder: Path) -> list[Path]:
-    """Write the photo that comes with scikit-image, a drawn cat and a drawn dog."""
-    from skimage.data import chelsea
-
-    from petseg_utils.data.drawing.breeds import BREEDS
-    from petseg_utils.data.drawing.pictures import draw_pet
-
-    breeds = {breed.name: breed for breed in BREEDS}
-    drawn = {"cat": breeds["Snow_puff"], "dog": breeds["pinto_pal"]}
-    pictures = {"Chelsea": chelsea()} | {name: draw_pet(breed, 1)[0] for name, breed in drawn.items()}
-    for name, picture in pictures.items():
-        Image.fromarray(picture).save(folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in pictures]
+def can_load(name: str) -> bool:
+    """Whether weights ship for a model, and what runs them is installed."""
+    try:
+        path = shipped_weights(name)
+    except PetsegError:
+        return False
+    return path.suffix == ".onnx" or importlib.util.find_spec("torch") is not None
 
 
 @cache

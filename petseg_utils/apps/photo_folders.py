@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from petseg_utils.models.cards import read_card, sha256
+from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError, shown
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")  # other files in a folder are ignored
@@ -106,17 +106,14 @@ def _is_skipped(folder: Path) -> bool:
     return holds_results or folder.name.startswith(".") or folder.is_symlink()
 
 
-def made_by(weights: Path, *, hard: bool = False) -> dict:
-    """What makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights, their SHA-256 and edges.
+def made_by(segmenter: Segmenter, *, hard: bool = False) -> dict:
+    """What makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights and edges.
 
-    Raises
-    ------
-    PetsegError
-        If the weights or their card are missing, or the card is damaged.
+    The SHA-256 is the checkpoint's, in torch as in a file that was exported from it: their masks go together.
     """
-    card = read_card(weights)
-    run = {key: card[key] for key in ("model", "encoder", "study", "seed", "epoch")}
-    return run | {"weights": weights.name, "sha256": sha256(weights), "edges": "hard" if hard else "soft"}
+    run = {key: segmenter.card[key] for key in ("model", "encoder", "study", "seed", "epoch")}
+    weights = segmenter.weights.name if segmenter.weights else ""
+    return run | {"weights": weights, "sha256": segmenter.model.digest, "edges": "hard" if hard else "soft"}
 
 
 def check_folder(out: Path, maker: dict) -> None:

@@ -35,7 +35,6 @@ from petseg_utils.apps.photo_folders import (
 from petseg_utils.data.datasets import DataError, species_of
 from petseg_utils.data.labels import CLASS_COLOURS, CLASSES
 from petseg_utils.data.overlays import overlay
-from petseg_utils.data.tensors import input_scale
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, cut_along, enlarge, read_photo
@@ -168,7 +167,7 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable[tuple]) -> 
 def _read(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
     """The photo, and its square for the model: shrinking here, in a thread, keeps the model from waiting for it."""
     image = read_photo(photo.path)
-    return image, segmenter.letterbox(image).image(image, input_scale(segmenter.model))
+    return image, segmenter.letterbox(image).image(image, segmenter.model.scale)
 
 
 def _segmented(

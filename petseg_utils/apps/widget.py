@@ -7,23 +7,23 @@ in Python.  After each prompt only the mask travels, a bit a pixel of the screen
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anywidget
 import ipywidgets as widgets
 import numpy as np
 import traitlets
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from petseg_utils.apps.cutouts import cut_out, encoded, result_png
+from petseg_utils.apps.cutouts import cut_out, encoded, example_photo, result_png
 from petseg_utils.apps.page_state import SWITCH, after_switch, sentence
 from petseg_utils.data.labels import CLASS_COLOURS
-from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, points_of
 from petseg_utils.segmenter import OpenPhoto, Segmenter, read_photo
 from petseg_utils.study import PetsegError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TOOLS = ("click", "scribble", "box")  # in the order of widget.js
 LONGEST = 800  # pixels of the canvas's longer side; the browser scales it to the page
@@ -41,7 +41,7 @@ def click_demo(
 
     The notebook's file holds the photo that is shown wherever Jupyter saves widgets, and so does a picture by
     `show_demo`.  So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.
-    scikit-image's Chelsea is always there, which Stéfan van der Walt has put into the public domain (CC0).
+    Chelsea is always there, a photo that Stéfan van der Walt has put into the public domain (CC0).
 
     Parameters
     ----------
@@ -60,9 +60,7 @@ def click_demo(
     PetsegError
         If a photo is not of that form, or the first model has no weights.
     """
-    from skimage.data import chelsea
-
-    photos = {"Chelsea": chelsea()} | (photos or {})
+    photos = {"Chelsea": example_photo()} | (photos or {})
     for name, image in photos.items():
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise PetsegError(f"The photo {name!r} is {image.dtype} {image.shape}; give it as RGB uint8 (H, W, 3).")
@@ -253,7 +251,7 @@ def small_jpeg(image: np.ndarray) -> bytes:
     return encoded(picture, "JPEG", quality=90)
 
 
-def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) -> Figure:
+def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) -> "Figure":
     """The demo as a still picture: a photo, the photo with prompts and what they select, and the cut-out.
 
     It stands beside the demo on pages that are only read, where no widget is alive.  Which photos may go there, see
@@ -277,6 +275,11 @@ def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) ->
     PetsegError
         If a prompt lies outside the photo, or the model takes none.
     """
+    from matplotlib.colors import to_rgb
+    from matplotlib.patheffects import withStroke
+
+    from petseg_utils.experiments.plotting import new_figure
+
     photo = segmenter.open(image)
     for prompt in prompts:
         photo.add(prompt)

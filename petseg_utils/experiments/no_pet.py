@@ -87,7 +87,7 @@ def nothing_proposed(sources: dict[str, Path]) -> pd.DataFrame:
         A row for each kind of photo, and for all: ``n_images``; ``nothing``, the share of them without a selected
         pixel; ``little``, the share with less than a hundredth of the photo selected; ``weights``, their SHA-256.
     """
-    segmenter = Segmenter.load("decoder")
+    segmenter = Segmenter.load("decoder", runtime="torch")
     kinds = {f"beside the pets of {name}": parts_beside_pets(folder) for name, folder in sources.items()}
     kinds |= {"scikit-image's photos": free_photos(), "drawn scenes": drawn_scenes()}
     shares = {kind: np.array(proposals(segmenter, images)) for kind, images in kinds.items()}

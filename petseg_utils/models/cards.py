@@ -4,7 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from petseg_utils.study import RENAMED, PetsegError
+from petseg_utils.study import PetsegError
+from petseg_utils.study.renamed import RENAMED
 
 SHIPPED = Path(__file__).parent / "weights"
 

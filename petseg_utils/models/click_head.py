@@ -14,17 +14,12 @@ from torch import Tensor, nn
 from petseg_utils.models.decoder import FINE, Decoder, FrozenSegmenter, conv_norm, resize
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.models.prompts import HELD
+from petseg_utils.models.selection import CENTRE, LARGEST
 
 WIDTHS = (32, 64, 68)  # channels of the head at strides 4, 8 and 16
 KEYS = 32  # channels in which cells are compared with the clicked ones
 MOST = 20  # clicked cells of each kind that are used; of a longer scribble, only so many
-CENTRE = 0.97  # a drawn click is this high only at its own pixel and the ones next to it
 FIRM = 2.0  # the logit, at least, of a pixel that was clicked
-LARGEST = 8.0  # logits of the proposal and of the selection are limited to this
-# What lies under a click is averaged over similar cells around it, with this reach and this weight of differences
-# (see `similarity`).  If a pet is less likely there than DOUBT, the click is on the background.
-UNDER_REACH, UNDER_DIFFERENCE = 8.0, 3.0
-DOUBT = 0.4
 
 
 def in_cells(prompts: Tensor) -> Tensor:
@@ -187,53 +182,6 @@ def likeness(keys: Tensor, clicked: Tensor) -> Tensor:
     return torch.where(present[:, :, None] > 0, cosines, -1.0).amax(1).view_as(clicked)
 
 
-def similarity(cells: Tensor, at: Tensor, reach: float, difference: float) -> Tensor:
-    """Similarity of each clicked cell to every cell, ``(N, K, h * w)`` in 0..1: high where a cell is near and alike.
-
-    Parameters
-    ----------
-    cells : Tensor
-        ``(N, C, h, w)``, the decoder's features.
-    at : Tensor
-        ``int64 (N, K)``, the clicked cells.
-    reach : float
-        Standard deviation of the Gaussian of distance, in cells.
-    difference : float
-        How fast the similarity falls with the mean squared difference of the channels.
-    """
-    n, channels, h, w = cells.shape
-    looks = cells.flatten(2)
-    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    places = torch.stack([rows.flatten(), columns.flatten()]).to(looks).expand(n, -1, -1)
-    looks_there, places_there = (x.gather(2, at[:, None].expand(-1, x.shape[1], -1)) for x in (looks, places))
-    near = torch.exp(-squares(places_there, places) / (2 * reach**2))
-    return near * torch.exp(-difference * squares(looks_there, looks) / channels)
-
-
-def squares(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances ``(N, A, B)`` of vectors ``(N, C, A)`` and ``(N, C, B)``."""
-    dots = torch.einsum("nca,ncb->nab", a, b)
-    return (a.square().sum(1)[:, :, None] + b.square().sum(1)[:, None] - 2 * dots).clamp(min=0)
-
-
-def clicked_side(cells: Tensor, proposal: Tensor, prompts: Tensor) -> Tensor:
-    """Whether the first click is on the pet or beside it: 1 or -1, ``(N,)``; 1 where nothing was clicked.
-
-    The class under a click is not read off one pixel, which may be wrong, but averaged over all cells, weighted by
-    their `similarity` to the clicked one.  People mean the pet more often, so a doubtful click counts for it.
-
-    Parameters
-    ----------
-    cells, proposal, prompts : Tensor
-        As for `ClickHead.forward`.
-    """
-    present, at = in_cells(prompts)[:, :1].flatten(1).topk(1, dim=1)
-    weights = similarity(cells, at, UNDER_REACH, UNDER_DIFFERENCE)
-    chance = F.avg_pool2d(proposal.sigmoid(), FINE).flatten(1)
-    mean = (weights * chance[:, None]).sum(2) / weights.sum(2)
-    return torch.where((present > 0) & (mean < DOUBT), -1.0, 1.0)[:, 0]
-
-
 class PointSegmenter(FrozenSegmenter):
     """Model 4: a trained decoder, which stays as it is, followed by a head for prompts.
 
@@ -316,7 +264,7 @@ class PointSegmenter(FrozenSegmenter):
         prompts, latest : Tensor
             As for `ClickHead.forward`.
         side : Tensor, optional
-            ``(N,)``: -1 where the background is wanted, from `clicked_side`; 1, the pet, by default.
+            ``(N,)``: -1 where the background is wanted, from `selection.clicked_side`; 1, the pet, by default.
         """
         proposal = pet_logit(seen[1].float())
         if side is not None:

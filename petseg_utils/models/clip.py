@@ -196,7 +196,8 @@ def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
         raise PetsegError(f"{damaged} ({'; '.join(faults)})")
     if not text:  # of a tower that nobody asked for no copy is made
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith("visual.")}
-    tensors = {key: tensor.float() for key, tensor in tensors.items()}  # positions of halves are not interpolated
+    # Halves are not interpolated; other tensors are widened one by one, as they are copied.
+    tensors = {key: tensor.float() if "positional" in key else tensor for key, tensor in tensors.items()}
     resize_pos_embed(tensors, model)
     if "positional_embedding" in tensors:
         resize_text_pos_embed(tensors, model)

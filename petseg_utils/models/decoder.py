@@ -4,17 +4,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.models.encoders import Encoder, halved
+from petseg_utils.models.selection import FINE
 from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD
 
-FINE = 4  # stride at which the picture itself joins and the logits are made
 STEM_CHANNELS = 16
 
 
@@ -161,7 +159,7 @@ class FrozenSegmenter(nn.Module):
         super().__init__()
         # Torch does not look into a tuple: the encoder's weights are not trained, averaged or saved with ours.
         self._frozen = (encoder,)
-        self.peak = 0.0  # see `unsure_parts`; whoever makes masks with this model asks for it
+        self.peak = 0.0  # see `selection.unsure_parts`; whoever makes masks with this model asks for it
         self.decoder = decoder
 
     @property
@@ -187,30 +185,6 @@ class FrozenSegmenter(nn.Module):
     def forward(self, images: Tensor, maps: list[Tensor] | None = None) -> Tensor:
         """Logits ``(N, 3, H, W)`` of pixels ``(N, 3, scale * H, scale * W)`` in 0..255; see `encode`."""
         return self.decoder(*self.encode(images, maps))
-
-
-def unsure_parts(pet: np.ndarray, peak: float) -> np.ndarray:
-    """Parts of a mask in which a model is nowhere sure of a pet, ``bool (H, W)``: they are better left out.
-
-    A part is a connected one of pixels that are likelier pet than not.  Of a real pet a model is mostly sure at least
-    somewhere, of a cushion or a shadow nowhere.
-
-    Parameters
-    ----------
-    pet : ndarray
-        ``float (H, W)``: probability of each pixel to be of a pet.
-    peak : float
-        How sure it must be at one pixel of a part at least; 0 leaves every part in.
-
-    References
-    ----------
-    Canny: "A Computational Approach to Edge Detection", IEEE TPAMI 8(6), 1986 (thresholding with hysteresis).
-    """
-    likely = pet > 0.5
-    if not peak or not likely.any():
-        return np.zeros_like(likely)
-    _, parts = cv2.connectedComponents(likely.astype(np.uint8))
-    return likely & ~np.isin(parts, parts[pet >= peak])
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from petseg_utils.study import RENAMED, PetsegError
+from petseg_utils.study import PetsegError
+from petseg_utils.study.renamed import RENAMED
 
 TITLES = {
     "unet": "U-Net",

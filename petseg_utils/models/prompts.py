@@ -10,8 +10,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 SIGMA = 4.0  # standard deviation of a click in model pixels
 HELD = 0.75  # a click is drawn at least this high in the pixels that it decides by itself
@@ -276,9 +274,8 @@ def loose_box(region: np.ndarray, rng: np.random.Generator) -> Box:
 
 
 def prompt_maps(
-    prompts: Sequence[Sequence[Prompt]], images: Tensor, previous: np.ndarray | None = None, sigma: float = SIGMA
-) -> Tensor:
-    """`draw_prompts` for each of several square pictures, ``float32 (N, 4, size, size)`` on the pictures' device."""
+    prompts: Sequence[Sequence[Prompt]], size: int, previous: np.ndarray | None = None, sigma: float = SIGMA
+) -> np.ndarray:
+    """`draw_prompts` for each of several square pictures, ``float32 (N, 4, size, size)``."""
     masks = [None] * len(prompts) if previous is None else previous
-    drawn = [draw_prompts(said, images.shape[-1], mask, sigma) for said, mask in zip(prompts, masks, strict=True)]
-    return torch.from_numpy(np.stack(drawn)).to(images.device)
+    return np.stack([draw_prompts(said, size, mask, sigma) for said, mask in zip(prompts, masks, strict=True)])

@@ -57,7 +57,7 @@ def plan(study: Study) -> str:
         + (f", {weights_gb(study):.1f} GB of weights." if study.encoder.startswith("clip:") else "."),
         f"Disk: {sum(sizes.values()):.1f} GB: " + ", ".join(f"{what} {size:.1f}" for what, size in sizes.items()) + ".",
         f"Memory: {memory_gb(study):.1f} GB in the largest process: what it took when all of it ran on a few pictures "
-        "with CLIP ViT-B/16, and the masks of all photos.",
+        "with CLIP ViT-B/16, and the predicted masks of all test photos.",
         f"Robustness: {swept:,} photos x {len(COMPARED)} models x {kinds} perturbations and levels x "
         f"{len(study.seeds)} seeds; perturbing them, on the CPU, is not counted below.",
         "Hours, from the operations of the networks and a training of each machine that was timed:",
@@ -110,12 +110,11 @@ def disk(study: Study, encoder: Encoder) -> dict[str, float]:
 
 
 def memory_gb(study: Study) -> float:
-    """Gigabytes of the largest process: as measured with few pictures, and true and predicted masks of all.
+    """Gigabytes of the largest process: as measured with few pictures, and predicted masks of all test photos.
 
-    Photos and features stay on disk.
+    Photos, their masks and features stay on disk.
     """
-    train, validation, test = numbers(study)
-    masks = (train + validation + test + len(study.seeds) * test) * study.image_size**2 / 1e9
+    masks = len(study.seeds) * numbers(study)[2] * study.image_size**2 / 1e9
     return json.loads(REHEARSED.read_text(encoding="utf-8"))["peak_gb"] + masks
 
 

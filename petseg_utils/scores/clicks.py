@@ -10,8 +10,7 @@ from torch import Tensor
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import batches_of
-from petseg_utils.models.click_head import PointSegmenter, clicked_side, pet_logit
-from petseg_utils.models.decoder import unsure_parts
+from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.models.prompts import (
     SIGMA,
@@ -26,6 +25,7 @@ from petseg_utils.models.prompts import (
     within_boxes,
     within_reach,
 )
+from petseg_utils.models.selection import clicked_side, pet_chance, unsure_parts
 from petseg_utils.scores.intervals import mean_interval, percentile_interval, plain, resampled_sums
 from petseg_utils.scores.metrics import scores
 from petseg_utils.scores.predictions import small_breeds, validation_scores
@@ -51,7 +51,7 @@ class Opened:
     rows : sequence of int
         Which rows of the picture set they are.
     peak : float
-        The model's, see `decoder.unsure_parts`.
+        The model's, see `selection.unsure_parts`.
     """
 
     seen: tuple[Tensor, ...]
@@ -100,7 +100,7 @@ def select(
     prompts: Sequence[Sequence[Prompt]],
     previous: np.ndarray,
     *,
-    side: Tensor | None = None,
+    side: np.ndarray | None = None,
     sigma: float = SIGMA,
 ) -> np.ndarray:
     """Probability of each pixel to be selected after the latest prompts, ``float32 (N, H, W)``.
@@ -113,14 +113,16 @@ def select(
         All prompts so far on each picture; where there are none, the selection stays as it is.
     previous : ndarray
         ``float32 (N, H, W)``, the selection before the latest prompt, as probabilities.
-    side : Tensor, optional
-        See `click_head.PointSegmenter.select`.
+    side : ndarray, optional
+        ``float32 (N,)``, see `click_head.PointSegmenter.select`.
     sigma : float
         Standard deviation of the drawn clicks in model pixels.
     """
-    maps = prompt_maps(prompts, opened.seen[1], previous, sigma)
-    latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=maps.device)
-    selected = model.select(opened.seen, maps, latest, side)[:, 0].sigmoid().cpu().numpy()
+    device = opened.seen[1].device
+    maps = torch.from_numpy(prompt_maps(prompts, previous.shape[-1], previous, sigma)).to(device)
+    latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=device)
+    wanted = None if side is None else torch.from_numpy(side).to(device)
+    selected = model.select(opened.seen, maps, latest, wanted)[:, 0].sigmoid().cpu().numpy()
     for row, said in enumerate(prompts):
         near = within_reach(said, (previous[row] > 0.5) & (opened.labels[row] != PADDING))
         selected[row] = np.where(near, selected[row], previous[row]) if said else previous[row]
@@ -141,11 +143,11 @@ def clicked_classes(model: PointSegmenter, opened: Opened, prompts: Sequence[Seq
     return np.where(selected & (opened.labels != PADDING), species[:, None, None], 0).astype(np.uint8)
 
 
-def proposals(opened: Opened, side: Tensor | None = None) -> np.ndarray:
+def proposals(opened: Opened, side: np.ndarray | None = None) -> np.ndarray:
     """What the model proposes before any prompt, as probabilities ``float32 (N, H, W)``; see `select` for `side`."""
-    pets = pet_logit(opened.seen[1].float())[:, 0].sigmoid().cpu().numpy()
+    pets = pet_chance(opened.seen[1].float().cpu().numpy())
     pets = np.stack([np.where(unsure_parts(pet, opened.peak), 1 - pet, pet) for pet in pets])
-    return pets if side is None else np.where(side.view(-1, 1, 1).cpu().numpy() < 0, 1 - pets, pets)
+    return pets if side is None else np.where(side[:, None, None] < 0, 1 - pets, pets)
 
 
 def dialogue(
@@ -300,13 +302,12 @@ def first_clicks(opened: Opened, number: int) -> list[list[Click]]:
 def same_class_counts(model: PointSegmenter, opened: Opened, number: int) -> np.ndarray:
     """Counts ``int (N, 2, 2)`` after one click anywhere, which asks for all pixels of the clicked pixel's class.
 
-    So it is a click in the mode in which the background can be selected; see `click_head.clicked_side`.
+    So it is a click in the mode in which the background can be selected; see `selection.clicked_side`.
     """
     rngs = [np.random.default_rng([100 + number, row]) for row in opened.rows]
     first = [[random_click(known, rng)] if known.any() else [] for known, rng in zip(opened.counted, rngs, strict=True)]
-    with torch.inference_mode():
-        cells, classes = (x.float() for x in opened.seen[:2])
-        side = clicked_side(cells, pet_logit(classes), prompt_maps(first, classes))
+    cells, classes = (x.float().cpu().numpy() for x in opened.seen[:2])
+    side = clicked_side(cells, pet_chance(classes), prompt_maps(first, classes.shape[-1]))
     masks = select(model, opened, first, proposals(opened, side), side=side) > 0.5
     counts = np.zeros((len(masks), 2, 2), np.int64)
     for row, (said, pet, mask, known) in enumerate(zip(first, opened.pets, masks, opened.counted, strict=True)):

@@ -11,8 +11,8 @@ from torch import nn
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import IGNORED, batches_of, class_targets
-from petseg_utils.models.decoder import unsure_parts
 from petseg_utils.models.feature_cache import Features
+from petseg_utils.models.selection import unsure_parts
 from petseg_utils.scores.intervals import summarise
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_counts, picture_confusions, protocol_matrix, scores
 

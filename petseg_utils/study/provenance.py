@@ -1,10 +1,15 @@
 """Where a result comes from: versions, commit, device."""
 
+import contextlib
 import importlib.metadata
 import platform
 import subprocess
+from typing import TYPE_CHECKING
 
-from petseg_utils.study import ROOT, Study
+from petseg_utils.study import ROOT
+
+if TYPE_CHECKING:
+    from petseg_utils.study import Study
 
 RECORDED_PACKAGES = (
     "torch",
@@ -20,10 +25,12 @@ RECORDED_PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in RECORDED_PACKAGES
-    }
+    """Versions of Python and of the packages that results depend on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def git_commit() -> str:
@@ -38,7 +45,7 @@ def git_commit() -> str:
     return run.stdout.strip()
 
 
-def describe(study: Study) -> str:
+def describe(study: "Study") -> str:
     """One line for the top of notebooks and logs: versions, study, device and seeds."""
     import torch
 

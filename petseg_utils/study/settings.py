@@ -11,13 +11,13 @@ from pydantic import ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from petseg_utils.study.paths import ROOT, STUDIES, PetsegError, runs_root
+from petseg_utils.study.renamed import RENAMED
 
 # Strict: "32" is no number, and true is not 1.
 Flag = Annotated[bool, Strict()]
 Natural = Annotated[int, Strict(), Ge(0)]
 Count = Annotated[int, Strict(), Ge(1)]
 Number = Annotated[float, Strict(), Ge(0)]
-RENAMED = {"clip": "decoder", "clip_selftrained": "decoder_selftrained"}  # models, until version 0.2
 Positive = Annotated[float, Strict(), Gt(0)]
 Share = Annotated[float, Strict(), Ge(0), Le(1)]
 Seeds = Annotated[tuple[Natural, ...], MinLen(1)]

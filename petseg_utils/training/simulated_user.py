@@ -11,7 +11,7 @@ from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.tensors import IGNORED, class_targets
-from petseg_utils.models.click_head import LARGEST, as_logit, pet_logit
+from petseg_utils.models.click_head import as_logit, pet_logit
 from petseg_utils.models.prompts import (
     Prompt,
     Reach,
@@ -25,6 +25,7 @@ from petseg_utils.models.prompts import (
     within_boxes,
     within_reach,
 )
+from petseg_utils.models.selection import LARGEST
 
 ROUNDS = 4  # prompts of a dialogue at most
 BACKGROUND = 0.15  # share of the pictures of which the background is wanted
@@ -92,7 +93,7 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
         states = zip(prompts, wanted, selected > 0.5, counted, strict=True)
         spoke = [speak(said, target, mask, known, rng) for said, target, mask, known in states]
         latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=cells.device)
-        maps = prompt_maps(prompts, proposal, selected)
+        maps = torch.from_numpy(prompt_maps(prompts, proposal.shape[-1], selected)).to(proposal.device)
         logits = model(images, seen=seen, prompts=maps, latest=latest)[:, 0]
         shown = (selected > 0.5) & (labels != PADDING)
         near = [within_reach(said, mask, LEARNED_REACH) for said, mask in zip(prompts, shown, strict=True)]

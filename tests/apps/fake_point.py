@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from petseg_utils.models.click_head import ClickHead, pet_logit
 from petseg_utils.models.decoder import FINE
 from petseg_utils.segmenter import Segmenter
+from petseg_utils.training.torch_model import TorchModel
 
 GROUND, CAT, DOG, MISSED = (40, 90, 40), (230, 30, 30), (30, 30, 230), (150, 110, 70)
 SIZE = 64  # of the model's square
@@ -53,7 +54,7 @@ def fake_segmenter(spread: float = 0.0, seed: int = 0, proposed: np.ndarray | No
         for parameter in model.head.parameters():
             nn.init.normal_(parameter, std=spread, generator=draw)
     card = {"model": "point", "image_size": SIZE, "encoder": None, "n_images": 0}
-    return Segmenter(model, card | {"study": "none", "seed": 0, "epoch": 0})
+    return Segmenter(TorchModel(model, card | {"study": "none", "seed": 0, "epoch": 0}))
 
 
 def paint(height: int, width: int, *ellipses: tuple[tuple[int, int, int], float, float, float, float]) -> np.ndarray:

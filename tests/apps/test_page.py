@@ -12,6 +12,7 @@ import time
 import urllib.request
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -309,7 +310,7 @@ def test_a_model_without_prompts_proposes_a_mask_and_says_that_it_takes_no_click
 
 def test_the_page_says_what_a_models_weights_were_made_from(work):
     card = {"model": "unet", "encoder": None, "n_images": 321}
-    work.photo.segmenter = Segmenter(work.photo.segmenter.model, card)
+    work.photo.segmenter = Segmenter(SimpleNamespace(card=card, takes_prompts=False))
     assert work.model_description.endswith("trained on 321 photos with masks, without an encoder, from scratch.")
     card |= {"encoder": "lite:x", "extra": {"n_images": 1000}, "more": {"n_images": 3297}}
     assert (

@@ -23,9 +23,11 @@ from petseg_utils.data.datasets import Picture, read_label, species_of
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES
+from petseg_utils.data.tensors import to_tensor
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import Segmenter
+from petseg_utils.training.torch_model import TorchModel
 from tests.apps.fake_point import SIZE, FakePoint, fake_segmenter, paint
 
 # Equal but for a few pixels on an edge: how many photos go through a model together decides in which order it sums.
@@ -386,13 +388,15 @@ def test_an_encoder_that_takes_more_detail_gets_that_of_the_photo(tmp_path):
             self.images = images
             return super().forward(functional.avg_pool2d(images, 2))
 
-    segmenter = Segmenter(Detailed(), {"model": "decoder", "image_size": SIZE})
+    model = TorchModel(Detailed(), {"model": "decoder", "image_size": SIZE})
+    model.takes_prompts = False
+    segmenter = Segmenter(model)
     image = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
     path = tmp_path / "photo.png"
     Image.fromarray(image).save(path)
     read = segment_folder._read(segmenter, Photo(path, "photo.png", "photo"))
     ((_, _, decide),) = segment_folder._segmented(segmenter, [("photo", read)], [], hard=True)
-    assert np.array_equal(segmenter.model.images, segmenter.squares([image]))
+    assert np.array_equal(segmenter.model.network.images, to_tensor(segmenter.squares([image])))
     assert np.array_equal(decide()[0], segmenter.predict(image))
 
 

@@ -65,7 +65,8 @@ def mask_on_screen(demo) -> np.ndarray:
 def painted(monkeypatch):
     """The demo on a painted cat whose tail is not proposed, and a dog; its models are fake ones, which go by colour."""
     point = fake_segmenter()
-    fakes = {"point": point, "decoder": Segmenter(point.model, point.card | {"model": "decoder"})}
+    fakes = {"point": point, "decoder": fake_segmenter()}
+    fakes["decoder"].card["model"], fakes["decoder"].model.takes_prompts = "decoder", False
     monkeypatch.setattr(Segmenter, "load", fakes.__getitem__)
     demo = click_demo({"painted": cat_and_dog()})
     demo.photo_names.value = "painted"

@@ -10,11 +10,9 @@ from torch import nn
 
 from petseg_utils.models.click_head import (
     FIRM,
-    LARGEST,
     MOST,
     ClickHead,
     PointSegmenter,
-    clicked_side,
     in_cells,
     likeness,
     pet_logit,
@@ -22,6 +20,7 @@ from petseg_utils.models.click_head import (
 from petseg_utils.models.decoder import Decoder, FrozenSegmenter
 from petseg_utils.models.encoders import LITE, load_encoder
 from petseg_utils.models.prompts import Box, Click, Scribble, latest_effect, prompt_maps
+from petseg_utils.models.selection import LARGEST
 
 SIZE, CHANNELS = 64, 8
 SAME = 1e-3  # what rounding may change of a logit
@@ -50,7 +49,7 @@ def some_selection(n=1, seed=2):
 def answer(head, said, before, cells=None, proposal=None):
     """The head's logits after the prompts `said` on one picture, and those before them."""
     cells = some_cells() if cells is None else cells
-    maps = prompt_maps([said], before, before.sigmoid()[0].numpy())
+    maps = torch.from_numpy(prompt_maps([said], SIZE, before.sigmoid()[0].numpy()))
     proposal = before if proposal is None else proposal
     return head(head.context(cells, ()), proposal, maps, torch.tensor([float(latest_effect(said))]))
 
@@ -129,7 +128,7 @@ def test_an_untrained_head_changes_what_was_clicked_and_nothing_else():
 def test_a_picture_is_answered_the_same_alone_and_beside_others():
     head, before, cells = wild_head(), some_selection(3), some_cells(3)
     said = [[Click(20, 30)], [Click(9, 9), Click(40, 41, positive=False)], [Box(3, 4, 50, 60)]]
-    maps = prompt_maps(said, before, before.sigmoid()[:, 0].numpy())
+    maps = torch.from_numpy(prompt_maps(said, SIZE, before.sigmoid()[:, 0].numpy()))
     latest = torch.tensor([float(latest_effect(prompts)) for prompts in said])
     with torch.no_grad():
         together = head(head.context(cells, ()), before, maps, latest)
@@ -174,7 +173,7 @@ def test_likeness_is_the_greatest_cosine_with_a_clicked_cell():
 def test_a_click_anywhere_is_in_a_cell_of_its_own_kind():
     for x, y in ((0, 0), (10.5, 10.5), (31.3, 62.8), (63, 63)):
         for kind, positive in enumerate((True, False)):
-            cells = in_cells(prompt_maps([[Click(x, y, positive)]], torch.zeros(1, 3, SIZE, SIZE)))[0]
+            cells = in_cells(torch.from_numpy(prompt_maps([[Click(x, y, positive)]], SIZE)))[0]
             assert cells[kind, int((y + 0.5) // 4), int((x + 0.5) // 4)] == 1 and cells[1 - kind].max() == 0
             assert cells[kind].sum() <= 4
 
@@ -184,59 +183,6 @@ def test_the_logit_of_a_pet_is_that_of_either_species_against_the_rest():
     pet = 1 - classes.softmax(1)[:, :1]
     assert torch.allclose(pet_logit(classes).sigmoid(), pet, atol=1e-6)
     assert pet_logit(100 * classes).abs().max() == LARGEST
-
-
-def half_a_pet():
-    """Class logits of one picture: a cat on the left half, nothing on the right."""
-    classes = torch.zeros(1, 3, SIZE, SIZE)
-    classes[:, 1, :, : SIZE // 2], classes[:, 0, :, SIZE // 2 :] = 9.0, 9.0
-    return classes
-
-
-def looks_of(classes):
-    """Cells that look one way where the pet is, and another where it is not."""
-    return 3 * F.avg_pool2d(classes[:, :1].sign(), 4).repeat(1, 4, 1, 1)
-
-
-@pytest.mark.parametrize(
-    ("said", "side"),
-    [
-        ([], 1),
-        ([Click(10, 30)], 1),
-        ([Click(50, 30)], -1),
-        ([Click(50, 30, positive=False)], 1),  # what is not wanted is background: so the pet is
-        ([Scribble(((48, 20), (50, 30), (52, 40)))], -1),
-        ([Scribble(((8, 20), (10, 30), (12, 40)))], 1),
-        ([Box(34, 5, 60, 60)], 1),
-    ],
-)
-def test_the_first_click_says_which_side_is_wanted(said, side):
-    classes = half_a_pet()
-    assert clicked_side(looks_of(classes), pet_logit(classes), prompt_maps([said], classes)).tolist() == [side]
-
-
-@pytest.mark.parametrize(("there", "x", "side"), [(9.0, 10, 1), (0.0, 50, -1)])
-def test_a_click_on_a_small_mistake_asks_for_what_is_all_around_it(there, x, side):
-    """A few pixels of the pet that are taken for background, and the other way round."""
-    classes = half_a_pet()
-    looks = looks_of(classes)
-    classes[:, 0, 28:32, x - 2 : x + 2], classes[:, 1, 28:32, x - 2 : x + 2] = there, 9.0 - there
-    pet = pet_logit(classes)
-    assert (pet[0, 0, 30, x] < 0) == (there > 0)
-    assert clicked_side(looks, pet, prompt_maps([[Click(x, 30)]], classes)).item() == side
-
-
-def test_the_clicked_side_is_the_same_in_half_precision():
-    """Where models are evaluated in mixed precision a distance must not be lost in rounding."""
-    generator = torch.Generator().manual_seed(0)
-    cells, proposal = torch.randn(40, 16, 56, 56, generator=generator), torch.full((40, 1, 224, 224), -6.0)
-    proposal[:, :, 60:150, 100:180] = 6.0
-    clicks = [[Click(float(x), float(y))] for x, y in torch.randint(5, 219, (40, 2), generator=generator).tolist()]
-    maps = prompt_maps(clicks, proposal)
-    plain = clicked_side(cells, proposal, maps)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(clicked_side(cells, proposal, maps), plain)
-    assert set(plain.tolist()) == {1.0, -1.0}
 
 
 def make_models(width=16):
@@ -266,7 +212,7 @@ def test_a_click_goes_on_from_the_previous_selection_and_the_side_turns_the_prop
     images = torch.from_numpy(np.array(splits["test"].images[:2])).permute(0, 3, 1, 2).float()
     seen, said, latest = model.look(images), [[Click(20, 30)]] * 2, torch.ones(2)
     pet = pet_logit(seen[1])
-    maps = prompt_maps(said, images, pet.sigmoid()[:, 0].numpy())
+    maps = torch.from_numpy(prompt_maps(said, SIZE, pet.sigmoid()[:, 0].numpy()))
     logits = model(images, seen=seen, prompts=maps, latest=latest)
     assert logits.shape == (2, 1, SIZE, SIZE) and torch.equal(logits, model.select(seen, maps, latest))
     assert torch.equal(logits, model.select(seen, maps, latest, torch.ones(2)))
@@ -291,34 +237,3 @@ def test_while_the_head_is_trained_the_decoder_is_half_blind_and_else_it_is_not(
     assert not torch.equal(model(image), model(image))
     model.eval()
     assert torch.equal(model(image), model(image))
-
-
-class Answer(nn.Module):
-    """All that happens after a click, as one network."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, cells, classes, maps, prompts, latest):
-        side = clicked_side(cells, pet_logit(classes), prompts)
-        seen = (cells, classes, *self.model.head.context(cells, maps))
-        return self.model.select(seen, prompts, latest, side)
-
-
-def test_it_can_be_exported_and_solves_no_equations():
-    _, model = make_models()
-    nn.init.normal_(model.head.last.weight)
-    channels = model.decoder.narrow.out_channels
-    classes, cells = half_a_pet(), torch.randn(1, channels, SIZE // 4, SIZE // 4)
-    maps = tuple(model.encoder(torch.full((1, 3, SIZE, SIZE), 99.0)))
-    given = cells, classes, maps, prompt_maps([[Click(20, 30)]], classes), torch.ones(1)
-    program = torch.export.export(Answer(model).eval(), given)
-    graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
-    used = {str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_function"}
-    assert any("conv2d" in name for name in used)
-    heavy = ("solve", "chol", "inv", "lstsq", "lu_factor", "lu_unpack", "svd", "qr", "eig", "fft", "nonzero", "unique")
-    assert not [name for name in used if any(word in name for word in heavy)]
-    moved = cells + 0.1, classes, maps, prompt_maps([[Click(50, 12, positive=False)]], classes), -torch.ones(1)
-    for inputs in (given, moved):  # no value of the example is built in
-        assert torch.allclose(program.module()(*inputs), Answer(model).eval()(*inputs), atol=1e-5)

@@ -1,10 +1,9 @@
 """The decoder takes any encoder's maps, and uses all of them."""
 
-import numpy as np
 import pytest
 import torch
 
-from petseg_utils.models.decoder import Decoder, FrozenSegmenter, ToPixels, unsure_parts
+from petseg_utils.models.decoder import Decoder, FrozenSegmenter, ToPixels
 from petseg_utils.models.encoders import LITE, TWICE_LITE, halved, load_encoder
 from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD
 
@@ -75,16 +74,3 @@ def test_maps_that_are_there_already_give_the_same_logits_at_the_masks_size(spec
     assert all(ours is theirs for ours, theirs in zip(given, maps, strict=True)) and torch.equal(shown, small)
     halves, _ = model.encode(images, [held.half() for held in maps])  # as they are kept
     assert all(held.dtype == torch.float32 for held in halves)
-
-
-def test_a_part_in_which_the_model_is_nowhere_sure_is_left_out_and_the_others_are_whole():
-    pet = np.full((20, 30), 0.1, np.float32)
-    pet[2:8, 2:8], pet[4, 4] = 0.6, 0.96  # sure at one pixel: all of it stays
-    pet[8, 8] = 0.55  # touches it at a corner
-    pet[12:18, 15:25] = 0.9  # likely everywhere, sure nowhere
-    unsure = unsure_parts(pet, 0.95)
-    wanted = np.zeros_like(unsure)
-    wanted[12:18, 15:25] = True
-    assert np.array_equal(unsure, wanted)
-    assert not unsure_parts(pet, 0.0).any() and not unsure_parts(pet, 0.9).any()
-    assert not unsure_parts(np.zeros((4, 4)), 0.9).any()

@@ -11,10 +11,11 @@ from torch import nn
 
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.tensors import IGNORED
-from petseg_utils.models.click_head import LARGEST, PointSegmenter
+from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import Decoder
 from petseg_utils.models.encoders import LITE, load_encoder
 from petseg_utils.models.prompts import REACH, Box, Click, Scribble
+from petseg_utils.models.selection import LARGEST
 from petseg_utils.training import simulated_user
 from petseg_utils.training.simulated_user import (
     BACKGROUND,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from petseg_utils.apps.cli.options import JsonOption, StudyOption, on_screen
-from petseg_utils.study import PetsegError, load_study, write_json
+from petseg_utils.study import PetsegError, write_json
 
 data_app = typer.Typer(help="Fetch, check and draw data.", no_args_is_help=True)
 
@@ -19,6 +19,7 @@ def data_audit(
 ) -> None:
     """Read every photo and mask and list what is wrong; exit 1 if anything cannot be used."""
     from petseg_utils.data.audit import audit, audit_lines
+    from petseg_utils.study import load_study
 
     findings = audit(path or load_study(study).data_dir)
     typer.echo(audit_lines(findings))
@@ -36,6 +37,7 @@ def data_sample(
 ) -> None:
     """Draw the embedded pictures of a study, in the official layout."""
     from petseg_utils.data.drawing.sample import draw_sample
+    from petseg_utils.study import load_study
 
     chosen = load_study(study)
     if chosen.data != "sample":
@@ -49,6 +51,7 @@ def data_cache(
 ) -> None:
     """Show the caches of decoded pictures and of features, and their sizes."""
     from petseg_utils.models.feature_cache import caches, clear_caches
+    from petseg_utils.study import load_study
 
     folder = load_study().cache_dir
     listed = caches(folder)

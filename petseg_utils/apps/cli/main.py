@@ -13,20 +13,20 @@ from PIL import Image
 
 from petseg_utils.apps.cli.data import data_app
 from petseg_utils.apps.cli.options import (
+    CheckpointOption,
     DataOption,
     JsonOption,
     NamesOption,
     SkipOption,
     StudyOption,
-    WeightsOption,
     ctrl_c,
     on_screen,
     read_names,
     tell_skipped,
     tell_weights,
 )
-from petseg_utils.apps.cli.photos import EXAMPLES, bench, demo, segment
-from petseg_utils.study import PetsegError, load_study, write_json
+from petseg_utils.apps.cli.photos import EXAMPLES, bench, demo, export, segment
+from petseg_utils.study import PetsegError, write_json
 
 app = typer.Typer(
     help="""Four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet.
@@ -90,6 +90,7 @@ def report(
     """Run the notebooks in order and render reports/STUDY/index.html."""
     from petseg_utils.report.plan import plan
     from petseg_utils.report.run import build_report, execute_in_place, report_folder
+    from petseg_utils.study import load_study
 
     chosen = load_study(study)
     if planned:
@@ -136,6 +137,7 @@ def train(
     """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/."""
     from petseg_utils.data.extra_labels import read_extra
     from petseg_utils.data.pictures import load_splits
+    from petseg_utils.study import load_study
     from petseg_utils.training import checkpoints
     from petseg_utils.training.process import set_up_process
     from petseg_utils.training.recipes import recipe_of
@@ -163,7 +165,7 @@ def evaluate(
     data: DataOption = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     seed: Annotated[int | None, typer.Option(help="Which of the study's runs; its first seed by default.")] = None,
-    weights: WeightsOption = None,
+    weights: CheckpointOption = None,
     json_path: JsonOption = None,
     names: NamesOption = None,
     skip_bad: SkipOption = False,
@@ -178,6 +180,7 @@ def evaluate(
     from petseg_utils.scores.predictions import predict
     from petseg_utils.scores.records import append_records, make_records
     from petseg_utils.scores.results import score_lines
+    from petseg_utils.study import load_study
     from petseg_utils.training import checkpoints
     from petseg_utils.training.process import set_up_process
     from petseg_utils.training.recipes import recipe_of
@@ -226,6 +229,7 @@ def evaluate(
 app.command(epilog=EXAMPLES)(segment)
 app.command()(demo)
 app.command()(bench)
+app.command()(export)
 
 
 def main() -> None:

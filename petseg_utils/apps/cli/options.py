@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from petseg_utils.study import PetsegError, Study, shown
+from petseg_utils.study import PetsegError, shown
 
 if TYPE_CHECKING:
     from petseg_utils.data.pictures import PictureSet
+    from petseg_utils.study import Study
 
 StudyOption = Annotated[
     str | None,
@@ -26,7 +27,14 @@ NamesOption = Annotated[
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out pictures that have errors, say which, and go on.")
 ]
-WeightsOption = Annotated[Path | None, typer.Option(help="A .safetensors file with its .json card beside it.")]
+CHECKPOINT = "a .safetensors file with its .json card beside it"
+CheckpointOption = Annotated[Path | None, typer.Option("--weights", help=f"{CHECKPOINT[:1].upper()}{CHECKPOINT[1:]}.")]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help=f"An .onnx file from petseg export, or {CHECKPOINT}, which torch runs.")
+]
+RuntimeOption = Annotated[
+    str | None, typer.Option(help="onnx, the default wherever there is such a file, or torch, for checkpoints.")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the results to this file too.")]
 
 
@@ -36,7 +44,7 @@ def on_screen(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def read_names(path: Path | None, study: Study) -> set[str] | None:
+def read_names(path: Path | None, study: "Study") -> set[str] | None:
     """Names of pictures from a file, None without one; says on stderr how many of them are not in the study's data.
 
     Raises

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from petseg_utils.apps.cli.options import JsonOption, WeightsOption, ctrl_c, tell_weights
-from petseg_utils.study import PetsegError, load_study, write_json
+from petseg_utils.apps.cli.options import (
+    CHECKPOINT,
+    JsonOption,
+    RuntimeOption,
+    WeightsOption,
+    ctrl_c,
+    on_screen,
+    tell_weights,
+)
+from petseg_utils.study import PetsegError, write_json
 
 if TYPE_CHECKING:
     from petseg_utils.models.prompts import Box, Click
@@ -43,6 +51,7 @@ def segment(
     ] = False,
     weights: WeightsOption = None,
     study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
+    runtime: RuntimeOption = None,
 ) -> None:
     """Cut the pets out of photos: masks, overlays, cut-outs, and a table.
 
@@ -63,11 +72,7 @@ def segment(
     from petseg_utils.apps.segment_folder import segment_photos
     from petseg_utils.models.names import check_name
     from petseg_utils.segmenter import Segmenter
-    from petseg_utils.training import checkpoints
-    from petseg_utils.training.process import set_up_process
-    from petseg_utils.training.recipes import recipe_of
 
-    set_up_process()
     prompts = _prompts(box, click or [], without or [])
     listing = find_photos(photos, out)
     if prompts and len(listing.photos) > 1:
@@ -77,17 +82,21 @@ def segment(
     if model:
         check_name(model)
     wanted = model or ("point" if prompts else "decoder")
-    path = weights or checkpoints.find_checkpoint(wanted, load_study(study) if study else None)
-    maker = made_by(path, hard=hard)
-    kind = maker["model"]
-    recipe = recipe_of(kind)
-    if model not in (None, kind) or not recipe.makes_masks:
-        raise PetsegError(f"{path.name} holds the model {kind}, not {model if model != kind else 'one for masks'}.")
-    if prompts and not recipe.takes_prompts:
+    if study:
+        from petseg_utils.study import load_study
+        from petseg_utils.training.checkpoints import find_checkpoint
+
+        weights = find_checkpoint(wanted, load_study(study))
+    segmenter = Segmenter.load(wanted, weights, runtime)
+    kind = segmenter.card["model"]
+    assert segmenter.weights is not None
+    if model not in (None, kind):
+        raise PetsegError(f"{segmenter.weights.name} holds the model {kind}, not {model}.")
+    if prompts and not segmenter.takes_prompts:
         raise typer.BadParameter(f"The model {kind} takes no clicks and no box; the model point does.")
+    maker = made_by(segmenter, hard=hard)
     check_folder(out, maker)
-    segmenter = Segmenter.load(weights=path)
-    tell_weights(path, segmenter.card)
+    tell_weights(segmenter.weights, segmenter.card)
     for line in listing.left_out:
         typer.echo(line, err=True)
     segmented, failed = segment_photos(segmenter, listing.photos, out, maker, prompts=prompts, hard=hard)
@@ -100,25 +109,36 @@ def segment(
 def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
     """Open a page that segments your own photos; nothing leaves this machine."""
     from petseg_utils.apps.page import LAUNCH, make_page
-    from petseg_utils.training.process import set_up_process
 
-    set_up_process()
     page = make_page()
     typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
     page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
 
 
-def bench(json_path: JsonOption = None) -> None:
-    """Time the weights that ship on this machine: a photo, a click, and both relative to the U-Net's photo."""
+def bench(runtime: RuntimeOption = None, json_path: JsonOption = None) -> None:
+    """Time the weights that ship on this machine: a photo, a click, and what its arithmetic alone would take."""
     from petseg_utils.apps.bench import bench_lines, measure
-    from petseg_utils.training.process import set_up_process
 
-    set_up_process()
-    times = measure()
+    times = measure(runtime)
     typer.echo(bench_lines(times))
     if json_path:
         write_json(json_path, times)
         typer.echo(f"Written to {json_path.name}")
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help=f"{CHECKPOINT[:1].upper()}{CHECKPOINT[1:]}.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files; made if need be.")],
+) -> None:
+    """Write a trained model as ONNX files, which run without torch: encoder, decoder and click head.
+
+    They stay together in their folder.  `petseg segment --weights` takes the last of them, and so does
+    `Segmenter.load` in Python.
+    """
+    from petseg_utils.training.export import export as write
+
+    for path in write(checkpoint, out):
+        typer.echo(f"{on_screen(path)}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _prompts(box: str | None, clicks: list[str], without: list[str]) -> "list[Box | Click]":
