@@ -90,7 +90,7 @@ def make_page() -> gr.Blocks:
     if not models:
         raise PetsegError("No weights ship with this copy. Train some: petseg train point, and name the study.")
     os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
-    examples = list(EXAMPLES.values())
+    examples = [Path(shutil.copy(path, own_folder())) for path in EXAMPLES.values()]
 
     with gr.Blocks(title="petseg", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         work = gr.State()

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image, ImageFile
 from skimage.data import chelsea
 
+from petseg_utils import segmenter
 from petseg_utils.apps import page as app
 from petseg_utils.apps.cutouts import result_png
 from petseg_utils.apps.page_state import GREEN, RED, SWITCH, Work
@@ -339,7 +340,7 @@ def test_only_models_whose_weights_ship_are_offered(tmp_path, monkeypatch):
     assert [name for _, name in shown["Model"].choices] == [
         name for name in ("point", "decoder", "unet") if (SHIPPED / f"{name}.safetensors").is_file()
     ]
-    monkeypatch.setattr(app, "SHIPPED", tmp_path)
+    monkeypatch.setattr(segmenter, "SHIPPED", tmp_path)
     with pytest.raises(PetsegError, match="No weights ship"):
         app.make_page()
 

@@ -8,7 +8,7 @@ from petseg_utils.segmenter import Segmenter
 
 def test_photos_without_a_pet_are_parts_beside_pets_scenes_and_free_photos(study, monkeypatch):
     monkeypatch.setattr(no_pet, "DRAWN", 3)
-    monkeypatch.setattr(Segmenter, "load", classmethod(lambda *_: Blind()))
+    monkeypatch.setattr(Segmenter, "load", classmethod(lambda *_, **__: Blind()))
     table = no_pet.nothing_proposed({"drawn pets": study.data_dir})
     assert table["n_images"].iloc[1:].tolist() == [len(no_pet.SHOWN), 3, table["n_images"].iloc[:-1].sum()]
     assert table["nothing"].iloc[2] == 1 and table["nothing"].iloc[1] < 1  # a clear drawing, and white pages

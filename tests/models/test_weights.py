@@ -100,7 +100,7 @@ def test_a_click_adds_or_takes_away_and_in_its_own_mode_chooses_the_side():
 @pytest.mark.parametrize("hidden", ["left", "right", "top"])
 def test_a_click_on_what_a_proposal_misses_adds_to_it_on_drawn_pictures(hidden):
     """A proposal lacks a fifth of the pet: what was selected stays, the clicked pixel comes, and the IoU rises."""
-    model, found, gains = Segmenter.load("point").model, [], []
+    model, found, gains = Segmenter.load("point", runtime="torch").model.network, [], []
     size = load_study("shipped").image_size
     for breed in BREEDS[::6]:
         picture, pet = draw_pet(breed, 3)
@@ -130,7 +130,7 @@ def test_a_click_on_what_a_proposal_misses_adds_to_it_on_drawn_pictures(hidden):
 
 def test_models_that_are_loaded_share_their_frozen_encoder():
     """It never changes, and of CLIP each copy would take hundreds of megabytes."""
-    first, second = (Segmenter.load(name).model for name in ("decoder", "point"))
+    first, second = (Segmenter.load(name, runtime="torch").model.network for name in ("decoder", "point"))
     assert first.encoder is second.encoder
 
 
