@@ -96,7 +96,8 @@ class Segmenter:
             from petseg_utils.training.torch_model import TorchModel
         except ModuleNotFoundError as error:
             raise PetsegError(
-                f"{path.name} needs {error.name}, which is not installed: pip install 'petseg-utils[study]'."
+                f"{path.name} needs {error.name}, which is not installed. Install petseg with the extra study: pip "
+                "install '.[study]' in a checkout of it."
             ) from error
         return cls(TorchModel.load(path), path)
 

@@ -233,9 +233,19 @@ app.command()(export)
 
 
 def main() -> None:
-    """Run the command line; a `PetsegError` or a full disk becomes one line and exit code 1."""
+    """Run the command line; a `PetsegError`, a package that lacks or a full disk becomes one line and exit code 1."""
     try:
         app()
+    except ModuleNotFoundError as error:
+        if "--debug" in sys.argv or (error.name or "").startswith("petseg_utils"):
+            raise
+        extra = "demo" if error.name in ("anywidget", "gradio", "ipywidgets", "traitlets") else "study"
+        typer.echo(
+            f"petseg: this needs {error.name}, which is not installed. Install petseg with the extra {extra}: "
+            f"pip install '.[{extra}]' in a checkout of it.",
+            err=True,
+        )
+        sys.exit(1)
     except (PetsegError, OSError) as error:
         if "--debug" in sys.argv:
             raise
