@@ -7,6 +7,8 @@ from petseg_utils.models.cards import SHIPPED
 from petseg_utils.scores.records import read_records
 from petseg_utils.study import Study, load_study
 from petseg_utils.training.checkpoints import load, run_folder, save_checkpoint
+from petseg_utils.training.export import export
+from petseg_utils.training.recipes import recipe_of
 
 NOTES = {
     "source": "Oxford-IIIT Pet, by Parkhi, Vedaldi, Zisserman and Jawahar, CVPR 2012 (CC BY-SA 4.0); cats outdoors, a "
@@ -37,7 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     if not records:
         parser.error(f"no test scores of {chosen.model}, seed {chosen.seed}: run petseg evaluate first")
-    print(ship(chosen.model, study, chosen.seed, records, chosen.slot, chosen.peak).name)
+    path = ship(chosen.model, study, chosen.seed, records, chosen.slot, chosen.peak)
+    exported = export(path, SHIPPED) if recipe_of(chosen.model).on_frozen_encoder else []
+    print(*(file.name for file in [path, *exported]))
 
 
 def ship(
