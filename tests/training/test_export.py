@@ -3,16 +3,21 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.models.cards import SHIPPED
+from petseg_utils.models.decoder import Decoder, FrozenSegmenter
+from petseg_utils.models.encoders import load_encoder
 from petseg_utils.models.exported import CLICK_HEAD, DECODER, ENCODER, ExportedModel
 from petseg_utils.models.prompts import Box, Click, Scribble
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
-from petseg_utils.training.export import export
+from petseg_utils.training.export import _export, export
+from petseg_utils.training.torch_model import TorchModel
 from petseg_utils.training.train import trained_checkpoint
+from tests.models.tiny_clip import register
 
 # What neither a browser nor an old runtime should have to do.
 HEAVY = {"NonZero", "Unique", "Det", "DFT", "Loop", "If", "Scan"}
@@ -136,3 +141,15 @@ def test_a_model_that_makes_no_masks_is_not_exported(study, splits, tmp_path):
         export(path, tmp_path)
     with pytest.raises(PetsegError, match="holds the model autoencoder, which makes no masks"):
         Segmenter.load(weights=path)
+
+
+@torch.no_grad()
+def test_a_decoder_on_clip_is_exported_too(tmp_path):
+    register(tmp_path, "tiny-export")
+    encoder = load_encoder("clip:tiny-export/random", 64)
+    network = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=16)).eval()
+    card = {"model": "decoder", "image_size": 64}
+    *_, file = _export(network, card, "", tmp_path / "out")
+    squares = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    by_torch = TorchModel(network, card).look(squares).logits
+    assert np.abs(ExportedModel(file).look(squares).logits - by_torch).max() < 0.02 * np.abs(by_torch).max()
