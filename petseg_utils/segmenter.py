@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from petseg_utils.data.datasets import DataError
 from petseg_utils.data.image_files import ImageFileError, read_image_file, upright_rgb
@@ -33,19 +34,25 @@ from petseg_utils.study import PetsegError
 if TYPE_CHECKING:
     from petseg_utils.training.torch_model import TorchModel
 
-MAX_PIXELS = 50_000_000  # of a photo; decoded it takes three bytes each, and its mask and cut-out five more
+# Of a photo; cameras of "50 megapixels" write up to 51.4 million.  Decoded it takes three bytes each, and its mask and
+# cut-out five more.
+MAX_PIXELS = 52_000_000
 SMOOTH = 1.5  # model pixels
 LEAST = np.float32(1 / (1 + np.exp(LARGEST)))  # probability of what is surely not selected
 RUNTIMES = ("onnx", "torch")
 TARGETS = ("pet", "clicked")  # what clicks select, see `OpenPhoto`
-PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")  # MPO: a JPEG with a second picture, as phones write it
+# MPO: a JPEG with a second picture, as phones write it.  HEIF: where pillow-heif is installed.
+PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
 _SUCH_FILES = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
 _ADVICE = {  # by what is wrong with a photo's file
     "missing": "is missing, or is no file: check its name.",
     "no access": "may not be read: give yourself read access to it.",
     "no image": f"is no picture, or is damaged: {_SUCH_FILES}",
     "other format": f"is a picture of the kind {{}}: {_SUCH_FILES}",
+    "no reader": "is a picture of a kind that is not read here yet. {}, or save it as JPEG.",
     "too large": f"has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller and try again.",
+    "no memory": "takes more memory than there is, or is damaged: make it smaller and try again.",
+    "levels": "has levels from {}, of which none is known to be white: save it with 8 bits a channel.",
     "damaged": f"is damaged: save it anew, or {_SUCH_FILES}",
 }
 
@@ -111,12 +118,12 @@ class Segmenter:
         """Whether clicks, scribbles and boxes change its masks."""
         return self.model.takes_prompts
 
-    def predict(self, photo: Path | np.ndarray) -> np.ndarray:
+    def predict(self, photo: str | Path | np.ndarray) -> np.ndarray:
         """Segment a photo, without any help.
 
         Parameters
         ----------
-        photo : Path or ndarray
+        photo : str, Path or ndarray
             A picture file, or RGB ``uint8 (H, W, 3)``.
 
         Returns
@@ -127,17 +134,17 @@ class Segmenter:
         Raises
         ------
         DataError
-            If the file is no picture that can be read, or a too large one.
+            If the file is no picture that can be read, or a too large one, or if the photo has another form.
         """
-        image = photo if isinstance(photo, np.ndarray) else read_photo(photo)
+        image = as_photo(photo)
         return class_mask(self.probabilities([image])[0], self.letterbox(image))
 
-    def open(self, photo: Path | np.ndarray, target: str = "pet") -> "OpenPhoto":
+    def open(self, photo: str | Path | np.ndarray, target: str = "pet") -> "OpenPhoto":
         """Open a photo to click on: encoder and decoder run once, here; a click then costs the head only.
 
         Parameters
         ----------
-        photo : Path or ndarray
+        photo : str, Path or ndarray
             As for `predict`, and so are the errors.
         target : str
             ``"pet"``, or ``"clicked"``: whatever the first click is on; see `OpenPhoto`.
@@ -147,7 +154,7 @@ class Segmenter:
         PetsegError
             If `target` is something else.
         """
-        return OpenPhoto(self, photo if isinstance(photo, np.ndarray) else read_photo(photo), target)
+        return OpenPhoto(self, as_photo(photo), target)
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """Class probabilities of several photos, ``float32 (N, 3, size, size)``, letterboxed.
@@ -443,8 +450,60 @@ def shipped_weights(model: str, runtime: str | None = None) -> Path:
     raise PetsegError(f"No weights ship for {model}{kind}. Train it: petseg train {model}, and name the study.")
 
 
-def read_photo(path: Path) -> np.ndarray:
+def as_photo(photo: object) -> np.ndarray:
+    """A photo as models take it, from a file or an array; says what it is if it is neither.
+
+    Returns
+    -------
+    ndarray
+        RGB ``uint8 (H, W, 3)``.
+
+    Raises
+    ------
+    DataError
+        As `read_photo` does, or if it is something else, or an array of another form.
+    """
+    if isinstance(photo, str | Path):
+        return read_photo(Path(photo))
+    check_form(photo, "The photo")
+    return np.ascontiguousarray(photo)
+
+
+def check_form(photo: object, what: str) -> None:
+    """Raise `DataError` if `photo`, called `what`, is not an array RGB ``uint8 (H, W, 3)`` with pixels in it."""
+    wanted = "give it as RGB uint8 (H, W, 3)"
+    if not isinstance(photo, np.ndarray):
+        how = ", or as the path of a file"
+        if photo is None:
+            how += ". OpenCV gives None for a file that it cannot read"
+        elif isinstance(photo, Image.Image):
+            how = ": np.asarray(image.convert('RGB'))"
+        raise DataError(f"{what} is {'None' if photo is None else f'of type {type(photo).__name__}'}; {wanted}{how}.")
+    if photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3 and photo.size:
+        return
+    form = f"{photo.dtype} {photo.shape}"
+    if not photo.size:
+        form += ", without a pixel"
+    elif photo.ndim == 2:
+        form += ", grey"
+    elif photo.ndim == 3 and photo.shape[2] == 4:
+        form += ", RGBA or the like"
+    elif photo.ndim == 3 and photo.shape[0] in (1, 3, 4):
+        form += ", with its channels first"
+    elif photo.ndim == 4:
+        form += ", several at once"
+    raise DataError(f"{what} is {form}; {wanted}.")
+
+
+def read_photo(path: Path, name: str | None = None) -> np.ndarray:
     """Read somebody's own photo, upright; what it is and its size are looked up in its header before it is decoded.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str, optional
+        What errors call it; by default the file's name.
 
     Returns
     -------
@@ -460,7 +519,7 @@ def read_photo(path: Path) -> np.ndarray:
     try:
         return read_image_file(path, upright_rgb, formats=PHOTO_FORMATS, max_pixels=MAX_PIXELS)
     except ImageFileError as error:
-        raise DataError(f"{path.name} {_ADVICE[error.fault].format(error.detail)}", error.fault) from error
+        raise DataError(f"{name or path.name} {_ADVICE[error.fault].format(error.detail)}", error.fault) from error
 
 
 def scaled(prompt: Prompt, across: float, down: float) -> Prompt:

@@ -21,7 +21,7 @@ from petseg_utils.data.transforms import Letterbox
 from petseg_utils.study import Study
 
 SPLITS = ("train", "validation", "test")
-READING_VERSION = 1  # raise it whenever the same files would give other squares or other findings
+READING_VERSION = 2  # raise it whenever the same files would give other squares or other findings
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.encoders import resolve
-from petseg_utils.report.pages import Sheet, data_of, data_uri, minutes, template, today
+from petseg_utils.report.pages import PICTURES, Sheet, data_of, data_uri, minutes, template, today
 from petseg_utils.report.sentences import answer, budget_sentence
 from petseg_utils.report.tables import protocol_tabs
 from petseg_utils.scores.records import read_records
@@ -119,7 +119,7 @@ def _card(sheet: Sheet, page: Path, seconds: float | None) -> dict:
     elif seconds is not None:
         card["state"] = f"done in {minutes(seconds)}"
     if figure := soup.select_one('img.figure:not([src^="data:image/svg"])'):
-        picture = Image.open(io.BytesIO(data_of(figure["src"])))
+        picture = Image.open(io.BytesIO(data_of(figure["src"])), formats=PICTURES)
         card |= {"picture": data_uri(picture, 480), "alt": figure["alt"]}
     return card
 

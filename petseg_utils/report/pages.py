@@ -23,6 +23,7 @@ from traitlets.config import Config
 from petseg_utils.study import Study
 from petseg_utils.study.provenance import git_commit
 
+PICTURES = ("PNG", "JPEG", "GIF", "WEBP")  # what figures are
 HEAVY = 150_000  # bytes from which a figure is compressed again
 WIDEST = 1800  # pixels; the page shows figures 1080 wide, phones and good screens have up to twice as many
 WIDE = 800  # pixels of a figure that a phone does not shrink to its screen
@@ -151,7 +152,7 @@ def _tidy_image(image: Tag) -> None:
     if image["src"].startswith("data:image/svg"):
         return
     raw = data_of(image["src"])
-    picture = Image.open(io.BytesIO(raw))
+    picture = Image.open(io.BytesIO(raw), formats=PICTURES)
     if len(raw) > HEAVY and len(smaller := data_uri(picture, WIDEST)) < len(image["src"]):
         image["src"] = smaller
     image["width"], image["height"] = (str(edge) for edge in picture.size)

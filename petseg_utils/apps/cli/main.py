@@ -70,6 +70,7 @@ def _options(
 ) -> None:
     logging.basicConfig(format="%(message)s")  # to stderr
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such photos get a sentence
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of what in a file's EXIF it had to pass over
     logging.getLogger("petseg_utils").setLevel(logging.INFO)
     # Threads that wait spin for a moment only: as fast on an idle machine, and not many times slower on a busy one.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")

@@ -88,7 +88,7 @@ def jpeg(photo: np.ndarray, quality: int) -> np.ndarray:
     """Photo ``uint8 (H, W, 3)`` saved as JPEG of that quality (1..100, libjpeg's) and read again."""
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
+    return np.asarray(Image.open(buffer, formats=("JPEG",)))
 
 
 def rotate(image: np.ndarray, label: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
