@@ -1,5 +1,6 @@
 """The audit: read every file of a data set and list what is wrong with it."""
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
@@ -8,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from petseg_utils.data.datasets import (
@@ -20,9 +20,13 @@ from petseg_utils.data.datasets import (
     read_pair,
     species_of,
 )
+from petseg_utils.data.image_files import ImageFileError, orientation, read_image_file
 from petseg_utils.study import shown
 
-EXPECTED_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+EXPECTED_FORMATS = {".png": ("PNG",)}  # by the ending of a photo's name
+JPEG = ("JPEG", "MPO")
+# Photos are read upright, masks as they are stored.
+TURNED = ("its mask must show it upright", "of a mask that is ignored")
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,8 @@ class Finding:
     level : str
         ``error`` (the picture cannot be used) or ``warning`` (it is used all the same).
     kind : str
-        ``missing``, ``unreadable``, ``size differs``, ``mask values``, ``other type``, ``no pet``, ``duplicate`` or
-        ``list`` (then `name` is a split).
+        ``missing``, ``unreadable``, ``size differs``, ``mask values``, ``other type``, ``turned``, ``no pet``,
+        ``duplicate`` or ``list`` (then `name` is a split).
     message : str
         What was found, with the file's name.
     """
@@ -56,18 +60,32 @@ def inspect_picture(picture: Picture) -> tuple[np.ndarray | None, np.ndarray | N
     (ndarray or None, ndarray or None, list of Finding)
         Photo ``uint8 (H, W, 3)`` and label ``uint8 (H, W)``, both None where there is an error; what was found.
     """
+    headers = [_header(path) for path in (picture.image, picture.mask)]
+    findings = [
+        Finding(
+            picture.name, "warning", "turned", f"{shown(path)}: its EXIF orientation is {header[2]}, not 1; {what}."
+        )
+        for path, header, what in zip((picture.image, picture.mask), headers, TURNED, strict=True)
+        if header and header[2] != 1
+    ]
     try:
         image, label = read_pair(picture)
     except DataError as error:
-        return None, None, [Finding(picture.name, "error", error.kind, str(error))]
-    findings = []
-    with Image.open(picture.image) as file:
-        if file.format != EXPECTED_FORMATS.get(picture.image.suffix.lower()):
-            message = f"{shown(picture.image)}: a {file.format} file in mode {file.mode}, whatever its name says."
-            findings.append(Finding(picture.name, "warning", "other type", message))
+        return None, None, [Finding(picture.name, "error", error.kind, str(error)), *findings]
+    if headers[0] and headers[0][0] not in EXPECTED_FORMATS.get(picture.image.suffix.lower(), JPEG):
+        kind, mode, _ = headers[0]
+        message = f"{shown(picture.image)}: a {kind} file in mode {mode}, whatever its name says."
+        findings.append(Finding(picture.name, "warning", "other type", message))
     if not species_of(label):
         findings.append(Finding(picture.name, "warning", "no pet", f"{shown(picture.mask)}: no pet pixel in the mask."))
     return image, label, findings
+
+
+def _header(path: Path) -> tuple[str | None, str, int] | None:
+    """Format, mode and EXIF orientation of an image file; None if it cannot be read."""
+    with contextlib.suppress(ImageFileError):  # who reads it whole says what is wrong with it
+        return read_image_file(path, lambda image: (image.format, image.mode, orientation(image)))
+    return None
 
 
 def audit(root: Path, *, progress: bool = True) -> dict:

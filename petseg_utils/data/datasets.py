@@ -3,6 +3,8 @@
 A label is ``uint8 (H, W)``: 0 background, 1 cat, 2 dog, 254 letterbox padding, 255 border.
 """
 
+import codecs
+import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from petseg_utils.data.image_files import ImageFileError, read_image_file, upright_rgb
+from petseg_utils.data.image_files import PICTURES, ImageFileError, read_image_file, upright_rgb
 from petseg_utils.data.labels import BORDER, CLASSES
 from petseg_utils.study import PetsegError, shown
 
@@ -22,11 +24,22 @@ T = TypeVar("T")
 OFFICIAL_COUNTS = {"trainval": 3680, "test": 3669}
 _OFFICIAL_TRIMAP = {2: 0, 3: BORDER}  # 1 is the pet, whose species the list file tells
 _PALETTE_LABELS = {0: 0, 1: 1, 2: 2, BORDER: BORDER}
+_BYTE_ORDER_MARKS = (  # that of UTF-32 begins like that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 _FAULTS = {  # of a file: the audit's word for it, and what the message says
     "missing": ("missing", "file is missing"),
     "no access": ("unreadable", "permission denied. Give yourself read access to it"),
     "no image": ("unreadable", "not a picture, or damaged"),
+    "other format": ("unreadable", "a picture of the kind {}, which is not read"),
+    "no reader": ("unreadable", "{}"),
     "too large": ("unreadable", "too large ({})"),
+    "no memory": ("unreadable", "takes more memory than there is"),
+    "levels": ("unreadable", "levels from {}, of which none is known to be white"),
     "damaged": ("unreadable", "cannot be decoded ({})"),
 }
 
@@ -136,15 +149,17 @@ def list_pictures(root: Path, split: str, names: set[str] | None = None) -> list
 def _list_official(folder: Path, split: str) -> list[Picture]:
     path = folder / "annotations" / f"{split}.txt"
     pictures = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        if not line.strip() or line.startswith("#"):
+    for place, (number, line, cells) in enumerate(read_list(path)):
+        parts = cells if len(cells) > 1 else cells[0].split()
+        if place == 0 and not any(part.isdigit() for part in parts):  # names of columns
             continue
-        parts = line.split()
         if len(parts) != 4 or parts[2] not in ("1", "2"):
             raise DataError(
                 f"{path.name}, line {number}: got {line!r}, expected 'NAME CLASS-ID SPECIES BREED-ID', species 1 or 2."
             )
         name = parts[0]
+        if name.startswith("."):  # what macOS keeps beside a file, ._NAME
+            continue
         image, mask = folder / "images" / f"{name}.jpg", folder / "annotations" / "trimaps" / f"{name}.png"
         pictures.append(Picture(name, split, int(parts[2]), breed_of(name), image, mask))
     return pictures
@@ -152,15 +167,51 @@ def _list_official(folder: Path, split: str) -> list[Picture]:
 
 def _list_split_folders(folder: Path, split: str) -> list[Picture]:
     part = folder / {"trainval": "TrainVal", "test": "Test"}[split]
-    photos = sorted(path for path in (part / "color").glob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    photos = sorted(path for path in (part / "color").glob("[!.]*") if path.suffix.lower() in PICTURES)
     return [
         Picture(path.stem, split, 0, breed_of(path.stem), path, part / "label" / f"{path.stem}.png") for path in photos
     ]
 
 
+def read_list(path: Path) -> list[tuple[int, str, list[str]]]:
+    """Lines of a list of pictures, by hand or from a spreadsheet: UTF-8 or UTF-16, cells quoted or not.
+
+    Cells end with a semicolon, a tab or a comma, whichever of them comes first in this order.  Empty lines and those
+    that begin with ``#`` are left out.
+
+    Returns
+    -------
+    list of (int, str, list of str)
+        Each line's number from 1, its text, and its cells.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it may not be read, or is no such text.
+    """
+    rows = []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        mark = next((mark for mark in ";\t," if mark in line), ",")
+        try:
+            cells = [cell.strip() for row in csv.reader([line], delimiter=mark, skipinitialspace=True) for cell in row]
+        except csv.Error as error:
+            raise DataError(f"{shown(path)}, line {number}, is no line of a list ({error}).") from error
+        while cells and not cells[-1]:  # a spreadsheet fills up short lines
+            cells.pop()
+        if cells and not cells[0].startswith("#"):
+            rows.append((number, line, cells))
+    return rows
+
+
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            start = file.read(4)
+        encoding = next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
+        text = path.read_text(encoding=encoding)
+        if "\0" in text:
+            raise DataError(f"{shown(path)} is no UTF-8 text: save it as one.")
+        return text
     except FileNotFoundError as error:
         raise DataError(
             f"No list {shown(path)}: the official data set has annotations/{path.name}.", "empty"
@@ -169,8 +220,8 @@ def _read_text(path: Path) -> str:
         raise DataError(
             f"Cannot read {shown(path)}: permission denied. Give yourself read access to it.", "unreadable"
         ) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{shown(path)} is no UTF-8 text ({error.reason}).") from error
+    except UnicodeError as error:
+        raise DataError(f"{shown(path)} is no UTF-8 text ({getattr(error, 'reason', error)}).") from error
 
 
 def breed_of(name: str) -> str:

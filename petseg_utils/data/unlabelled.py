@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from petseg_utils.data.audit import content_hash
 from petseg_utils.data.datasets import DataError, read_image
+from petseg_utils.data.image_files import PICTURES
 from petseg_utils.data.labels import BORDER
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.transforms import Letterbox
@@ -33,7 +34,7 @@ def list_unlabelled(folder: Path, splits: dict[str, PictureSet] | None = None) -
         If no picture is left.
     """
     known = set().union(*(part.table["name"] for part in (splits or {}).values()))
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     paths = [path for path in paths if path.stem not in known and not path.name.startswith(".")]
     if not paths:
         raise DataError(f"No pictures to use in {shown(folder)}.")

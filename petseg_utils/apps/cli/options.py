@@ -50,15 +50,15 @@ def read_names(path: Path | None, study: "Study") -> set[str] | None:
     Raises
     ------
     PetsegError
-        If there is no such file.
+        If there is no such file, or it is no text.
     """
-    from petseg_utils.data.datasets import OFFICIAL_COUNTS, DataError, list_pictures
+    from petseg_utils.data.datasets import OFFICIAL_COUNTS, DataError, list_pictures, read_list
 
     if path is None:
         return None
     if not path.is_file():
         raise PetsegError(f"No file {path.name!r} with names of pictures.")
-    names = {line.split(",")[0].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    names = {cells[0] for _, _, cells in read_list(path)}
     listed = set()
     for split in OFFICIAL_COUNTS:
         with contextlib.suppress(DataError):
