@@ -49,7 +49,7 @@ _ADVICE = {  # by what is wrong with a photo's file
     "no access": "may not be read: give yourself read access to it.",
     "no image": f"is no picture, or is damaged: {_SUCH_FILES}",
     "other format": f"is a picture of the kind {{}}: {_SUCH_FILES}",
-    "no reader": "is a picture of a kind that is not read here yet. {}, or save it as JPEG.",
+    "no reader": "is {}, or save it as JPEG.",
     "too large": f"has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller and try again.",
     "no memory": "takes more memory than there is, or is damaged: make it smaller and try again.",
     "levels": "has levels from {}, of which none is known to be white: save it with 8 bits a channel.",

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from petseg_utils.data.datasets import DataError
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES, PADDING
@@ -54,6 +56,40 @@ def test_each_prompt_gives_a_mask_of_the_photos_size_and_undo_takes_it_back(segm
     opened.click(9, 9)
     assert np.array_equal(opened.clear(), steps[0])
     assert np.array_equal(opened.click(70, 45), steps[1])
+
+
+FORMS = {
+    "RGBA": (np.dstack([PHOTO, PHOTO[..., :1]]), r"uint8 \(90, 140, 4\), RGBA or the like"),
+    "grey": (PHOTO[..., 0], r"uint8 \(90, 140\), grey"),
+    "grey with an axis": (PHOTO[..., :1], r"uint8 \(90, 140, 1\)"),
+    "floats": (PHOTO / 255, r"float64 \(90, 140, 3\)"),
+    "16 bits": (PHOTO.astype(np.uint16), r"uint16 \(90, 140, 3\)"),
+    "channels first": (PHOTO.transpose(2, 0, 1), r"uint8 \(3, 90, 140\), with its channels first"),
+    "a batch": (PHOTO[None], r"uint8 \(1, 90, 140, 3\), several at once"),
+    "empty": (PHOTO[:0], r"uint8 \(0, 140, 3\), without a pixel"),
+    "a PIL image": (Image.fromarray(PHOTO), r"of type Image; .*: np\.asarray\(image\.convert\('RGB'\)\)"),
+    "None": (None, r"None; .* OpenCV gives None for a file that it cannot read"),
+    "a list": ([[1]], "of type list"),
+    "bytes": (b"GIF", "of type bytes"),
+}
+
+
+@pytest.mark.parametrize(("photo", "told"), FORMS.values(), ids=FORMS)
+def test_what_is_no_photo_is_told_with_the_form_that_it_should_have(photo, told):
+    for take in (fake_segmenter().open, fake_segmenter().predict):
+        with pytest.raises(DataError, match=rf"^The photo is {told}") as error:
+            take(photo)
+        assert "give it as RGB uint8 (H, W, 3)" in str(error.value)
+
+
+def test_photos_are_taken_by_their_paths_as_texts_too_and_from_any_view(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "photo.png")
+    segmenter = fake_segmenter()
+    for given in (tmp_path / "photo.png", str(tmp_path / "photo.png"), PHOTO[::-1][::-1], PHOTO[:, ::-1][:, ::-1]):
+        assert np.array_equal(segmenter.open(given).image, PHOTO)
+    for missing in ("nowhere.jpg", str(tmp_path), ""):
+        with pytest.raises(DataError, match="is missing, or is no file"):
+            segmenter.predict(missing)
 
 
 def test_a_mask_can_be_had_at_another_size():

@@ -300,4 +300,7 @@ def show(work: Work | None, colour: str, opacity: float, trouble: str = "") -> t
 @in_turn
 def save(what: str, work: Work | None) -> str | None:
     """The ``mask`` or the ``cut-out`` as a PNG file of the photo's own size."""
-    return None if work is None else write_for_browser(result_png(work.photo, what), f"{work.name}_{what}.png")
+    if work is None:
+        return None
+    name = work.name[:60]  # no name of a file may have more than 255 bytes, and a character has up to four
+    return write_for_browser(result_png(work.photo, what), f"{name}_{what}.png")

@@ -19,7 +19,7 @@ from petseg_utils.apps.cutouts import cut_out, encoded, example_photo, result_pn
 from petseg_utils.apps.page_state import SWITCH, after_switch, sentence
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, points_of
-from petseg_utils.segmenter import OpenPhoto, Segmenter, read_photo
+from petseg_utils.segmenter import OpenPhoto, Segmenter, check_form, read_photo
 from petseg_utils.study import PetsegError
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def click_demo(
     """
     photos = {"Chelsea": example_photo()} | (photos or {})
     for name, image in photos.items():
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise PetsegError(f"The photo {name!r} is {image.dtype} {image.shape}; give it as RGB uint8 (H, W, 3).")
+        check_form(image, f"The photo {name!r}")
     return ClickDemo(photos, models)
 
 
@@ -239,9 +238,9 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
         If it is no picture, or one that cannot be used.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(name).name  # so that an error names it
+        path = Path(folder) / "photo"  # its own name may be too long here, or mean something else
         path.write_bytes(content)
-        return read_photo(path)
+        return read_photo(path, name)
 
 
 def small_jpeg(image: np.ndarray) -> bytes:

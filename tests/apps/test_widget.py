@@ -5,6 +5,7 @@ import io
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from PIL import Image
+from PIL import Image, ImageFile
 from skimage.data import chelsea
 
 from petseg_utils.apps.page_state import SWITCH
@@ -256,6 +257,25 @@ def test_a_bad_upload_gets_a_sentence_and_the_demo_goes_on(demo, name, content):
     assert demo.photo_names.value == "Chelsea" and demo.canvas.mask == before
     tell(demo, AWAY)
     assert len(demo.canvas.prompts) == 2 and demo.canvas.said.startswith("Selected")
+
+
+@pytest.mark.parametrize("name", [f"{'猫' * 100}.png", "../../cat.png", "a\0b.png", "", "cat\nand dog.png"])
+def test_an_upload_may_be_called_whatever_it_likes(demo, name):
+    upload(demo, name, as_file(chelsea()[:200], "PNG"))
+    assert demo.photo_names.value == name and demo.canvas.size == [451, 200]
+    upload(demo, f"{'猫' * 100}.txt", b"no picture")
+    assert demo.canvas.said.startswith("猫猫") and "is no picture" in demo.canvas.said
+
+
+@pytest.mark.parametrize("error", [struct.error("cut"), TypeError("no number"), KeyError(7), MemoryError()])
+def test_whatever_a_decoder_raises_of_an_upload_is_said(demo, monkeypatch, error):
+    def fail(_):
+        raise error
+
+    content = as_file(chelsea(), "PNG")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    upload(demo, "cat.png", content)
+    assert demo.canvas.said.startswith("cat.png ") and demo.photo_names.value == "Chelsea"
 
 
 def test_mask_and_cut_out_are_saved_at_the_photos_own_size(demo, monkeypatch):
