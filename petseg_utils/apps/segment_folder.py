@@ -18,17 +18,23 @@ from tqdm.auto import tqdm
 
 from petseg_utils.apps.cutouts import cut_out, encoded
 from petseg_utils.apps.photo_folders import (
+    BEGUN,
     BOX,
     COLUMNS,
     FAILED,
     MADE_BY,
     RESULTS,
+    STATE,
     Photo,
     alone_in,
     append_row,
+    begin,
     check_folder,
     plan,
+    printable,
     seen_from,
+    state_of,
+    temporary_for,
     write_table,
     writing,
 )
@@ -50,6 +56,7 @@ SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mas
     ("PNG", {"compress_level": 1}),
     ("PNG", {}),
 )
+LONGEST_JPEG = 65_500  # pixels
 
 
 def segment_photos(
@@ -65,7 +72,8 @@ def segment_photos(
     """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
 
     What is done already is kept, see `photo_folders.plan`, so a run that was interrupted goes on.  A file gets its name
-    when it is complete, and a photo its row in ``results.csv`` when its files are there.
+    when it is complete, and a photo its row in ``results.csv`` when its files are there.  A photo that is longer than a
+    JPEG can be gets no overlay; its row has none.
 
     Parameters
     ----------
@@ -98,6 +106,7 @@ def segment_photos(
     asked = "; ".join(as_option(prompt) for prompt in prompts)
     rows, todo = plan(photos, out, asked)
     failed: list[tuple[str, str]] = []
+    states: dict[Photo, dict[str, str]] = {}
     pool, held = ThreadPoolExecutor(THREADS), contextlib.ExitStack()
     bar = tqdm(total=len(todo), desc="segmenting", unit="photo", disable=not progress or len(todo) < 2)
 
@@ -107,11 +116,22 @@ def segment_photos(
                 yield photo, future.result()
             except DataError as error:
                 failed.append((photo.name, str(error).removeprefix(photo.path.name).strip()))
-                tqdm.write(f"failed: {photo.name}: {failed[-1][1]}", file=sys.stderr)
+                tqdm.write(f"failed: {printable(photo.name)}: {printable(failed[-1][1])}", file=sys.stderr)
                 bar.update()
 
+    def read(photo: Photo) -> tuple[np.ndarray, np.ndarray]:
+        with contextlib.suppress(OSError):  # before the photo is read: if it changes meanwhile, the next run does it
+            states[photo] = state_of(photo.path)
+        return _read(segmenter, photo)
+
+    def announced(items: Iterable[tuple]) -> Iterator[tuple]:
+        for item in items:
+            with writing(out):
+                begin(out, [item[0].stem])
+            yield item
+
     try:
-        reading = _ahead(pool, partial(_read, segmenter), ((photo,) for photo in todo))
+        reading = _ahead(pool, read, ((photo,) for photo in todo))
         segmented = _segmented(segmenter, usable(reading), prompts, hard)
         first = list(itertools.islice(segmented, 1))  # a click outside the photo ends it here, before anything changes
         with writing(out):
@@ -120,16 +140,27 @@ def segment_photos(
             check_folder(out, maker)  # once more: until it was locked, another run could write there
             if plan(photos, out, asked)[0] != rows:
                 raise PetsegError(f"Another run has just written to {out.name}. Start again: what it made is kept.")
+            begin(out, (photo.stem for photo in todo if any(map(os.path.lexists, photo.results(out)))))
             write_json(out / MADE_BY, maker)
             write_table(out / RESULTS, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
         for photo, row in usable(
-            _ahead(pool, partial(_save, out, segmenter.card["image_size"]), itertools.chain(first, segmented))
+            _ahead(
+                pool, partial(_save, out, segmenter.card["image_size"]), announced(itertools.chain(first, segmented))
+            )
         ):
-            row |= {"prompts": asked, "photo": seen_from(out, photo.path)}
+            row |= {
+                "prompts": asked,
+                "photo": seen_from(out, photo.path),
+                **states.pop(photo, dict.fromkeys(STATE, "")),
+            }
+            if not row["overlay"]:
+                why = f"it is longer than a JPEG can be, {LONGEST_JPEG:,} pixels. Mask and cut-out are there."
+                tqdm.write(f"no overlay: {printable(photo.name)}: {why}", file=sys.stderr)
             with writing(out):
                 append_row(out / RESULTS, [row[column] for column in COLUMNS])
             bar.update()
         with writing(out):
+            (out / BEGUN).unlink(missing_ok=True)
             (out / FAILED).unlink(missing_ok=True)
             if failed:
                 write_table(out / FAILED, ("file", "reason"), failed)
@@ -222,13 +253,15 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
     """Write a photo's three files; returns its row of the table."""
     mask, alpha, confidence = decide()
     pet = mask > 0
-    # In strips: an overlay takes 24 bytes a pixel while it is made.
-    strips = [slice(start, start + 256) for start in range(0, len(mask), 256)]
-    over = np.concatenate([overlay(image[strip], mask[strip]) for strip in strips])
     label = Image.fromarray(mask)
     label.putpalette(PALETTE)
-    pictures: tuple[np.ndarray | Image.Image, ...] = (over, cut_out(image, alpha, size), label)
+    over = _overlay(image, mask) if max(mask.shape) <= LONGEST_JPEG else None
+    pictures: tuple[np.ndarray | Image.Image | None, ...] = (over, cut_out(image, alpha, size), label)
     for path, picture, (kind, options) in zip(photo.results(out), pictures, SAVED_AS, strict=True):
+        if picture is None:
+            with writing(out):
+                path.unlink(missing_ok=True)  # that of the photo before, which had this name
+            continue
         try:
             content = encoded(picture, kind, **options)
         except (OSError, ValueError) as error:
@@ -238,12 +271,19 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
     box = (xs[0], ys[0], xs[-1], ys[-1]) if len(xs) else ("",) * 4
     row = {"file": photo.name, "width": mask.shape[1], "height": mask.shape[0], "class": CLASSES[species_of(mask)]}
     row |= {"share": f"{pet.mean():.6f}", "confidence": f"{confidence if len(xs) else 0:.4f}"}
-    return row | dict(zip(BOX, box, strict=True)) | {"mask": photo.results(Path())[-1].as_posix()}
+    names = [path.as_posix() for path in photo.results(Path())]
+    return row | dict(zip(BOX, box, strict=True)) | {"mask": names[-1], "overlay": "" if over is None else names[0]}
+
+
+def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The photo half covered by its mask, made in strips: an overlay takes 24 bytes a pixel while it is made."""
+    strips = [slice(start, start + 256) for start in range(0, len(mask), 256)]
+    return np.concatenate([overlay(image[strip], mask[strip]) for strip in strips])
 
 
 def _write(out: Path, path: Path, content: bytes) -> None:
     """Write a file to a temporary name and rename it."""
-    temporary = path.with_name(f"{path.name}.part")
+    temporary = temporary_for(path)
     with writing(out):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
