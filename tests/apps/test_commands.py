@@ -1,8 +1,10 @@
 """Commands around models: where they put things, what they say, and how they end."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -55,6 +57,33 @@ def test_a_report_says_which_notebooks_failed_and_ends_with_1(monkeypatch):
     assert "index.html" in done.stdout and done.stderr == "failed: 02_bad, code cell 3: ValueError: no\n"
     monkeypatch.setattr(report, "build_report", lambda study, only: [])
     assert CliRunner().invoke(app, ["report", "--study", "smoke"]).exit_code == 0
+
+
+@pytest.mark.parametrize("port", ["80000", "65536", "0", "-1", "busy"])
+def test_a_port_that_cannot_be_used_is_told_in_one_line_with_the_right_advice(port, monkeypatch, capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        number = str(other.getsockname()[1]) if port == "busy" else port
+        monkeypatch.setattr(sys, "argv", ["petseg", "demo", f"--port={number}"])
+        with pytest.raises(SystemExit) as end:
+            main()
+    said = capsys.readouterr()
+    assert end.value.code == 1 and said.out == "" and said.err.count("\n") == 1
+    assert number in said.err and "choose" in said.err and "--port" in said.err and "GRADIO" not in said.err
+
+
+def test_a_port_that_is_taken_at_the_last_moment_is_told_alike(monkeypatch, capsys):
+    from petseg_utils.apps import page
+
+    def launch(**options):
+        raise OSError("Cannot find empty port: set GRADIO_SERVER_PORT")
+
+    monkeypatch.setattr(page, "make_page", lambda: SimpleNamespace(launch=launch))
+    monkeypatch.setattr(sys, "argv", ["petseg", "demo", "--port=7869"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == "petseg: Port 7869 cannot be used: choose another with --port.\n"
 
 
 def test_a_traceback_is_shown_on_request(tmp_path, monkeypatch):

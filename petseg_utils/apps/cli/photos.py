@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,9 +66,10 @@ def segment(
     x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not: they
     correct what the model proposes, all pets of the photo.  The mask is written as cat or dog, whichever is likelier.
 
-    What is done is kept, unless the photo is newer or you click elsewhere: after an interruption the same command
-    continues.  A folder holds the masks of one model.  Photos that cannot be used are left out and listed in
-    failed.csv, and the exit code is 1.
+    What is done is kept, unless the photo is another one or you click elsewhere: after an interruption the same command
+    continues.  A folder holds the masks of one model, and no file of yours in it is replaced: where NAME_mask.png is
+    one, the results are called after NAME.jpg.  Photos that cannot be used are left out and listed in failed.csv, and
+    the exit code is 1.
     """
     from petseg_utils.apps.photo_folders import RESULTS, check_folder, find_photos, made_by
     from petseg_utils.apps.segment_folder import segment_photos
@@ -108,11 +111,15 @@ def segment(
 
 def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
     """Open a page that segments your own photos; nothing leaves this machine."""
+    _check_port(port)
     from petseg_utils.apps.page import LAUNCH, make_page
 
     page = make_page()
     typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
-    page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
+    try:
+        page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
+    except OSError as error:  # taken since; gradio's own advice is of no use here
+        raise PetsegError(f"Port {port} cannot be used: choose another with --port.") from error
 
 
 def bench(runtime: RuntimeOption = None, json_path: JsonOption = None) -> None:
@@ -139,6 +146,19 @@ def export(
 
     for path in write(checkpoint, out):
         typer.echo(f"{on_screen(path)}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _check_port(port: int) -> None:
+    """Raise `PetsegError` if no page can be served at a port of this machine."""
+    if not 1 <= port <= 65535:
+        raise PetsegError(f"There is no port {port}: choose one from 1024 to 65535 with --port.")
+    with socket.socket() as probe:
+        if os.name == "posix":  # there it does not mean that others may listen, too
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise PetsegError(f"Port {port} cannot be used ({error.strerror}): choose another with --port.") from error
 
 
 def _prompts(box: str | None, clicks: list[str], without: list[str]) -> "list[Box | Click]":
