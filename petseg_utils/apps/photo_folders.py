@@ -326,21 +326,8 @@ def read_table(path: Path) -> list[dict]:
     PetsegError
         If the table has other columns, or names files outside its folder.
     """
-    try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    table = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-    try:
-        columns = tuple(table.fieldnames or COLUMNS)
-        if columns not in (COLUMNS, BEFORE):
-            raise PetsegError(f"{shown(path)} was changed and has other columns: name another folder with -o.")
-        rows = [{column: row[column] for column in columns} for row in table if None not in row.values()]
-    except csv.Error as error:
-        raise PetsegError(f"{shown(path)} was changed ({error}): name another folder with -o.") from error
-    if columns == COLUMNS:
-        rows = [{key: _as_written(value) for key, value in row.items()} for row in rows]
-    else:
+    columns, rows = read_rows(path, COLUMNS, BEFORE)
+    if columns == BEFORE:
         rows = [row | {"overlay": f"{stem_of(row)}{ENDINGS[0]}"} | dict.fromkeys(STATE, "") for row in rows]
     lies_inside = cache(partial(_lies_in, path.parent.resolve()))
     for row in rows:
@@ -350,6 +337,38 @@ def read_table(path: Path) -> list[dict]:
                 f"{printable(row['mask'])!r}: name another folder with -o."
             )
     return rows
+
+
+def read_rows(path: Path, *forms: tuple[str, ...]) -> tuple[tuple[str, ...], list[dict]]:
+    """Columns and rows of a table by `write_table`; without rows if there is no such file.
+
+    Parameters
+    ----------
+    path : Path
+        The table; a last row that was cut is left out.
+    forms : tuple of str
+        Columns that it may have; the first ones are today's, and earlier ones were written without marks in the cells.
+
+    Raises
+    ------
+    PetsegError
+        If it has other columns.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return forms[0], []
+    table = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    try:
+        columns = tuple(table.fieldnames or forms[0])
+        if columns not in forms:
+            raise PetsegError(f"{shown(path)} was changed and has other columns: name another folder with -o.")
+        rows = [{column: row[column] for column in columns} for row in table if None not in row.values()]
+    except csv.Error as error:
+        raise PetsegError(f"{shown(path)} was changed ({error}): name another folder with -o.") from error
+    if columns == forms[0]:
+        rows = [{key: _as_written(value) for key, value in row.items()} for row in rows]
+    return columns, rows
 
 
 def _is_plain(mask: str) -> bool:
@@ -402,8 +421,8 @@ def _as_written(cell: str) -> str:
 
 
 @contextlib.contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Hold a folder of results by a hidden file in it; the system lets go of it when the process dies.
+def alone_in(out: Path, command: str = "petseg segment") -> Iterator[None]:
+    """Hold a folder that a command writes to by a hidden file in it; the system lets go of it when the process dies.
 
     Raises
     ------
@@ -415,7 +434,7 @@ def alone_in(out: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise PetsegError(
-            f"Another petseg segment writes to {shown(out)} just now: wait for it, or name another folder with -o."
+            f"Another {command} writes to {shown(out)} just now: wait for it, or name another folder with -o."
         ) from None
     try:
         yield

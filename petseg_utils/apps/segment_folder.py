@@ -17,6 +17,7 @@ from PIL import Image, ImageColor
 from tqdm.auto import tqdm
 
 from petseg_utils.apps.cutouts import cut_out, encoded
+from petseg_utils.apps.mask_formats import write_format
 from petseg_utils.apps.photo_folders import (
     BEGUN,
     BOX,
@@ -67,6 +68,7 @@ def segment_photos(
     *,
     prompts: Sequence[Box | Click] = (),
     hard: bool = False,
+    formats: Sequence[str] = (),
     progress: bool = True,
 ) -> tuple[int, list[tuple[str, str]]]:
     """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
@@ -89,6 +91,8 @@ def segment_photos(
         In the photo's pixels, for a segmenter that takes them.
     hard : bool
         Cut along the model's coarser edges instead of the photo's own.
+    formats : sequence of str
+        Write the masks of all photos of the table in these, too; see `mask_formats.write_format`.
     progress : bool
         Show a progress bar.
 
@@ -164,6 +168,8 @@ def segment_photos(
             (out / FAILED).unlink(missing_ok=True)
             if failed:
                 write_table(out / FAILED, ("file", "reason"), failed)
+            for kind in dict.fromkeys(formats):
+                write_format(out, kind)
     finally:
         pool.shutdown(cancel_futures=True)
         bar.close()

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import socket
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,19 @@ from petseg_utils.study import PetsegError, write_json
 if TYPE_CHECKING:
     from petseg_utils.models.prompts import Box, Click
 
+
+class Format(StrEnum):
+    """Of masks, beside PNG; see `mask_formats.write_format`."""
+
+    COCO = "coco"
+    POLYGONS = "coco-polygons"
+    YOLO = "yolo"
+
+
+FormatOption = Annotated[
+    list[Format] | None,
+    typer.Option("--format", help="Write the masks of all photos in the folder in this format, too; repeatable."),
+]
 EXAMPLES = """\b
     Examples:
       petseg segment cat.jpg -o masks
@@ -51,6 +65,7 @@ def segment(
     hard: Annotated[
         bool, typer.Option("--hard", help="Cut along the model's own, coarser edges, not along the photo's.")
     ] = False,
+    formats: FormatOption = None,
     weights: WeightsOption = None,
     study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
     runtime: RuntimeOption = None,
@@ -65,6 +80,10 @@ def segment(
 
     x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not: they
     correct what the model proposes, all pets of the photo.  The mask is written as cat or dog, whichever is likelier.
+
+    --format coco writes coco.json, with run lengths, which are exact; --format coco-polygons writes outlines, which
+    other programs may edit; --format yolo writes labels/NAME.txt and data.yaml, and links to the photos.  All cats of
+    a photo are one object there, and all dogs another.
 
     What is done is kept, unless the photo is another one or you click elsewhere: after an interruption the same command
     continues.  A folder holds the masks of one model, and no file of yours in it is replaced: where NAME_mask.png is
@@ -102,7 +121,9 @@ def segment(
     tell_weights(segmenter.weights, segmenter.card)
     for line in listing.left_out:
         typer.echo(line, err=True)
-    segmented, failed = segment_photos(segmenter, listing.photos, out, maker, prompts=prompts, hard=hard)
+    segmented, failed = segment_photos(
+        segmenter, listing.photos, out, maker, prompts=prompts, hard=hard, formats=formats or ()
+    )
     before = len(listing.photos) - segmented - len(failed)
     typer.echo(f"Segmented: {segmented}; done before: {before}; failed: {len(failed)}. Table: {out / RESULTS}")
     if failed or listing.unreadable:

@@ -1,0 +1,206 @@
+"""Masks as other programs take them: COCO's instances, as run lengths or polygons, and YOLO's labels.
+
+A mask does not tell one pet from another of its species, so all cats of a photo are one object, and all dogs another.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from pycocotools import mask as run_lengths
+from scipy.spatial import cKDTree
+
+from petseg_utils.apps.photo_folders import ENDINGS, RESULTS, read_table
+from petseg_utils.data.labels import CLASSES, SPECIES
+from petseg_utils.study import write_json
+
+TOLERANCE = 1.0  # photo pixels by which an outline may be straightened: enough to turn stairs into a slope
+LEAST = 0.99  # IoU of a part whose outline was straightened and the part; it is left as it is where that is lower
+
+
+def write_format(out: Path, kind: str) -> None:
+    """Write all masks of a folder of results in another format, from its table and the files on disk.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of results, see `segment_folder.segment_photos`.
+    kind : str
+        ``coco`` and ``coco-polygons`` write a file of that name, ``.json``, in which photos are paths from `out`.
+        ``yolo`` writes ``labels/NAME.txt``, ``images/``, which links to the photos, their list ``photos.txt`` and
+        ``data.yaml``.
+    """
+    rows = [row for row in read_table(out / RESULTS) if (out / row["mask"]).is_file()]
+    rows.sort(key=lambda row: row["photo"])  # numbers do not hang on the order in which photos were segmented
+    if kind == "yolo":
+        _write_yolo(out, rows)
+    else:
+        masks = ((row["photo"], np.asarray(Image.open(out / row["mask"]))) for row in rows)
+        write_json(out / f"{kind}.json", coco(masks, polygons=kind == "coco-polygons"), indent=None)
+
+
+def coco(masks: Iterable[tuple[str, np.ndarray]], *, polygons: bool = False) -> dict:
+    """Masks in COCO's format for instances.
+
+    Parameters
+    ----------
+    masks : iterable of (str, ndarray)
+        File names of photos and their masks, ``uint8 (H, W)``: 0 background, 1 cat, 2 dog.  A 3 is what somebody
+        clicked on that is no pet, and called background.
+    polygons : bool
+        Write outlines, which may be straightened by up to a pixel, instead of compressed run lengths, which are
+        exact.  COCO's polygons have no holes, so each hole is joined to its outline by a cut of no width.
+
+    Returns
+    -------
+    dict
+        ``images``, ``annotations`` and ``categories``, numbered from 1.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    names = dict(SPECIES)
+    for name, mask in masks:
+        height, width = mask.shape
+        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+        for value in np.unique(mask[mask > 0]).tolist():
+            names.setdefault(value, CLASSES[0])
+            selected = mask == value
+            runs = encoded_runs(selected)
+            shape = [joined(part).ravel().tolist() for part in parts(selected)] if polygons else runs
+            about = {"id": len(annotations) + 1, "image_id": len(images), "category_id": value, "iscrowd": 0}
+            measures = {"area": int(run_lengths.area(runs)), "bbox": run_lengths.toBbox(runs).tolist()}
+            annotations.append(about | measures | {"segmentation": shape})
+    categories = [{"id": value, "name": name} for value, name in names.items()]
+    return {
+        "info": {"description": "Masks by petseg"},
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
+
+
+def coco_file(name: str, mask: np.ndarray) -> bytes:
+    """The content of a JSON file of one photo, with run lengths; see `coco`."""
+    return json.dumps(coco([(name, mask)])).encode()
+
+
+def encoded_runs(selected: np.ndarray) -> dict:
+    """COCO's compressed run lengths of a mask ``bool (H, W)``, with the counts as text, as JSON takes them."""
+    runs = run_lengths.encode(np.asfortranarray(selected, np.uint8))
+    return {"size": list(map(int, runs["size"])), "counts": runs["counts"].decode("ascii")}
+
+
+def yolo_lines(mask: np.ndarray) -> list[str]:
+    """Lines of a YOLO label: class (0 cat, 1 dog) and one outline, x and y from 0 to 1, for each species in a mask.
+
+    An object has a single outline there, so holes and separate parts are joined to it by cuts of no width.
+    """
+    height, width = mask.shape
+    lines = []
+    for value in SPECIES:
+        rings = [ring for part in parts(mask == value) for ring in part]
+        if rings:
+            outline = joined(rings) / (width, height)
+            lines.append(" ".join([str(value - 1), *(f"{place:.6f}" for place in outline.ravel())]))
+    return lines
+
+
+def _write_yolo(out: Path, rows: list[dict]) -> None:
+    listed = []
+    for row in rows:
+        stem, photo = row["mask"].removesuffix(ENDINGS[-1]), out / row["photo"]
+        lines = yolo_lines(np.asarray(Image.open(out / row["mask"])))
+        _write_text(out / "labels" / f"{stem}.txt", lines)
+        image = f"images/{stem}{photo.suffix}"  # where training looks for the photo of labels/STEM.txt
+        _link(out / image, photo)
+        listed.append(f"./{image}")
+    _write_text(out / "photos.txt", listed)
+    comment = "# Both splits are all photos: to validate on others, divide photos.txt into two files."
+    names = [f"  {value - 1}: {name}" for value, name in SPECIES.items()]
+    _write_text(out / "data.yaml", [comment, "train: photos.txt", "val: photos.txt", "names:", *names])
+
+
+def _write_text(path: Path, lines: list[str]) -> None:
+    """Write lines to a temporary name and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.part")
+    text = "".join(f"{line}\n" for line in lines)
+    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # names may be any bytes
+    temporary.replace(path)
+
+
+def _link(link: Path, photo: Path) -> None:
+    """Link to a photo, or copy it where the disk knows no links."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(os.path.relpath(photo.resolve(), link.parent.resolve()))
+    except (OSError, ValueError):  # ValueError: on Windows, it lies on another drive
+        shutil.copyfile(photo, link)
+
+
+def parts(selected: np.ndarray) -> list[list[np.ndarray]]:
+    """The connected parts of a mask, each as its outline and its holes.
+
+    Parameters
+    ----------
+    selected : ndarray
+        ``bool (H, W)``.
+
+    Returns
+    -------
+    list of list of ndarray
+        Rings ``int32 (n, 2)``: x and y of corners of pixels, from 0 to the width and the height.
+    """
+    height, width = selected.shape
+    # OpenCV's contours run through the centres of pixels, which takes half a pixel off each side, and all of a thin
+    # part.  Of pixels that were quartered first, each quarter on the contour lies at one corner of its old pixel.
+    quartered = selected.astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    contours, tree = cv2.findContours(quartered, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    found: dict[int, list[np.ndarray]] = {}
+    of_part = (
+        [(number if branch[3] < 0 else int(branch[3])) for number, branch in enumerate(tree[0])] if contours else []
+    )
+    for number in sorted(range(len(contours)), key=lambda number: of_part[number] != number):  # outlines first
+        found.setdefault(of_part[number], []).append(_corners((contours[number][:, 0] + 1) // 2))
+    return [_straightened(rings, height, width) for rings in found.values()]
+
+
+def _corners(ring: np.ndarray) -> np.ndarray:
+    """A ring of places without repetitions, and without those on a straight line between others."""
+    ring = ring[(ring != np.roll(ring, 1, 0)).any(1)]
+    (x0, y0), (x1, y1) = (ring - np.roll(ring, 1, 0)).T, (np.roll(ring, -1, 0) - ring).T
+    return ring[x0 * y1 != y0 * x1]
+
+
+def _straightened(rings: list[np.ndarray], height: int, width: int) -> list[np.ndarray]:
+    """An outline and its holes with fewer corners, as far as the part stays what it was."""
+    fewer = [cv2.approxPolyDP(ring[:, None], TOLERANCE, closed=True)[:, 0] for ring in rings]
+    fewer = [less if len(less) > 2 else ring for less, ring in zip(fewer, rings, strict=True)]
+    before, after = (polygon_runs([joined(shape)], height, width) for shape in (rings, fewer))
+    return fewer if run_lengths.iou([before], [after], [0])[0, 0] >= LEAST else rings
+
+
+def polygon_runs(polygons: list[np.ndarray], height: int, width: int) -> dict:
+    """Run lengths of what polygons ``(n, 2)`` enclose, as pycocotools draws them."""
+    flat = [np.asarray(polygon, float).ravel().tolist() for polygon in polygons]
+    return run_lengths.merge(run_lengths.frPyObjects(flat, height, width))
+
+
+def joined(rings: list[np.ndarray]) -> np.ndarray:
+    """Rings as a single one ``(n, 2)``: each is joined to those before by a cut from corner to corner, there and back.
+
+    What is drawn by counting crossings, as pycocotools does, does not see the cuts.
+    """
+    path = rings[0]
+    for ring in rings[1:]:
+        distances, nearest = cKDTree(path).query(ring)
+        start = int(distances.argmin())
+        at = nearest[start]
+        path = np.concatenate([path[: at + 1], ring[start:], ring[: start + 1], path[at:]])
+    return path
