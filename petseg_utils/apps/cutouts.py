@@ -1,4 +1,4 @@
-"""Photos to begin with, and what people take away from one: the mask and the cut-out, as files."""
+"""Photos to begin with, and what people take away from one: mask, cut-out and COCO's JSON, as files."""
 
 import io
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from petseg_utils.apps.mask_formats import coco_file
+from petseg_utils.data.labels import CLASSES
 from petseg_utils.models.matting import own_colours
 from petseg_utils.segmenter import OpenPhoto, read_photo
 
@@ -45,6 +47,25 @@ def result_png(photo: OpenPhoto, what: str) -> bytes:
     else:
         pixels = np.where(alpha > 127, np.uint8(255), np.uint8(0))
     return encoded(pixels, "PNG", compress_level=1)
+
+
+def result_file(photo: OpenPhoto, name: str, what: str) -> tuple[str, bytes]:
+    """Name and content of what somebody saves of an open photo.
+
+    Parameters
+    ----------
+    photo : OpenPhoto
+        The photo.
+    name : str
+        Its file's name.
+    what : str
+        ``mask`` or ``cut-out``, see `result_png`, or ``COCO``, a JSON file; see `mask_formats.coco`.
+    """
+    stem = Path(name).stem[:60]  # no name of a file may have more than 255 bytes, and a character has up to four
+    if what != "COCO":
+        return f"{stem}_{what}.png", result_png(photo, what)
+    value = CLASSES.index(photo.label) or len(CLASSES)  # the background, where somebody selected that
+    return f"{stem}_coco.json", coco_file(name, (photo.alpha() > 127) * np.uint8(value))
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str, **options: int) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from petseg_utils.apps.cutouts import EXAMPLES, encoded, result_png
+from petseg_utils.apps.cutouts import EXAMPLES, encoded, result_file
 from petseg_utils.apps.page_state import COLOURS, SWITCH, TOOLS, Work, after_switch
 from petseg_utils.segmenter import MAX_PIXELS, Segmenter, read_photo, shipped_weights
 from petseg_utils.study import PetsegError
@@ -113,7 +113,7 @@ def make_page() -> gr.Blocks:
                         undo, clear = gr.Button("Undo"), gr.Button("Clear")
                     switch = gr.Checkbox(label=SWITCH, info=ABOUT_SWITCH)
                 with gr.Row():
-                    saving = {what: gr.Button(f"Save {what}", min_width=100) for what in ("mask", "cut-out")}
+                    saving = {what: gr.Button(f"Save {what}", min_width=100) for what in ("mask", "cut-out", "COCO")}
                 # A file, not gradio's picture component: that one decodes by itself and ignores transparency and EXIF.
                 upload = gr.File(label="Open a photo", height=120)
                 model = gr.Radio([(MODEL_CHOICES[name], name) for name in models], value=models[0], label="Model")
@@ -218,7 +218,7 @@ def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
     """
     target = work.photo.target if work else "pet"
     try:
-        photo, name = load_model(model).open(read_photo(Path(path)), target), Path(path).stem
+        photo, name = load_model(model).open(read_photo(Path(path)), target), Path(path).name
     except PetsegError as error:
         return full_answer(work, look, str(error))
     if work is None:
@@ -236,7 +236,7 @@ def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
         photo = load_model(model).open(work.photo.image, work.photo.target)
         for prompt in work.photo.prompts if photo.segmenter.takes_prompts else ():
             photo.add(prompt)
-        work.take(photo, work.name)
+        work.take(photo, work.file)
         return full_answer(work, look)
     except PetsegError as error:
         return full_answer(work, look, str(error))
@@ -284,7 +284,7 @@ def turn_switch(work: Work | None, on: bool, *look: Any) -> tuple:
     if work is None:
         return show(work, *look)
     cleared = bool(work.photo.prompts)
-    work.take(work.photo.segmenter.open(work.photo.image, "clicked" if on else "pet"), work.name)
+    work.take(work.photo.segmenter.open(work.photo.image, "clicked" if on else "pet"), work.file)
     return show(work, *look, after_switch(work.photo, cleared))
 
 
@@ -299,8 +299,8 @@ def show(work: Work | None, colour: str, opacity: float, trouble: str = "") -> t
 
 @in_turn
 def save(what: str, work: Work | None) -> str | None:
-    """The ``mask`` or the ``cut-out`` as a PNG file of the photo's own size."""
+    """A file of what is selected: the ``mask``, the ``cut-out`` or ``COCO``; see `cutouts.result_file`."""
     if work is None:
         return None
-    name = work.name[:60]  # no name of a file may have more than 255 bytes, and a character has up to four
-    return write_for_browser(result_png(work.photo, what), f"{name}_{what}.png")
+    name, content = result_file(work.photo, work.file, what)
+    return write_for_browser(content, name)

@@ -1,6 +1,7 @@
 """What one visitor of the demo page works on: an open photo, the clicks on it, and the picture that shows both."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ class Work:
     photo : OpenPhoto
         The photo, open in the chosen model.
     name : str
-        The file's name without its ending.
+        The file's name; as an attribute without its ending, which `file` has.
     corner : tuple of float, optional
         First corner of a box whose second is still to come, in the photo's pixels.
     """
@@ -40,7 +41,7 @@ class Work:
 
     def take(self, photo: OpenPhoto, name: str) -> None:
         """Go on with another photo, or the same one in another model."""
-        self.photo, self.name, self.corner = photo, name, None
+        self.photo, self.file, self.name, self.corner = photo, name, Path(name).stem, None
         height, width = photo.image.shape[:2]
         longest = max(height, width)
         size = [max(1, round(side * np.clip(longest, *SHOWN) / longest)) for side in (width, height)]

@@ -13,7 +13,8 @@ const STEPS = 50; // a stroke has a point for each 50th of the photo's longer si
 function initialize({ model }) {
   model.on("msg:custom", ({ name }, [data]) => {
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([data], { type: "image/png" }));
+    const type = name.endsWith(".json") ? "application/json" : "image/png";
+    link.href = URL.createObjectURL(new Blob([data], { type }));
     link.download = name;
     document.body.append(link); // VS Code sees a click only if it happens within the page
     link.click();

@@ -15,7 +15,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from petseg_utils.apps.cutouts import cut_out, encoded, example_photo, result_png
+from petseg_utils.apps.cutouts import cut_out, encoded, example_photo, result_file
 from petseg_utils.apps.page_state import SWITCH, after_switch, sentence
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, points_of
@@ -101,9 +101,9 @@ class ClickDemo(widgets.VBox):
         )
         self.switch = widgets.Checkbox(description=SWITCH, indent=False, layout={"width": "auto", "margin": "2px 16px"})
         self.opacity = widgets.FloatSlider(canvas.opacity, max=1, readout=False, description="Opacity", **NARROW)
-        self.undo, self.clear, self.save_mask, self.save_cutout = buttons = [
+        self.undo, self.clear, self.save_mask, self.save_cutout, self.save_coco = buttons = [
             widgets.Button(description=text, layout={"width": "auto"})
-            for text in ("Undo", "Clear", "Save mask", "Save cut-out")
+            for text in ("Undo", "Clear", "Save mask", "Save cut-out", "Save COCO")
         ]
         # These stay within the browser: no round trip.
         widgets.jslink((self.tool, "index"), (canvas, "tool"))
@@ -117,6 +117,7 @@ class ClickDemo(widgets.VBox):
         self.clear.on_click(lambda _: self._do(lambda: self.photo.clear()))
         self.save_mask.on_click(lambda _: self._save("mask"))
         self.save_cutout.on_click(lambda _: self._save("cut-out"))
+        self.save_coco.on_click(lambda _: self._save("COCO"))
         self._choose()
         rows = [self.photo_names, self.models], [self.tool, self.effect, self.switch, self.opacity], buttons
         above, between, below = (widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows)
@@ -208,9 +209,9 @@ class ClickDemo(widgets.VBox):
             canvas.said = instead or sentence(photo)
 
     def _save(self, what: str) -> None:
-        """Have the browser save the mask, or the photo where it is selected, at the photo's own size."""
-        name = f"{Path(self.photo_names.value).stem}_{what}.png"
-        self.canvas.send({"name": name}, [result_png(self.photo, what)])
+        """Have the browser save the mask, the photo where it is selected, or COCO's JSON, at the photo's own size."""
+        name, content = result_file(self.photo, self.photo_names.value, what)
+        self.canvas.send({"name": name}, [content])
 
 
 def heard_prompt(said: dict) -> Prompt:

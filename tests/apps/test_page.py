@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from pycocotools.coco import COCO
 from skimage.data import chelsea
 
 from petseg_utils import segmenter
@@ -359,6 +360,11 @@ def test_saved_files_have_the_photos_own_size(size, tmp_path):
     assert Path(mask.filename).name == "my cat_mask.png" and Path(cutout.filename).name == "my cat_cut-out.png"
     assert set(np.unique(mask)) == {0, 255} and (np.asarray(mask) // 255 == work.photo.mask).mean() > 0.97
     assert_cut_out(np.asarray(cutout), work.photo.image, np.asarray(mask))
+    written = Path(app.save("COCO", work))
+    reader = COCO(written)
+    assert written.name == "my cat_coco.json" and reader.imgs[1]["file_name"] == "my cat.jpg"
+    assert reader.cats[reader.anns[1]["category_id"]]["name"] == work.photo.label
+    np.testing.assert_array_equal(reader.annToMask(reader.anns[1]) * 255, np.asarray(mask))
 
 
 def test_nothing_fails_where_no_photo_is_open():
@@ -530,6 +536,11 @@ def test_a_photo_is_uploaded_clicked_undone_and_saved(visit, heard, tmp_path):
     assert 100 * (mask > 0).mean() == pytest.approx(float(re.search(r"([\d.]+)%", first)[1]), abs=0.5)
     cutout = np.asarray(visitor.save("Save cut-out", tmp_path / "cut-out.png"))
     assert_cut_out(cutout, image, mask)
+    with visitor.page.expect_download() as saved:
+        visitor.page.get_by_role("button", name="Save COCO").click()
+    saved.value.save_as(tmp_path / saved.value.suggested_filename)
+    reader = COCO(tmp_path / "my cat_coco.json")
+    np.testing.assert_array_equal(reader.annToMask(reader.anns[1]) * 255, mask)
     visitor.press("Clear")
     assert visitor.said == proposed
 

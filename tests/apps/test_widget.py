@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image, ImageFile
+from pycocotools import mask as run_lengths
 from skimage.data import chelsea
 
 from petseg_utils.apps.page_state import SWITCH
@@ -291,6 +292,10 @@ def test_mask_and_cut_out_are_saved_at_the_photos_own_size(demo, monkeypatch):
     np.testing.assert_array_equal(np.asarray(mask), np.where(alpha > 127, 255, 0))
     np.testing.assert_array_equal(np.asarray(cutout)[alpha == 255][:, :3], chelsea()[alpha == 255])
     assert not np.asarray(cutout)[alpha == 0].any()
+    demo.save_coco.click()
+    written = json.loads(bytes(files["Chelsea_coco.json"]))
+    assert (run_lengths.decode(written["annotations"][0]["segmentation"]) * 255 == np.asarray(mask)).all()
+    assert written["categories"][written["annotations"][0]["category_id"] - 1]["name"] == demo.photo.label
 
 
 def test_a_photo_of_another_form_is_refused():
