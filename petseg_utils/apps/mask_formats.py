@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 from scipy.spatial import cKDTree
 
-from petseg_utils.apps.photo_folders import ENDINGS, RESULTS, read_table
+from petseg_utils.apps.photo_folders import ENDINGS, RESULTS, read_table, write_file
 from petseg_utils.data.labels import CLASSES, SPECIES
 from petseg_utils.study import write_json
 
@@ -126,12 +126,8 @@ def _write_yolo(out: Path, rows: list[dict]) -> None:
 
 
 def _write_text(path: Path, lines: list[str]) -> None:
-    """Write lines to a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.part")
     text = "".join(f"{line}\n" for line in lines)
-    temporary.write_text(text, encoding="utf-8", errors="surrogateescape")  # names may be any bytes
-    temporary.replace(path)
+    write_file(path, text.encode("utf-8", "surrogateescape"))  # names may be any bytes
 
 
 def _link(link: Path, photo: Path) -> None:

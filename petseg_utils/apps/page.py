@@ -65,6 +65,9 @@ THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
     background_fill_primary="*neutral_50",  # as it was: `set` puts it back
 )
 TURN = threading.RLock()
+# Gradio's queue is for what shows progress; clicks need none, and go past it.
+SLOW = {"api_visibility": "private"}
+FAST = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
 LAUNCH = {
     "theme": THEME,
     "css": CSS,
@@ -97,20 +100,10 @@ def make_page() -> gr.Blocks:
         gr.Markdown("# petseg\nCut a cat or a dog out of a photo. The photo stays on this machine.")
         with gr.Row():
             with gr.Column(scale=3):
-                alt = "The photo, with what is selected laid over it. Click on it to correct that."
-                options = {"show_label": False, "buttons": [], "interactive": False, "container": False}
-                picture = gr.Image(label="photo", elem_id="picture", alt_text=alt, **options)
-                said = gr.Markdown("Opening an example …", elem_id="said")
+                picture, said = show_picture("Opening an example …")
             with gr.Column(scale=2):
                 with gr.Group(visible="point" in models) as clicking:
-                    tool = gr.Radio(
-                        [(text, key) for key, text in TOOLS.items()],
-                        value="yes",
-                        label="A click says",
-                        info=ABOUT_TOOLS,
-                    )
-                    with gr.Row():
-                        undo, clear = gr.Button("Undo"), gr.Button("Clear")
+                    clicks = offer_clicks()
                     switch = gr.Checkbox(label=SWITCH, info=ABOUT_SWITCH)
                 with gr.Row():
                     saving = {what: gr.Button(f"Save {what}", min_width=100) for what in ("mask", "cut-out", "COCO")}
@@ -118,9 +111,7 @@ def make_page() -> gr.Blocks:
                 upload = gr.File(label="Open a photo", height=120)
                 model = gr.Radio([(MODEL_CHOICES[name], name) for name in models], value=models[0], label="Model")
                 description = gr.Markdown()
-                with gr.Row():
-                    colour = gr.Dropdown(list(COLOURS), value="by class", label="Colour", min_width=120)
-                    opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=120)
+                look = offer_looks()
                 gr.Markdown("Examples: Chelsea, photographed by Stéfan van der Walt (CC0), and two drawn pets.")
                 named = [(str(path), path.stem) for path in examples]
                 options = {"allow_preview": False, "buttons": [], "interactive": False, "object_fit": "cover"}
@@ -130,27 +121,52 @@ def make_page() -> gr.Blocks:
         def open_example(event: gr.SelectData, *rest: Any) -> tuple:
             return open_file(str(examples[event.index]), *rest)
 
-        # Gradio's queue is for what shows progress; clicks need none, and go past it.
-        slow = {"api_visibility": "private", "show_progress_on": picture}
-        fast = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
-        look, shown = [colour, opacity], [picture, said]
+        slow, shown = SLOW | {"show_progress_on": picture}, [picture, said]
         chosen, whole = [work, model, *look], [work, *shown, model, description, switch, clicking]
         page.load(None, js=START)
         page.load(partial(open_file, str(examples[0])), chosen, whole, **slow)
-        upload.upload(open_file, [upload, *chosen], whole, **slow).then(lambda: None, None, upload, **fast)
+        upload.upload(open_file, [upload, *chosen], whole, **slow).then(lambda: None, None, upload, **FAST)
         shelf.select(open_example, chosen, whole, **slow)
         model.input(switch_model, chosen, whole, **slow)
-        picture.select(click, [work, tool, *look], shown, **fast)
-        tool.input(take_tool, [work, tool, *look], shown, **fast)
-        switch.input(turn_switch, [work, switch, *look], shown, **fast)
-        undo.click(partial(change, Work.undo), [work, *look], shown, **fast)
-        clear.click(partial(change, Work.clear), [work, *look], shown, **fast)
-        for control in look:
-            control.input(show, [work, *look], shown, **fast | {"trigger_mode": "always_last"})
+        answer_clicks(work, picture, said, clicks, look)
+        switch.input(turn_switch, [work, switch, *look], shown, **FAST)
         for what, button in saving.items():
             done = button.click(partial(save, what), work, file, **slow)
             done.then(None, file, js=SAVE)
     return page
+
+
+def show_picture(before: str) -> tuple[gr.Image, gr.Markdown]:
+    """The picture, and what is said below it; `before` is said until there is a photo."""
+    alt = "The photo, with what is selected laid over it. Click on it to correct that."
+    options = {"show_label": False, "buttons": [], "interactive": False, "container": False}
+    return gr.Image(label="photo", elem_id="picture", alt_text=alt, **options), gr.Markdown(before, elem_id="said")
+
+
+def offer_clicks() -> tuple[gr.Radio, gr.Button, gr.Button]:
+    """What a click says, and the buttons to take clicks back: the last one, and all."""
+    choices = [(text, key) for key, text in TOOLS.items()]
+    tool = gr.Radio(choices, value="yes", label="A click says", info=ABOUT_TOOLS)
+    with gr.Row():
+        return tool, gr.Button("Undo"), gr.Button("Clear")
+
+
+def offer_looks() -> list[gr.Dropdown | gr.Slider]:
+    """Colour and opacity of the mask."""
+    with gr.Row():
+        colour = gr.Dropdown(list(COLOURS), value="by class", label="Colour", min_width=120)
+        return [colour, gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=120)]
+
+
+def answer_clicks(work: gr.State, picture: gr.Image, said: gr.Markdown, clicks: tuple, look: list) -> None:
+    """Have the page answer clicks, and what `offer_clicks` and `offer_looks` made."""
+    (tool, undo, clear), shown = clicks, [picture, said]
+    picture.select(click, [work, tool, *look], shown, **FAST)
+    tool.input(take_tool, [work, tool, *look], shown, **FAST)
+    undo.click(partial(change, Work.undo), [work, *look], shown, **FAST)
+    clear.click(partial(change, Work.clear), [work, *look], shown, **FAST)
+    for control in look:
+        control.input(show, [work, *look], shown, **FAST | {"trigger_mode": "always_last"})
 
 
 @cache

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from petseg_utils.data.labels import CLASS_COLOURS
-from petseg_utils.models.prompts import Box, Click, latest_effect, points_of, within_boxes
+from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, latest_effect, points_of, within_boxes
 from petseg_utils.segmenter import OpenPhoto
 
 TOOLS = {"yes": "This is the pet", "no": "This is not", "box": "Box around it"}
@@ -159,3 +159,19 @@ def after_switch(photo: OpenPhoto, cleared: bool) -> str:
     if photo.target == "clicked" and photo.segmenter.takes_prompts:
         return f"{before}Click on what you want: one of the pets, or the background."
     return before + sentence(photo)
+
+
+def heard_prompt(said: dict) -> Prompt:
+    """A prompt as the notebooks' canvas tells it, ``{"kind", "points", "positive"}`` in the photo's pixels."""
+    points = [(float(x), float(y)) for x, y in said["points"]]
+    if said["kind"] == "box":
+        return Box(*points[0], *points[-1])
+    if said["kind"] == "scribble":
+        return Scribble(tuple(points), said["positive"])
+    return Click(*points[0], said["positive"])
+
+
+def told_prompt(prompt: Prompt) -> dict:
+    """The same in the other direction: a prompt as the canvas takes it, and JSON."""
+    kind, positive = type(prompt).__name__.lower(), getattr(prompt, "positive", True)
+    return {"kind": kind, "points": points_of(prompt), "positive": positive}

@@ -394,6 +394,14 @@ def temporary_for(path: Path) -> Path:
     return path.with_name(f".petseg-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.part")
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file to a temporary name and rename it; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(path)
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
 def append_row(path: Path, row: Iterable) -> None:
     """Add a row to a table, in one piece."""
     _write_rows(path, "a", [row])

@@ -35,6 +35,7 @@ function render({ model, el }) {
   said.setAttribute("role", "status");
   Object.assign(button, { className: "jupyter-widgets jupyter-button widget-button", textContent: "Upload a photo" });
   Object.assign(input, { type: "file", accept: "image/*", hidden: true });
+  button.hidden = !model.get("uploads");
   el.classList.add("petseg-demo");
   bar.append(button, input, HINT);
   el.append(bar, canvas, said);

@@ -16,9 +16,9 @@ import traitlets
 from PIL import Image
 
 from petseg_utils.apps.cutouts import cut_out, encoded, example_photo, result_file
-from petseg_utils.apps.page_state import SWITCH, after_switch, sentence
+from petseg_utils.apps.page_state import SWITCH, after_switch, heard_prompt, sentence, told_prompt
 from petseg_utils.data.labels import CLASS_COLOURS
-from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, points_of
+from petseg_utils.models.prompts import Box, Click, Prompt, points_of
 from petseg_utils.segmenter import OpenPhoto, Segmenter, check_form, read_photo
 from petseg_utils.study import PetsegError
 
@@ -82,6 +82,7 @@ class Canvas(anywidget.AnyWidget):
     tool = traitlets.Int(0).tag(sync=True)  # number in TOOLS
     removes = traitlets.Int(0).tag(sync=True)  # 1 where a prompt takes away
     opacity = traitlets.Float(0.5).tag(sync=True)
+    uploads = traitlets.Bool(True).tag(sync=True)  # whether there is a button to upload a photo
 
 
 class ClickDemo(widgets.VBox):
@@ -139,8 +140,13 @@ class ClickDemo(widgets.VBox):
             self.canvas.said = f"Loading the model {model} …"
             self._segmenters[model] = Segmenter.load(model)
         if model not in self._opened:
-            self._opened[model] = self._segmenters[model].open(self._photos[self.photo_names.value], self.target)
+            self._opened[model] = self._segmenters[model].open(self._image, self.target)
         return self._opened[model]
+
+    @property
+    def _image(self) -> np.ndarray:
+        """The chosen photo, RGB ``uint8 (H, W, 3)``."""
+        return self._photos[self.photo_names.value]
 
     def __repr__(self) -> str:
         return "The click demo. It needs a running notebook, so a page that is only read shows this sentence instead."
@@ -175,7 +181,7 @@ class ClickDemo(widgets.VBox):
 
     def _choose(self) -> None:
         """Show the chosen photo."""
-        image = self._photos[self.photo_names.value]
+        image = self._image
         height, width = image.shape[:2]
         self._opened.clear()
         with self.canvas.hold_sync():  # the photo goes together with its first mask
@@ -212,22 +218,6 @@ class ClickDemo(widgets.VBox):
         """Have the browser save the mask, the photo where it is selected, or COCO's JSON, at the photo's own size."""
         name, content = result_file(self.photo, self.photo_names.value, what)
         self.canvas.send({"name": name}, [content])
-
-
-def heard_prompt(said: dict) -> Prompt:
-    """A prompt as the canvas tells it, ``{"kind", "points", "positive"}`` in the photo's pixels."""
-    points = [(float(x), float(y)) for x, y in said["points"]]
-    if said["kind"] == "box":
-        return Box(*points[0], *points[-1])
-    if said["kind"] == "scribble":
-        return Scribble(tuple(points), said["positive"])
-    return Click(*points[0], said["positive"])
-
-
-def told_prompt(prompt: Prompt) -> dict:
-    """The same in the other direction: a prompt as the canvas takes it."""
-    kind, positive = type(prompt).__name__.lower(), getattr(prompt, "positive", True)
-    return {"kind": kind, "points": points_of(prompt), "positive": positive}
 
 
 def read_upload(name: str, content: bytes) -> np.ndarray:

@@ -130,17 +130,40 @@ def segment(
         raise typer.Exit(1)
 
 
-def demo(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860) -> None:
-    """Open a page that segments your own photos; nothing leaves this machine."""
+def demo(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860,
+    label: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Label the photos in here, one by one.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="With --label: the data set; made if need be.")
+    ] = None,
+) -> None:
+    """Open a page that segments your own photos; nothing leaves this machine.
+
+    With --label FOLDER -o DATASET it walks through a folder of photos.  What you save becomes a data set in the
+    official layout, which petseg data audit checks and petseg train learns from.  The same command goes on where it
+    stopped.
+    """
     _check_port(port)
     from petseg_utils.apps.page import LAUNCH, make_page
 
-    page = make_page()
-    typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
-    try:
-        page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
-    except OSError as error:  # taken since; gradio's own advice is of no use here
-        raise PetsegError(f"Port {port} cannot be used: choose another with --port.") from error
+    if (label is None) != (out is None):
+        raise typer.BadParameter("--label and -o go together: the photos, and the data set that they become.")
+    with contextlib.ExitStack() as held:
+        if label and out:
+            from petseg_utils.apps.label_page import make_label_page
+            from petseg_utils.apps.labelling import labelling
+
+            data = held.enter_context(labelling(label, out))
+            for line in data.listing.left_out:
+                typer.echo(line, err=True)
+            page = make_label_page(data)
+        else:
+            page = make_page()
+        typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
+        try:
+            page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
+        except OSError as error:  # taken since; gradio's own advice is of no use here
+            raise PetsegError(f"Port {port} cannot be used: choose another with --port.") from error
 
 
 def bench(runtime: RuntimeOption = None, json_path: JsonOption = None) -> None:

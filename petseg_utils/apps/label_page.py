@@ -1,0 +1,130 @@
+"""The page of `petseg demo --label`: photo after photo, what the model proposes is corrected and saved."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from petseg_utils.apps.labelling import Labelling, Walk
+from petseg_utils.apps.page import (
+    SLOW,
+    START,
+    answer_clicks,
+    in_turn,
+    load_model,
+    offer_clicks,
+    offer_looks,
+    own_folder,
+    show,
+    show_picture,
+)
+from petseg_utils.apps.page_state import Work
+from petseg_utils.data.labels import SPECIES
+from petseg_utils.segmenter import Segmenter
+from petseg_utils.study import PetsegError
+
+ABOUT_SPECIES = "The data set has one species a photo. If a photo shows both, select one of them, or skip it."
+
+
+def make_label_page(data: Labelling) -> gr.Blocks:
+    """Build the page; start it by ``.launch(**LAUNCH)`` of `page`.
+
+    Parameters
+    ----------
+    data : Labelling
+        The data set, which all visitors share.
+
+    Raises
+    ------
+    PetsegError
+        If no click model ships.
+    """
+    segmenter = load_model("point")
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
+    with gr.Blocks(title="petseg: label photos", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        walk, work = gr.State(), gr.State()
+        progress = gr.Markdown(elem_id="progress")
+        with gr.Row():
+            with gr.Column(scale=3):
+                picture, said = show_picture("Opening a photo …")
+            with gr.Column(scale=2):
+                with gr.Group():
+                    clicks = offer_clicks()
+                species = gr.Radio(list(SPECIES.values()), label="Species", info=ABOUT_SPECIES)
+                breed = gr.Textbox(label="Breed", info="If you know it; it becomes a part of the picture's name.")
+                save = gr.Button("Save and next", variant="primary")
+                with gr.Row():
+                    back, skip = gr.Button("Back", min_width=80), gr.Button("Skip", min_width=80)
+                    no_pet = gr.Button("No pet here", min_width=80)
+                look = offer_looks()
+        slow = SLOW | {"show_progress_on": picture}
+        said_there, all_there = [species, breed], [walk, work, picture, said, progress, species, breed]
+        page.load(None, js=START)
+        page.load(partial(begin, data, segmenter), look, all_there, **slow)
+        for button, action in (
+            (save, Walk.save),
+            (skip, lambda walk, *_: walk.forward()),
+            (back, lambda walk, *_: walk.back()),
+            (no_pet, lambda walk, *_: walk.no_pet()),
+        ):
+            button.click(partial(go, action), [walk, work, *said_there, *look], all_there, **slow)
+        answer_clicks(work, picture, said, clicks, look)
+    return page
+
+
+@in_turn
+def begin(data: Labelling, segmenter: Segmenter, *look: Any) -> tuple:
+    """Open the first photo that is to be labelled; returns what `go` does."""
+    walk = Walk(data, segmenter)
+    walk.forward()
+    return opened(walk, "", "", look)
+
+
+@in_turn
+def go(
+    action: Callable[[Walk, str, str], None],
+    walk: Walk | None,
+    work: Work | None,
+    species: str,
+    breed: str,
+    *look: Any,
+) -> tuple:
+    """Do what a button says.
+
+    Parameters
+    ----------
+    action : callable
+        Gets the walk, the species and the breed.
+    walk : Walk or None
+        None before the page was loaded.
+    work : Work or None
+        What is shown of its photo.
+    species, breed : str
+        What is chosen.
+    look : str, float
+        Colour and opacity of the mask.
+
+    Returns
+    -------
+    tuple
+        Walk, work, the picture's file, what is said below it, progress, species and breed.  If it cannot be done, what
+        was shown stays, and the reason is said.
+    """
+    if walk is None:
+        return walk, work, *show(work, *look), gr.skip(), gr.skip(), gr.skip()
+    try:
+        action(walk, species, breed)
+    except PetsegError as error:
+        return walk, work, *show(work, *look, str(error)), walk.progress, gr.skip(), gr.skip()
+    return opened(walk, species, breed, look)
+
+
+def opened(walk: Walk, species: str, breed: str, look: tuple) -> tuple:
+    """What `go` returns, for a photo that was just opened; the breed stays as long as the species does."""
+    if walk.photo is None:
+        return walk, None, *show(None, *look, walk.end), walk.progress, gr.skip(), gr.skip()
+    work, (likely, known) = Work(walk.photo, walk.name), walk.suggested()
+    breed = known or (breed if likely == species else "")
+    return walk, work, *show(work, *look, walk.before + work.status), walk.progress, likely, breed
