@@ -1,0 +1,208 @@
+// A photo that somebody works on: `OpenPhoto` of `segmenter.py`, with the same rules.
+
+import { cutOut, softAlpha } from "./edges.js";
+import {
+  cropped, drawPrompts, effectOf, enlargedMask, fillCircle, letterbox, limited, moved, petChance, rounded, scaled,
+  sigmoid, smoothed, softmax, squared, unsureParts, withinBoxes, withinReach,
+} from "./clicks.js";
+
+/** @typedef {import("./clicks.js").Prompt} Prompt */
+
+/**
+ * What runs the networks.
+ * @typedef {object} Model
+ * @property {number} size edge of its square in pixels
+ * @property {number} scale how many times larger photos are shown to it
+ * @property {number} peak see `unsureParts`
+ * @property {(square: Uint8Array) => Promise<Seen>} look all that does not depend on prompts
+ * @property {(seen: Seen, maps: Float32Array, latest: number) => Promise<Float32Array>} select logits
+ */
+
+/** @typedef {{logits: Float32Array, rest: any}} Seen */
+
+/** A pixel counts as selected if its probability is more than 1/2; `inner` is the photo's part of it, smoothed. */
+/** @typedef {{chance: Float32Array, inner: Float32Array}} Step */
+
+const MEASURED = 1024; // pixels of the longer side at which the share of a large photo is measured
+const CLASSES = ["background", "cat", "dog"];
+
+export class OpenPhoto {
+  /**
+   * @param {Uint8Array} image RGB
+   * @param {number} width @param {number} height
+   * @param {Model} model @param {Seen} seen
+   */
+  constructor(image, width, height, model, seen) {
+    this.image = image;
+    this.width = width;
+    this.height = height;
+    this.model = model;
+    this.seen = seen;
+    this.box = letterbox(width, height, model.size);
+    this.classes = softmax(seen.logits);
+    const pet = petChance(seen.logits);
+    const unsure = unsureParts(this.classes.subarray(0, pet.length).map((ground) => 1 - ground), model.size, model.peak);
+    /** @type {Prompt[]} */
+    this.prompts = []; // in the photo's pixels
+    this.steps = [this.stepOf(pet.map((chance, at) => (unsure[at] ? Math.min(chance, 1 - chance) : chance)))];
+  }
+
+  /**
+   * @param {Uint8Array} image RGB
+   * @param {number} width @param {number} height
+   * @param {Model} model
+   */
+  static async open(image, width, height, model) {
+    const seen = await model.look(squared(image, letterbox(width, height, model.size), model.scale));
+    return new OpenPhoto(image, width, height, model, seen);
+  }
+
+  /** @returns {Step} */
+  get last() {
+    return this.steps[this.steps.length - 1];
+  }
+
+  /**
+   * Take a prompt in; its points are within the photo.
+   * @param {Prompt} prompt
+   */
+  async add(prompt) {
+    const step = await this.nextStep([...this.prompts, prompt]);
+    this.prompts.push(prompt);
+    this.steps.push(step);
+  }
+
+  undo() {
+    this.prompts.pop();
+    if (this.steps.length > 1) this.steps.pop();
+  }
+
+  clear() {
+    this.prompts = [];
+    this.steps = this.steps.slice(0, 1);
+  }
+
+  /**
+   * What is selected now, 0 and 1, at any size.
+   * @param {number} width @param {number} height
+   */
+  maskAt(width, height) {
+    const mask = enlargedMask(this.last.inner, this.box.width, this.box.height, width, height);
+    const allowed = this.allowed(width, height);
+    if (allowed) for (let at = 0; at < mask.length; at++) mask[at] &= allowed[at];
+    return mask;
+  }
+
+  /** How much of each of the photo's pixels is selected, 0 to 255: along the outline its own edges decide. */
+  alpha() {
+    const { width, height, box } = this;
+    const alpha = softAlpha(this.image, width, height, this.last.inner, box.width, box.height);
+    const allowed = this.allowed(width, height);
+    if (allowed) for (let at = 0; at < alpha.length; at++) alpha[at] *= allowed[at];
+    const clicks = this.prompts.filter(({ kind }) => kind === "click");
+    if (clicks.length) {
+      const mask = this.maskAt(width, height);
+      const radius = rounded(Math.max(width, height) / (2 * box.size));
+      for (const { points: [[x, y]] } of clicks) { // what somebody clicked on is never lost along an edge
+        const [column, row] = [limited(rounded(x), 0, width - 1), limited(rounded(y), 0, height - 1)];
+        const at = row * width + column;
+        if (alpha[at] > 127 !== mask[at] > 0) fillCircle(alpha, width, height, column, row, radius, 255 * mask[at]);
+      }
+    }
+    return alpha;
+  }
+
+  /** The photo where it is selected, RGBA. */
+  cutOut() {
+    return cutOut(this.image, this.alpha(), this.width, this.height, this.model.size);
+  }
+
+  /** `cat` or `dog`, the likelier one of what is selected, or of the photo where nothing is. */
+  get label() {
+    const inner = this.limitedInner;
+    const nothing = !inner.some((chance) => chance > 0.5);
+    const [cat, dog] = [1, 2].map((value) => {
+      const area = this.classes.length / 3;
+      const chances = cropped(this.classes.subarray(value * area, (value + 1) * area), this.box);
+      return chances.reduce((sum, chance, at) => (nothing || inner[at] > 0.5 ? sum + chance : sum), 0);
+    });
+    return CLASSES[dog > cat ? 2 : 1];
+  }
+
+  /** Part of the photo that is selected, 0 to 1. */
+  get share() {
+    const scale = Math.min(1, MEASURED / Math.max(this.width, this.height));
+    const [width, height] = [this.width, this.height].map((side) => Math.max(1, rounded(scale * side)));
+    return this.maskAt(width, height).reduce((sum, one) => sum + one, 0) / (width * height);
+  }
+
+  /** Mean probability that a selected pixel is rightly selected; 0 where none is. */
+  get confidence() {
+    const sure = this.limitedInner.filter((chance) => chance > 0.5);
+    return sure.length ? sure.reduce((sum, chance) => sum + chance, 0) / sure.length : 0;
+  }
+
+  /** What is selected or, where nothing is, what comes next; and that the latest click was in vain, if it was. */
+  get sentence() {
+    const share = this.share;
+    const how = this.prompts.length ? "Selected" : "Proposed";
+    const said = share
+      ? `${how}: ${this.label}, ${(100 * share).toFixed(1)}% of the photo, with confidence ` +
+        `${(100 * this.confidence).toFixed(0)}%.`
+      : "Nothing is selected. Click on the pet.";
+    return this.liesOutside ? `${said} The last click lies outside the box.` : said;
+  }
+
+  /** Whether the latest prompt is a click that would add something, but for the boxes. */
+  get liesOutside() {
+    const latest = this.prompts[this.prompts.length - 1];
+    if (!latest || effectOf(latest) <= 0) return false;
+    const boxes = this.prompts.filter(({ kind }) => kind === "box");
+    const [x, y] = [this.width, this.height].map((side, axis) => limited(rounded(latest.points[0][axis]), 0, side - 1));
+    // The one pixel is looked up as a picture of one pixel, whose left upper corner it is.
+    return boxes.length > 0 && !withinBoxes(boxes.map((box) => scaled(box, 1, 1, -x, -y)), 1, 1)?.[0];
+  }
+
+  /** @param {Float32Array} chance @returns {Step} */
+  stepOf(chance) {
+    return { chance, inner: smoothed(cropped(chance, this.box), this.box.width, this.box.height) };
+  }
+
+  /** @param {number} width @param {number} height */
+  allowed(width, height) {
+    const [across, down] = [width / this.width, height / this.height];
+    return withinBoxes(this.prompts.map((prompt) => scaled(prompt, across, down)), width, height);
+  }
+
+  /** Probability of each of the photo's pixels to be selected, at the model's size; 0 outside the boxes. */
+  get limitedInner() {
+    const { inner } = this.last;
+    const allowed = this.allowed(this.box.width, this.box.height);
+    // Boxes that are smaller than one of these pixels limit nothing here.
+    return allowed?.includes(1) ? inner.map((chance, at) => chance * allowed[at]) : inner;
+  }
+
+  /** @param {Prompt[]} prompts @returns {Promise<Step>} */
+  async nextStep(prompts) {
+    const { model, box } = this;
+    const own = prompts.map((prompt) => moved(prompt, box));
+    const [earlier, latest] = [own.slice(0, -1), own[own.length - 1]];
+    const effect = effectOf(latest);
+    if (!effect && earlier.some(effectOf)) return this.last; // a box after clicks is a limit and no more
+    const previous = this.last.chance;
+    // As in training: what the head is told was selected lies within the boxes that had been drawn by then.
+    const allowed = withinBoxes(earlier, model.size, model.size);
+    const before = allowed ? previous.map((chance, at) => chance * allowed[at]) : previous;
+    const logits = await model.select(this.seen, drawPrompts(own, model.size, before), effect);
+    const ofPhoto = new Uint8Array(before.length);
+    for (let row = box.top; row < box.top + box.height; row++) {
+      for (let column = box.left; column < box.left + box.width; column++) {
+        const at = row * model.size + column;
+        ofPhoto[at] = before[at] > 0.5 ? 1 : 0;
+      }
+    }
+    const near = withinReach(latest, ofPhoto, model.size);
+    const join = effect > 0 ? Math.max : effect < 0 ? Math.min : (/** @type {number} */ selected) => selected;
+    return this.stepOf(previous.map((chance, at) => (near && !near[at] ? chance : join(sigmoid(logits[at]), chance))));
+  }
+}
