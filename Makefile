@@ -6,8 +6,10 @@ READY := .venv/ready
 # Threads that wait spin for a moment only: as fast on an idle machine, and not many times slower on a busy one.
 export GOMP_SPINCOUNT ?= 3000
 
-# Which part may import which, spelling, and that the notebooks ran from top to bottom: seconds.
-CHECKS := $(BIN)/lint-imports && $(BIN)/codespell && $(BIN)/python -m tools.check_notebooks
+# Types of the page's JavaScript, which stand in its comments.
+TYPES := $(BIN)/node node_modules/typescript/bin/tsc --project .
+# Which part may import which, spelling, that the notebooks ran from top to bottom, and these types: seconds.
+CHECKS := $(BIN)/lint-imports && $(BIN)/codespell && $(BIN)/python -m tools.check_notebooks && $(TYPES)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reports test test-reports rehearsal notebooks tables demo lint lock clean
@@ -15,15 +17,16 @@ CHECKS := $(BIN)/lint-imports && $(BIN)/codespell && $(BIN)/python -m tools.chec
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY)  ## make .venv/ with every pinned package (once; the other commands do it when needed)
+setup: $(READY)  ## make .venv/ and node_modules/ with every pinned package (once; the other commands do it when needed)
 
 # The stamp is newer than what it was made from, so a changed lock sets up again.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "petseg needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm ci --silent
 	@touch $(READY)
 
 reports: $(READY)  ## run all notebooks on the embedded pictures; reports/sample/index.html

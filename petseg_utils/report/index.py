@@ -2,6 +2,7 @@
 
 import io
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,25 @@ PHOTOS = "oxford-cpu"  # the study on photos whose records are committed
 THOROUGH = "oxford-gpu"  # and two of its models, trained longer
 
 
-def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float]) -> str:
+@dataclass(frozen=True)
+class TryPage:
+    """The page on which readers try the models on their own photos.
+
+    Parameters
+    ----------
+    link : str or None
+        Its address; None where it was left out.
+    reason : str
+        Why it was.
+    """
+
+    link: str | None
+    reason: str = ""
+
+
+def render_index(
+    study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float], try_it: TryPage | None = None
+) -> str:
     """Front page: the question, the results, the notebooks, and how all of it was made.
 
     Parameters
@@ -38,6 +57,8 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
         Where the pages are.
     seconds : dict
         How long each notebook took that ran now.
+    try_it : TryPage, optional
+        Where readers can try it.
     """
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
@@ -55,6 +76,7 @@ def render_index(study: Study, sheets: list[Sheet], out: Path, seconds: dict[str
     return template().render(
         study=study,
         title=study.title,
+        try_it=try_it,
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
         answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
         results=_results(newest, study.name),

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 from traitlets import default
 
-from petseg_utils.report.index import render_index
+from petseg_utils.report.index import TryPage, render_index
 from petseg_utils.report.pages import Sheet, read_sheet, render_page
 from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, load_study, shown
 
@@ -71,6 +71,7 @@ def build_report(
     only: list[str] | None = None,
     notebooks: Path | None = None,
     out: Path | None = None,
+    write_page: Callable[[Path], object] | None = None,
     progress: bool = True,
 ) -> list[Failure]:
     """Run notebooks and write a page for each, and an index.
@@ -86,6 +87,9 @@ def build_report(
         Numbers of the notebooks to run, such as ``["02", "03"]``; the index then still links the other pages.
     notebooks, out : Path, optional
         Where the notebooks are, and where pages go; see `notebook_folder` and `report_folder`.
+    write_page : callable, optional
+        Writes the page on which readers try the models on their own photos, see `apps.web_page`, into a given file.
+        Where it raises a `PetsegError`, the index says so.
     progress : bool
         Show a progress bar.
 
@@ -104,6 +108,7 @@ def build_report(
     chosen = _choose(sheets, only)
     out.mkdir(parents=True, exist_ok=True)
     linked = [sheet for sheet in sheets if sheet in chosen or (out / f"{sheet.name}.html").is_file()]
+    try_it = _write_try_page(write_page, out)
     failures: list[Failure] = []
     seconds: dict[str, float] = {}
     for sheet, bar in _with_bar(chosen, progress):
@@ -113,8 +118,21 @@ def build_report(
         failures += [failure] if failure else []
         page = render_page(study, book, sheet, linked, failure, seconds[sheet.name])
         (out / f"{sheet.name}.html").write_text(page, encoding="utf-8")
-        (out / "index.html").write_text(render_index(study, sheets, out, seconds), encoding="utf-8")
+        (out / "index.html").write_text(render_index(study, sheets, out, seconds, try_it), encoding="utf-8")
     return failures
+
+
+def _write_try_page(write_page: Callable[[Path], object] | None, out: Path) -> TryPage | None:
+    """Write the page for own photos, where there is one to write; says what became of it."""
+    if write_page is None:
+        return None
+    path = out / "try.html"
+    try:
+        write_page(path)
+    except PetsegError as error:
+        path.unlink(missing_ok=True)  # of an earlier report
+        return TryPage(None, str(error))
+    return TryPage(path.name)
 
 
 def execute_in_place(

@@ -47,7 +47,7 @@ def test_for_a_study_of_photos_no_pictures_are_drawn(tmp_path):
 def test_a_report_says_which_notebooks_failed_and_ends_with_1(monkeypatch):
     asked = []
 
-    def build(study, only):
+    def build(study, only, write_page):
         asked.append((study.name, only))
         return [report.Failure("02_bad", 3, "ValueError: no")]
 
@@ -55,7 +55,7 @@ def test_a_report_says_which_notebooks_failed_and_ends_with_1(monkeypatch):
     done = CliRunner().invoke(app, ["report", "--study", "smoke", "--only", "01, 02"])
     assert asked == [("smoke", ["01", "02"])] and done.exit_code == 1
     assert "index.html" in done.stdout and done.stderr == "failed: 02_bad, code cell 3: ValueError: no\n"
-    monkeypatch.setattr(report, "build_report", lambda study, only: [])
+    monkeypatch.setattr(report, "build_report", lambda study, only, write_page: [])
     assert CliRunner().invoke(app, ["report", "--study", "smoke"]).exit_code == 0
 
 

@@ -25,7 +25,7 @@ from petseg_utils.apps.cli.options import (
     tell_skipped,
     tell_weights,
 )
-from petseg_utils.apps.cli.photos import EXAMPLES, bench, demo, export, segment
+from petseg_utils.apps.cli.photos import EXAMPLES, bench, demo, export, segment, web
 from petseg_utils.study import PetsegError, write_json
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ app = typer.Typer(
       petseg report                     run the notebooks on the embedded pictures; open reports/sample/index.html
       petseg demo                       segment your own photos on a page of this machine
       petseg segment PHOTOS -o MASKS    the same for files and folders: masks, overlays, cut-outs, a table
+      petseg web -o try.html            the same page as one file that needs no server
       petseg bench                      how long a photo and a click take on this machine
     \b
     On the real data:
@@ -89,6 +90,7 @@ def report(
     ] = False,
 ) -> None:
     """Run the notebooks in order and render reports/STUDY/index.html."""
+    from petseg_utils.apps.web_page import write_page
     from petseg_utils.report.plan import plan
     from petseg_utils.report.run import build_report, execute_in_place, report_folder
     from petseg_utils.study import load_study
@@ -98,8 +100,10 @@ def report(
         typer.echo(plan(chosen))
         return
     numbers = [part.strip() for part in only.split(",")] if only else None
-    failures = (execute_in_place if in_place else build_report)(chosen, only=numbers)
-    if not in_place:
+    if in_place:
+        failures = execute_in_place(chosen, only=numbers)
+    else:
+        failures = build_report(chosen, only=numbers, write_page=write_page)
         typer.echo(f"Open {on_screen(report_folder(chosen) / 'index.html')}")
     for failure in failures:
         typer.echo(f"failed: {failure}", err=True)
@@ -229,6 +233,7 @@ def evaluate(
 
 app.command(epilog=EXAMPLES)(segment)
 app.command()(demo)
+app.command()(web)
 app.command()(bench)
 app.command()(export)
 

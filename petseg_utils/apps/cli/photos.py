@@ -1,4 +1,4 @@
-"""Commands on one's own photos: `petseg segment`, `petseg demo`, and `petseg bench`, which times both."""
+"""Commands on one's own photos: `petseg segment`, `petseg demo`, `petseg web`, and `petseg bench`, which times them."""
 
 import contextlib
 import math
@@ -190,6 +190,23 @@ def export(
 
     for path in write(checkpoint, out):
         typer.echo(f"{on_screen(path)}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def web(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="One file, if it ends in .html; else a folder for a web host.")
+    ],
+) -> None:
+    """Write a page that cuts pets out in the browser itself: it needs no server, and photos go nowhere.
+
+    `petseg web -o try.html` writes one file, which opens from a disk, without a network.  `petseg web -o site` writes a
+    folder for any web host: a browser loads it once and keeps it.
+    """
+    from petseg_utils.apps.web_page import write_page
+
+    paths = write_page(out)
+    size = sum(path.stat().st_size for path in paths) / 1e6
+    typer.echo(f"{on_screen(paths[0])}: {size:.1f} MB" + (f" in {len(paths)} files" if len(paths) > 1 else ""))
 
 
 def _check_port(port: int) -> None:

@@ -33,9 +33,12 @@ let model = null;
 /** @type {OpenPhoto | null} */
 let photo = null;
 let queue = Promise.resolve(); // one thing after the other, in the order in which they were asked for
+let waiting = 0; // how much was asked for and is not done
 
 self.addEventListener("message", ({ data: { number, kind, value } }) => {
+  waiting += 1;
   queue = queue.then(async () => {
+    waiting -= 1;
     try {
       const { answer, transfer = [] } = await act(kind, value);
       self.postMessage({ number, answer }, { transfer });
@@ -51,7 +54,9 @@ self.addEventListener("message", ({ data: { number, kind, value } }) => {
  */
 async function act(kind, value) {
   if (kind === "start") {
-    model = await start(value);
+    const started = await start(value);
+    model = started;
+    queue = queue.then(() => warmUp(started));
     return { answer: null };
   }
   if (kind === "open") return open(value);
@@ -74,6 +79,18 @@ function viewOf(shown) {
   const scale = limited(longest, SHOWN[0], SHOWN[1]) / longest;
   const [width, height] = [shown.width, shown.height].map((side) => Math.max(1, rounded(side * scale)));
   return { width, height, mask: shown.maskAt(width, height), label: shown.label, sentence: shown.sentence };
+}
+
+/**
+ * Run the networks until somebody asks for something: what runs often a browser compiles anew, which makes it faster.
+ * @param {import("./open_photo.js").Model} started
+ */
+async function warmUp({ size, scale, look, select }) {
+  for (let turn = 0; turn < 3 && !waiting; turn++) {
+    const seen = await look(new Uint8Array(3 * (scale * size) ** 2));
+    await select(seen, new Float32Array(4 * size * size), 1);
+    await new Promise((done) => setTimeout(done)); // messages come in only now
+  }
 }
 
 /** @param {File} file */
