@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from PIL import Image
 from pycocotools import mask as run_lengths
-from scipy.spatial import cKDTree
 
 from petseg_utils.apps.photo_folders import ENDINGS, RESULTS, read_table, write_file
 from petseg_utils.data.labels import CLASSES, SPECIES
@@ -195,8 +194,13 @@ def joined(rings: list[np.ndarray]) -> np.ndarray:
     """
     path = rings[0]
     for ring in rings[1:]:
-        distances, nearest = cKDTree(path).query(ring)
-        start = int(distances.argmin())
-        at = nearest[start]
+        start, at = nearest_corners(ring, path)
         path = np.concatenate([path[: at + 1], ring[start:], ring[: start + 1], path[at:]])
     return path
+
+
+def nearest_corners(ring: np.ndarray, path: np.ndarray) -> tuple[int, int]:
+    """Which corners ``(n, 2)`` of a ring and of a path lie nearest to each other."""
+    nearest = [(((path - corner) ** 2).sum(1)).argmin() for corner in ring]
+    start = int(((path[nearest] - ring) ** 2).sum(1).argmin())
+    return start, int(nearest[start])
