@@ -1,5 +1,6 @@
 """The one way in for image files: errors in words, turned by EXIF, colours and depths as they are meant."""
 
+import itertools
 import re
 import struct
 import zlib
@@ -197,27 +198,28 @@ def test_pictures_with_long_texts_are_read(tmp_path, zipped):
     np.testing.assert_array_equal(read_photo(tmp_path / "edited.png"), NOISE)
 
 
-def matrix_profile(red, green, blue, gamma):
-    """An ICC profile, version 2, of three primaries (their XYZ under D50) and a gamma."""
-
-    def fixed(*values):
-        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
-
-    tags = {
-        b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249),
-        b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"wide\0" + bytes(78),
-    }
-    tags |= {name: b"XYZ \0\0\0\0" + fixed(*xyz) for name, xyz in ((b"rXYZ", red), (b"gXYZ", green), (b"bXYZ", blue))}
-    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)))
-    tags[b"cprt"] = b"text\0\0\0\0CC0\0"
+def icc(kind, mode, space, tags):
+    """An ICC profile, version 2, of these tags."""
+    tags = {b"desc": b"desc" + bytes(4) + struct.pack(">I", 5) + b"wide\0" + bytes(78), **tags}
     table, data, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for name, content in tags.items():
         table += name + struct.pack(">II", start + len(data), len(content))
         data += content + bytes(-len(content) % 4)
     head = struct.pack(
-        ">I4sI4s4s4s12s4s", start + len(data), b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ ", bytes(12), b"acsp"
+        ">I4sI4s4s4s12s4s", start + len(data), b"lcms", 0x02100000, kind, mode, space, bytes(12), b"acsp"
     )
-    return (head + bytes(28) + fixed(0.9642, 1, 0.8249) + bytes(48)) + table + data
+    return head + bytes(28) + struct.pack(">3i", 63190, 65536, 54061) + bytes(48) + table + data
+
+
+def matrix_profile(red, green, blue, gamma):
+    """An ICC profile of three primaries (their XYZ under D50) and a gamma."""
+    points = {b"wtpt": (0.9642, 1, 0.8249), b"rXYZ": red, b"gXYZ": green, b"bXYZ": blue}
+    tags = {
+        name: b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in point))
+        for name, point in points.items()
+    }
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256))
+    return icc(b"mntr", b"RGB ", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve))
 
 
 WIDE = matrix_profile((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446), 2.2)  # Adobe RGB's
@@ -252,18 +254,27 @@ def test_other_profiles_change_nothing(tmp_path, profile):
     np.testing.assert_array_equal(read_photo(tmp_path / "photo.png"), np.asarray(image.convert("RGB")))
 
 
-def test_ink_is_converted_by_its_profile(tmp_path, monkeypatch):
-    asked = []
+def ink_profile():
+    """An ICC profile of inks that all print grey: white paper, mid grey where any ink is, black under black."""
+    nodes = itertools.product((0, 1), repeat=4)  # cyan, magenta, yellow, black: Lab in 8 bits
+    lab = b"".join(bytes((0 if ink[3] else 128 if any(ink) else 255, 128, 128)) for ink in nodes)
+    identity = struct.pack(">9i", *(65536 * value for value in (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + identity + bytes(range(256)) * 4 + lab + bytes(range(256)) * 3
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    return icc(b"prtr", b"CMYK", b"Lab ", {b"wtpt": white, b"A2B0": table})
 
-    def build(own, srgb, mode, out):
-        asked.append((own.profile.profile_description, mode, out))
-        raise ImageCms.PyCMSError("no such profile here")  # nobody's is free to ship
 
-    Image.new("CMYK", (8, 8), (0, 200, 200, 0)).save(tmp_path / "ink.jpg", icc_profile=WIDE)
-    plain = read_photo(tmp_path / "ink.jpg")
-    monkeypatch.setattr(ImageCms, "buildTransform", build)
-    np.testing.assert_array_equal(read_photo(tmp_path / "ink.jpg"), plain)
-    assert asked == [("wide", "CMYK", "RGB")]
+def test_ink_is_converted_by_its_profile(tmp_path):
+    inks = Image.new("CMYK", (24, 8))
+    inks.paste((0, 255, 255, 0), (8, 0, 16, 8))  # red, if no profile says otherwise
+    inks.paste((0, 0, 0, 255), (16, 0, 24, 8))
+    inks.save(tmp_path / "ink.tif", icc_profile=ink_profile())
+    inks.save(tmp_path / "plain.tif")
+    paper, red, black = (read_photo(tmp_path / "ink.tif")[4, column].astype(int) for column in (4, 12, 20))
+    assert paper.min() > 250 and black.max() < 10 and abs(red - 119).max() < 5
+    assert read_photo(tmp_path / "plain.tif")[4, 12].tolist() == [255, 0, 0]
+    inks.save(tmp_path / "ink.jpg", icc_profile=ink_profile(), quality=100, subsampling=0)
+    assert abs(read_photo(tmp_path / "ink.jpg")[4, 12].astype(int) - 119).max() < 12
 
 
 def test_lab_becomes_rgb(tmp_path):
