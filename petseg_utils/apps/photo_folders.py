@@ -2,11 +2,13 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import itertools
 import json
 import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -268,8 +270,10 @@ def _free_stem(name: str, taken: set[str], is_free: Callable[[str], bool]) -> st
 
 
 def state_of(path: Path) -> dict[str, str]:
-    """Size, time and content of a file, as the table holds them."""
+    """Size, time and content of a file, as the table holds them; `OSError` if there is none."""
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # whoever opens a pipe waits for somebody to write into it
+        raise OSError(errno.EINVAL, "no regular file", str(path))
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     return dict(zip(STATE, (str(status.st_size), str(status.st_mtime_ns), content), strict=True))

@@ -372,6 +372,19 @@ def test_results_inside_the_photos_folder_are_not_taken_for_photos(petseg, folde
     assert "Segmented: 7; done before: 0; failed: 2." in said and "1 masks/" in errors
 
 
+@by_signals
+def test_what_only_looks_like_a_photo_is_listed_and_nobody_waits_for_it(petseg, pets, tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "folder.jpg").mkdir(parents=True)
+    Image.fromarray(pets[0][0]).save(photos / "pet.png")
+    os.mkfifo(photos / "pipe.jpg")
+    for name in ("loop.jpg", "dangling.jpg"):
+        (photos / name).symlink_to(photos / name.replace("dangling", "nowhere"))
+    code, said, errors = petseg("segment", photos, "-o", tmp_path / "out")
+    assert code == 1 and "Segmented: 1; done before: 0; failed: 3." in said
+    assert errors.count("is missing, or is no file: check its name.") == 3
+
+
 MINE = b"drawn by hand"
 
 
