@@ -591,7 +591,7 @@ def test_the_keyboard_alone_is_enough(visit, site, missed):
         assert not visitor.save("Save mask")[click.y, click.x]
         press("Control+z")
     assert press("Control+z") == first
-    page.get_by_label("Box around it").check()
+    page.get_by_label("Box around it").press(" ")
     page.locator("#photo").focus()
     assert press("Enter") == "Now move to the opposite corner of the box, and press Enter."
     for _ in range(30):
@@ -634,7 +634,7 @@ def test_a_photo_may_be_dropped_or_pasted(visit, site):
         visitor.save("Save mask")
     before = visitor.said
     visitor.page.evaluate(
-        "() => document.body.dispatchEvent(new DragEvent('drop', { dataTransfer: new DataTransfer() }))"
+        "() => document.body.dispatchEvent(new DragEvent('drop', { bubbles: true, dataTransfer: new DataTransfer() }))"
     )
     assert visitor.wait(before) == "That was no photo: use a photo as JPEG, PNG, WebP or BMP."
 
