@@ -39,8 +39,14 @@ def write_format(out: Path, kind: str) -> None:
     if kind == "yolo":
         _write_yolo(out, rows)
     else:
-        masks = ((row["photo"], np.asarray(Image.open(out / row["mask"]))) for row in rows)
+        masks = ((row["photo"], read_mask(out / row["mask"])) for row in rows)
         write_json(out / f"{kind}.json", coco(masks, polygons=kind == "coco-polygons"), indent=None)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask that `petseg segment` wrote, ``uint8 (H, W)``."""
+    with Image.open(path, formats=["PNG"]) as image:
+        return np.asarray(image)
 
 
 def coco(masks: Iterable[tuple[str, np.ndarray]], *, polygons: bool = False) -> dict:
@@ -113,7 +119,7 @@ def _write_yolo(out: Path, rows: list[dict]) -> None:
     listed = []
     for row in rows:
         stem, photo = row["mask"].removesuffix(ENDINGS[-1]), out / row["photo"]
-        lines = yolo_lines(np.asarray(Image.open(out / row["mask"])))
+        lines = yolo_lines(read_mask(out / row["mask"]))
         _write_text(out / "labels" / f"{stem}.txt", lines)
         image = f"images/{stem}{photo.suffix}"  # where training looks for the photo of labels/STEM.txt
         _link(out / image, photo)
