@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -265,14 +266,15 @@ def read_image(path: Path) -> np.ndarray:
     Returns
     -------
     ndarray
-        ``uint8 (H, W, 3)``; see `image_files.upright_rgb`.
+        ``uint8 (H, W, 3)``; see `image_files.upright_rgb`.  Colours are taken as they are stored, whatever profile the
+        file names: so do others who score models on such data, and so their scores and ours are of the same pixels.
 
     Raises
     ------
     DataError
         If the file is missing, unreadable, truncated or no picture.
     """
-    return _read(path, upright_rgb)
+    return _read(path, partial(upright_rgb, by_profile=False))
 
 
 def read_label(picture: Picture) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Reading an image file: the one way in for photos and masks, and all that can be wrong with the file."""
 
 import contextlib
+import importlib
 import io
 import struct
 from collections.abc import Callable, Collection, Mapping
@@ -57,11 +58,18 @@ class ImageFileError(Exception):
         self.fault, self.detail = fault, detail
 
 
-def upright_rgb(image: Image.Image) -> np.ndarray:
+def upright_rgb(image: Image.Image, *, by_profile: bool = True) -> np.ndarray:
     """An image's pixels, ``uint8 (H, W, 3)``, as a viewer shows them.
 
     EXIF orientation is applied, colours become sRGB's by the image's own profile, transparency is laid on white, and
     grey, palette, CMYK, 16-bit, 32-bit and float images become RGB.
+
+    Parameters
+    ----------
+    image : Image
+        Opened by Pillow.
+    by_profile : bool
+        Without it colours are taken as they are stored.
 
     Raises
     ------
@@ -69,7 +77,7 @@ def upright_rgb(image: Image.Image) -> np.ndarray:
         If levels are such that nobody can tell which of them is white.
     """
     image.load()
-    turn, profile = _TURNS.get(orientation(image)), image.info.get("icc_profile")
+    turn, profile = _TURNS.get(orientation(image)), image.info.get("icc_profile") if by_profile else None
     bitmap = image.format in ("BMP", "TIFF")
     if image.mode in _DEEP:
         image = _eight_bits(image)
@@ -161,10 +169,8 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 @cache
 def _readable() -> tuple[str, ...]:
     """The formats of `FORMATS` that can be read here."""
-    with contextlib.suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+    with contextlib.suppress(ImportError):  # no dependency: whoever has it, has photos that need it
+        importlib.import_module("pillow_heif").register_heif_opener()
     Image.init()
     return tuple(kind for kind in FORMATS if kind in Image.OPEN)
 

@@ -539,7 +539,7 @@ def test_names_may_hold_anything_are_read_back_and_are_no_formulas(petseg, pets,
     [
         "../../victim_mask.png",
         "cats/../../victim_mask.png",
-        str(Path(os.sep, "elsewhere", "victim_mask.png")),
+        "/victim_mask.png",
         "./a_mask.png",
         "cats//a_mask.png",
         "",
