@@ -106,10 +106,11 @@ def embed_words(model: nn.Module, spec: str) -> Tensor:
 
     clip: Any = model
     tokenize = open_clip.get_tokenizer(spec.removeprefix("clip:").partition("/")[0])
-    words = [word for name in CLASSES for word in WORDS[name]]
-    sentences = tokenize([template.format(word) for word in words for template in TEMPLATES])
-    embeddings = F.normalize(clip.encode_text(sentences.to(clip.visual.proj.device)), dim=1)
-    return F.normalize(embeddings.unflatten(0, (len(words), len(TEMPLATES))).mean(1), dim=1)
+    means = []
+    for word in (word for name in CLASSES for word in WORDS[name]):  # all at once would take half a gigabyte
+        sentences = tokenize([template.format(word) for template in TEMPLATES]).to(clip.visual.proj.device)
+        means.append(F.normalize(clip.encode_text(sentences), dim=1).mean(0))
+    return F.normalize(torch.stack(means), dim=1)
 
 
 def patch_features(tower: nn.Module, images: Tensor) -> dict[str, Tensor]:

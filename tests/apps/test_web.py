@@ -649,7 +649,7 @@ def test_a_bad_file_gets_a_sentence_and_what_was_open_stays(visit, site, tmp_pat
     Image.fromarray(photo).save(buffer, "PNG")
     (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:600])
     sentences = {
-        "large.png": "large.png has more than 50 megapixels: make it smaller and try again.",
+        "large.png": "large.png has more than 52 megapixels: make it smaller and try again.",
         "text.png": "text.png is no picture that this browser can read, or is damaged: use a photo as JPEG,",
         "cut.png": "cut.png is damaged: save it anew, or use a photo as JPEG,",
     }
