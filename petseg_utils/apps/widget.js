@@ -35,9 +35,8 @@ function render({ model, el }) {
   said.setAttribute("role", "status");
   Object.assign(button, { className: "jupyter-widgets jupyter-button widget-button", textContent: "Upload a photo" });
   Object.assign(input, { type: "file", accept: "image/*", hidden: true });
-  button.hidden = !model.get("uploads");
   el.classList.add("petseg-demo");
-  bar.append(button, input, HINT);
+  bar.append(...(model.get("uploads") ? [button, input] : []), HINT);
   el.append(bar, canvas, said);
 
   let photo = null; // what is shown, once it is decoded

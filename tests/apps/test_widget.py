@@ -21,7 +21,8 @@ from PIL import Image, ImageFile
 from pycocotools import mask as run_lengths
 from skimage.data import chelsea
 
-from petseg_utils.apps.page_state import SWITCH
+from petseg_utils.apps.labelling import trimap
+from petseg_utils.apps.page_state import SWITCH, heard_prompt
 from petseg_utils.apps.widget import click_demo, show_demo
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.data.transforms import Letterbox
@@ -341,6 +342,18 @@ PAINTED = """
     demo.photo_names.value = "painted"
     demo
 """
+LABEL = """
+    import pathlib
+    from PIL import Image
+    from petseg_utils.apps.label_widget import label_photos
+    from petseg_utils.segmenter import Segmenter
+    from tests.apps.fake_point import cat_and_dog, fake_segmenter
+    Segmenter.load = lambda name: fake_segmenter()
+    pathlib.Path("photos").mkdir()
+    for name, size in (("a", (400, 300)), ("b", (200, 150)), ("c", (300, 225))):
+        Image.fromarray(cat_and_dog()).resize(size).save(f"photos/{name}.png")
+    label_photos("photos", "set")
+"""
 LISTEN = """
     import json, os
     import ipywidgets, numpy as np
@@ -624,3 +637,24 @@ def test_the_demo_of_notebook_05_can_be_clicked_in_jupyterlab(lab, browser):
         (prompt,) = opened.heard(1)
         assert np.abs(np.subtract(prompt["points"][0], (200, 150))).max() < 0.5
         assert opened.selected().any()
+
+
+def test_photos_are_labelled_in_a_notebook(lab, browser):
+    with run_in_lab(
+        lab, browser, "label", new_notebook(cells=[new_code_cell(textwrap.dedent(LABEL).strip())])
+    ) as opened:
+        folder, page = opened.folder, opened.page
+        assert not page.get_by_text("Upload a photo").is_visible()
+        page.get_by_text("1 of 3: a.png. Labelled: 0 cats and 0 dogs.").wait_for()
+        page.mouse.click(*opened.spot(ON_TAIL[0] * 400, ON_TAIL[1] * 300))
+        (said,) = opened.heard(1)
+        opened.press("Save and next")
+        page.get_by_text("2 of 3: b.png. Labelled: 1 cat and 0 dogs.").wait_for()
+        wait(lambda: opened.note()["size"], lambda size: size == [200, 150])
+        opened.press("dog")
+        opened.press("Save and next")
+        page.get_by_text("3 of 3: c.png. Labelled: 1 cat and 1 dog.").wait_for()
+    written = np.asarray(Image.open(folder / "set" / "annotations" / "trimaps" / "Cat_1.png"))
+    photo = fake_segmenter().open(cat_and_dog()).add(heard_prompt(said))
+    np.testing.assert_array_equal(written, trimap(photo.alpha() > 127))
+    assert (folder / "set" / "images" / "dog_1.jpg").is_file()
