@@ -47,9 +47,8 @@ from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, cut_along, enlarge, read_photo
 from petseg_utils.study import PetsegError, write_json
 
-BATCH = 8  # photos that go through the model together
-AHEAD = 4  # photos that are read meanwhile, and as many that wait to be written
-ROOM = 50_000_000  # pixels of photos that a batch, or what waits to be written, holds at most besides its last photo
+AHEAD = 2  # photos, at most, that are read meanwhile, and as many that wait to be written
+ROOM = 15_000_000  # pixels of photos that wait to be segmented or written, each, at most, besides the last one
 THREADS = min(os.cpu_count() or 1, 4)
 PALETTE = [0, 0, 0, *itertools.chain(*(ImageColor.getrgb(CLASS_COLOURS[name]) for name in CLASSES[1:]))]
 SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mask, as `photo_folders.ENDINGS`
@@ -218,22 +217,10 @@ def _segmented(
                 opened.add(prompt)
             yield photo, image, partial(_selected, opened, hard)
         return
-    for batch in _batches(photos):
+    for photo, (image, square) in photos:  # one by one: on a CPU several at once are no faster, and take more memory
         # A square is letterboxed once more there, which leaves it as it is.
-        for probabilities in segmenter.probabilities([square for _, (_, square) in batch]):
-            photo, (image, _) = batch.pop(0)
-            yield photo, image, partial(_likeliest, probabilities, segmenter.letterbox(image), image, hard)
-
-
-def _batches(photos: Iterable[tuple]) -> Iterator[list[tuple]]:
-    batch: list[tuple] = []
-    for photo in photos:
-        batch.append(photo)
-        if len(batch) == BATCH or sum(image.size // 3 for _, (image, _) in batch) > ROOM:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        (probabilities,) = segmenter.probabilities([square])
+        yield photo, image, partial(_likeliest, probabilities, segmenter.letterbox(image), image, hard)
 
 
 def _likeliest(probabilities: np.ndarray, box: Letterbox, image: np.ndarray, hard: bool) -> _Result:

