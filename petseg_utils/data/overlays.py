@@ -11,6 +11,6 @@ def overlay(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     out = image.copy()
     for value, name in ((1, "cat"), (2, "dog"), (BORDER, "border")):
         covered = label == value
-        out[covered] = np.rint((out[covered] + np.float32(ImageColor.getrgb(CLASS_COLOURS[name]))) / 2)
+        out[covered] = np.rint((out[covered] + np.array(ImageColor.getrgb(CLASS_COLOURS[name]), np.float32)) / 2)
     out[label == PADDING] = 255  # padding carries no meaning: let it vanish into the page
     return out
