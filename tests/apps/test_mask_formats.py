@@ -1,7 +1,6 @@
 """Masks in the formats of COCO and YOLO, and back again."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from PIL import Image
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
-from petseg_utils.apps.cli import main
 from petseg_utils.apps.mask_formats import coco, joined, parts, polygon_runs, yolo_lines
 from petseg_utils.apps.photo_folders import ENDINGS, read_table
 from petseg_utils.data.drawing.breeds import BREEDS
@@ -117,18 +115,6 @@ def test_what_is_no_pet_is_called_background():
 
 
 # Folders
-
-
-@pytest.fixture
-def petseg(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["petseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main.main()
-        said = capsys.readouterr()
-        return end.value.code or 0, said.out, said.err
-
-    return run
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from skimage.data import chelsea
 from torch.nn import functional
 
 from petseg_utils.apps import bench, segment_folder
-from petseg_utils.apps.cli import main
 from petseg_utils.apps.photo_folders import (
     BEFORE,
     BEGUN,
@@ -80,20 +79,6 @@ def folder(pets, tmp_path):
 
 
 GOOD = ("a.jpg", "a.png", "cats/a.jpg", "cats/grey.PNG", "cats/old/clear.png", "cats/old/small.webp", "turned.png")
-
-
-@pytest.fixture
-def petseg(monkeypatch, capsys):
-    """Run the command line in this process; gives its exit code, and what it said."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["petseg", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main.main()
-        said = capsys.readouterr()
-        return end.value.code or 0, said.out, said.err
-
-    return run
 
 
 def masks(out):
