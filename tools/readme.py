@@ -2,16 +2,19 @@
 
 import functools
 import re
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from petseg_utils.experiments.edges import EDGES
 from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_records, where_it_fails
+from petseg_utils.experiments.front_picture import front_picture
 from petseg_utils.experiments.no_pet import NO_PET
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.report.plan import plan
-from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, ranked
+from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, home_sentences, ranked
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.records import read_records
 from petseg_utils.scores.results import (
@@ -33,10 +36,11 @@ def short_table(records: list[dict]) -> str:
     rows = []
     for subset, note in (("all", ""), ("small breeds", ", small breeds only")):
         table = results_table(select(records, protocol=PRIMARY, subset=subset), subset=subset)
+        table = table[table["model"] != PROMPTED]  # without clicks its masks are the decoder's
         for _, row in table.assign(encoder=table["encoder"].fillna("none")).iterrows():
             stale = f", stale: of commit {row['stale']}" if row["stale"] else ""
             cells = {
-                "model": titled(row["model"]) + " †" * (row["model"] == PROMPTED) + stale,
+                "model": titled(row["model"]) + stale,
                 "encoder": encoder_title(row["encoder"]),
                 "test photos": f"{row['n_images']} of {row['n_breeds']} breeds{note}",
                 "seeds": row["seeds"],
@@ -61,12 +65,8 @@ def stands_on(records: list[dict], breeds: pd.Series) -> str:
 
 def sample_line(records: list[dict]) -> str:
     """What the embedded pictures' study gives, in a sentence."""
-    table = results_table(select(records, protocol=PRIMARY))
-    table = pd.concat([ranked(table), table[table["model"] == PROMPTED]])  # the one with help last, unranked
-    scores = ", ".join(
-        f"{titled(row['model'], row['encoder'])}{' †' * (row['model'] == PROMPTED)} {row['mIoU']:.3f}"
-        for _, row in table.iterrows()
-    )
+    table = ranked(results_table(select(records, protocol=PRIMARY)))
+    scores = ", ".join(f"{titled(row['model'], row['encoder'])} {row['mIoU']:.3f}" for _, row in table.iterrows())
     return f"mIoU on its {table['n_images'].iloc[0]} drawn test pictures: {scores}.\n"
 
 
@@ -105,6 +105,7 @@ def blocks() -> dict[str, str]:
     training = budget_sentence(photos, committed_records("oxford-gpu"))
     tested = f"Tested on {select(shipped)[0]['n_images']} photos, with the weights that ship."
     return {
+        "front": f"{' '.join(home_sentences(elsewhere))}\n",
         "answer": f"{leader}\n\n{lead}\n\n{training}\n",
         "photos": stands_on(photos, pd.read_csv(folder / "pictures.csv")["breed"]),
         "results": short_table(photos),
@@ -124,7 +125,15 @@ def readme_with_results(readme: str) -> str:
     return BLOCK.sub(lambda match: match[1] + texts[match[2]] + match[3], readme)
 
 
+def write_picture(path: Path) -> None:
+    """Draw the picture of the README's first screen."""
+    figure = front_picture()
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
 if __name__ == "__main__":
+    write_picture(ROOT / "figures" / "shipped" / "front.png")
     for records_path in sorted((ROOT / "figures").glob("*/records.jsonl")):
         write_tables(records_path.parent, read_records(records_path))
     path = ROOT / "README.md"

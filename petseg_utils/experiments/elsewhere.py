@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from torch import nn
 
 from petseg_utils.data.datasets import list_pictures
@@ -17,6 +18,7 @@ from petseg_utils.data.pictures import PictureSet, decode, load_pictures
 from petseg_utils.experiments.data_exploration import foreground_share
 from petseg_utils.experiments.error_analysis import pet_against_rest
 from petseg_utils.experiments.failures import mistakes_of
+from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
@@ -32,6 +34,7 @@ from petseg_utils.training.recipes import recipe_of
 
 ELSEWHERE = ROOT / "figures" / "shipped" / "elsewhere.jsonl"
 SHIPPED_MODELS = ("decoder", "point")
+SOURCE_COLOURS = ("#1A1A1A", "#0072B2", "#9A5B00")  # none of a model's
 SIZES = (0.04, 0.15)  # shares of the photo between small, middling and large pets
 
 
@@ -160,6 +163,42 @@ def where_it_fails(records: list[dict]) -> pd.DataFrame:
             }
             columns[record["source"]] = sizes | {f"photos: {kind}": str(n) for kind, n in record["mistakes"].items()}
     return pd.DataFrame(columns).fillna("none").rename_axis("")
+
+
+def clicked_records(records: list[dict]) -> list[dict]:
+    """Those of `score_shipped`'s records that hold the click model's scores, one per source of photos."""
+    return [record for record in records if "clicks" in record and record["protocol"] == PRIMARY]
+
+
+def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Figure:
+    """IoU of the pet against the number of clicks, a line per source of photos, with 95 % intervals over photos.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `score_shipped`.
+    narrow : bool
+        Drawn for the screen of a phone.
+    """
+    figure, axis = new_figure(width=4.2 if narrow else 8.6, height=3.6 if narrow else 3.4)
+    names = ("proposed", "iou@1", "iou@3", "iou@5")
+    for record, colour, shift in zip(clicked_records(records), SOURCE_COLOURS, (-0.05, 0.0, 0.05), strict=True):
+        clicks, bounds = record["clicks"], record["clicks"]["ci95"]
+        values = [clicks[name] for name in names]
+        spans = np.abs(np.array([bounds[name] for name in names]).T - values)
+        at = np.array([0, 1, 3, 5]) + shift
+        title = f"{record['source']} ({record['n_images']} photos)"
+        axis.errorbar(
+            at, values, yerr=spans, fmt="o-", color=colour, capsize=3, markersize=5, linewidth=1.5, label=title
+        )
+    figure.legend(loc="outside lower center" if narrow else "outside right center")
+    axis.set(
+        xlabel="clicks: one at random, then corrections",
+        ylabel="IoU of the pet",
+        xticks=[0, 1, 3, 5],
+        ylim=(0.7, 1.0),
+    )
+    return figure
 
 
 def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:

@@ -1,29 +1,69 @@
-"""The front page of a report: results, notebooks, and how all of it was made."""
+"""The front page of a report: the question and its answer on photos, the notebooks, and what this run made."""
 
 import io
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import yaml
 from bs4 import BeautifulSoup
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from PIL import Image
 
+from petseg_utils.experiments.elsewhere import clicked_records, home_and_elsewhere_chart, shipped_records
+from petseg_utils.experiments.front_picture import ABOUT, front_picture
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.encoders import resolve
-from petseg_utils.report.pages import PICTURES, Sheet, data_of, data_uri, minutes, template, today
-from petseg_utils.report.sentences import answer, budget_sentence
+from petseg_utils.models.names import titled
+from petseg_utils.report.pages import PICTURES, WIDEST, Sheet, data_of, data_uri, template, today
+from petseg_utils.report.sentences import (
+    answer,
+    budget_sentence,
+    home_sentences,
+    loss_sentence,
+    natural_sentence,
+    size_sentence,
+)
 from petseg_utils.report.tables import protocol_tabs
+from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.records import read_records
-from petseg_utils.scores.results import results_table, select
+from petseg_utils.scores.results import PRIMARY, PROMPTED, results_table, select, time_text, weights_text
 from petseg_utils.study import ROOT, Study
 from petseg_utils.study.provenance import git_commit, versions
 
-FIGURES = 4  # of the last notebook, shown on the front page
 PHOTOS = "oxford-cpu"  # the study on photos whose records are committed
 THOROUGH = "oxford-gpu"  # and two of its models, trained longer
+WAYS = {
+    "unet": (
+        "It learns everything from the masks. An encoder halves the picture until each cell sees most of it, a decoder "
+        "doubles it again, and skip connections hand it the fine detail. It is the yardstick for the others."
+    ),
+    "autoencoder_unet": (
+        "An autoencoder first learns to paint pictures through a narrow bottleneck, which takes no masks. Its encoder "
+        "is then frozen, and a U-Net's decoder learns on it. Does painting teach what a mask needs?"
+    ),
+    "decoder": (
+        "A network that others trained on a million pictures describes the photo, and stays as it is. A small decoder "
+        "learns to turn its descriptions, from the coarsest to the finest, into a mask. Little is left to learn."
+    ),
+    "point": (
+        "It begins with the decoder's mask and takes clicks: this is the pet, this is not. A small network finds what "
+        "belongs to what was clicked. Each further click costs that network only."
+    ),
+}
+FINDINGS = {  # the figure of a notebook that says what it finds
+    "01": "01_samples",
+    "02": "02_scores_photos",
+    "03": "03_variants_photos",
+    "04": "04_labels_photos",
+    "05": "05_natural",
+    "06": "06_loss_photos",
+    "07": "07_photos",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +85,7 @@ class TryPage:
 def render_index(
     study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float], try_it: TryPage | None = None
 ) -> str:
-    """Front page: the question, the results, the notebooks, and how all of it was made.
+    """Front page: the question and its answer on photos, the notebooks, and what this run made.
 
     Parameters
     ----------
@@ -62,7 +102,6 @@ def render_index(
     """
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
-    photos = committed_records(PHOTOS) if study.name != PHOTOS else []
     facts = {"study": study.name, "encoder": resolve(study.encoder), "seeds": ", ".join(map(str, study.seeds))}
     facts["commit"] = git_commit()
     if newest:
@@ -75,39 +114,73 @@ def render_index(
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions().items())
     return template().render(
         study=study,
-        title=study.title,
+        title="How well can a pet be cut out of a photo?",
         try_it=try_it,
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
+        picture=_two_sizes(front_picture(), front_picture(upright=True), ABOUT),
+        photos=_photos(),
         answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
         results=_results(newest, study.name),
-        photo_answers=_photo_answers(photos),
-        photo_results=_results(photos, PHOTOS),
-        figures=_key_figures(sheets, out),
         older=len(records) - len(newest),
-        cards=[_card(sheet, out / f"{sheet.name}.html", seconds.get(sheet.name)) for sheet in sheets],
+        cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name)) for sheet in sheets],
         facts=facts,
         citation=_citation(),
     )
 
 
 def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:
-    """The answer in three sentences, from a study's records and, where they were made, its compared pairs."""
+    """Who leads, whether that is real and what clicks add, from a study's records and, where they are, its pairs."""
     if not records:
         return []
-    # Clicks may be another study's: the weights that ship are scored with them.
     path = folder / "pairs.csv"
-    pairs = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    own = [record for record in records if record["study"] == records[0]["study"]]
-    return answer(results_table(own), records, pairs, pictures)
+    return answer(results_table(records), records, pd.read_csv(path) if path.is_file() else pd.DataFrame(), pictures)
 
 
-def _photo_answers(photos: list[dict]) -> list[str]:
-    """The same of the photos' records, and what longer training changes."""
-    if not photos:
-        return []
-    sentences = _answers(photos + committed_records("shipped"), ROOT / "figures" / PHOTOS, "photos")
-    thorough = committed_records(THOROUGH)
-    return [*sentences, budget_sentence(photos, thorough)] if thorough else sentences
+def _photos() -> dict | None:
+    """What is known of photos, from the committed records; None where an installed package has none."""
+    records, shipped, folder = committed_records(PHOTOS), shipped_records(), ROOT / "figures" / PHOTOS
+    if not records or not shipped:
+        return None
+    leader, lead, _ = _answers(records, folder, "photos")
+    chart = (home_and_elsewhere_chart(shipped), home_and_elsewhere_chart(shipped, narrow=True))
+    return {
+        "answers": home_sentences(shipped),
+        "chart": _two_sizes(*chart, "IoU of the pet by the number of clicks, with 95 % intervals over the photos."),
+        "study": PHOTOS,
+        "ways": _ways(results_table(select(records, protocol=PRIMARY)), shipped),
+        "comparison": [leader, lead, budget_sentence(records, committed_records(THOROUGH))],
+        "click": natural_sentence(shipped),
+        "sizes": size_sentence(shipped),
+        "losses": loss_sentence(pd.read_csv(folder / "robustness.csv")),
+        "results": _results(records, PHOTOS),
+    }
+
+
+def _ways(table: pd.DataFrame, shipped: list[dict]) -> list[dict]:
+    """The four models: what each does, and how well."""
+    rows, ways = table.set_index("model"), []
+    for name, text in WAYS.items():
+        row, clicks = rows.loc[name], clicked_records(shipped)[0]
+        score = f"mIoU {with_interval(row['mIoU'], row['mIoU low'], row['mIoU high'])}, {row['seeds']} seeds"
+        if name == PROMPTED:
+            proposed, after = (clicks["clicks"][key] for key in ("proposed", "iou@3"))
+            score = f"IoU of the pet {proposed:.3f} without a click, {after:.3f} after three (the weights that ship)"
+        learned = f"{weights_text(row['trained parameters'])} weights trained in {time_text(row['training_seconds'])}."
+        title = titled(name, row["encoder"])
+        ways.append({"title": title[0].upper() + title[1:], "text": text, "score": f"{score}; {learned}"})
+    return ways
+
+
+def _two_sizes(wide: Figure, narrow: Figure, alt: str) -> dict[str, str]:
+    """A figure for a desktop and one for a phone, as addresses that hold them."""
+    return {"wide": _drawn(wide), "narrow": _drawn(narrow), "alt": alt}
+
+
+def _drawn(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=180)
+    plt.close(figure)
+    return data_uri(Image.open(buffer), WIDEST)
 
 
 def _results(records: list[dict], name: str) -> Markup:
@@ -117,20 +190,8 @@ def _results(records: list[dict], name: str) -> Markup:
     return protocol_tabs(results_table(records), f"Study {name}, {records[0]['n_images']} test pictures")
 
 
-def _key_figures(sheets: list[Sheet], out: Path) -> list[dict]:
-    """The first figures of the last notebook, which sums up the others, where it has a page."""
-    last, page = sheets[-1], out / f"{sheets[-1].name}.html"
-    if not last.name.endswith("results") or not page.is_file():
-        return []
-    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    return [
-        {key: figure[key] for key in ("src", "alt", "width", "height")}
-        for figure in soup.select("img.figure[width]")[:FIGURES]
-    ]
-
-
-def _card(sheet: Sheet, page: Path, seconds: float | None) -> dict:
-    """Collect what the index shows of a notebook; all but its time comes from the page that is there."""
+def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None) -> dict:
+    """Collect what the index shows of a notebook: what its page finds first, and the figure that says so."""
     card = {"sheet": sheet, "page": page.name if page.is_file() else None, "state": "", "failed": False}
     if not page.is_file():
         return card | {"state": "not run yet"}
@@ -139,8 +200,14 @@ def _card(sheet: Sheet, page: Path, seconds: float | None) -> dict:
     if card["failed"]:
         card["state"] = "FAILED"
     elif seconds is not None:
-        card["state"] = f"done in {minutes(seconds)}"
-    if figure := soup.select_one('img.figure:not([src^="data:image/svg"])'):
+        card["state"] = f"done in {time_text(seconds)}"
+    learned = soup.find(re.compile("^h[2-6]$"), string=re.compile("What we learned")) or soup.find(id="What-we-learned")
+    if learned and (first := learned.find_next("li")):
+        card["finding"] = " ".join(first.get_text().split())
+    path = study.figures_dir / f"{FINDINGS.get(sheet.number)}.png"
+    if path.is_file():
+        card |= {"picture": data_uri(Image.open(path, formats=PICTURES), 480), "alt": ""}
+    elif figure := soup.select_one('img.figure:not([src^="data:image/svg"])'):
         picture = Image.open(io.BytesIO(data_of(figure["src"])), formats=PICTURES)
         card |= {"picture": data_uri(picture, 480), "alt": figure["alt"]}
     return card

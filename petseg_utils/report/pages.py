@@ -63,6 +63,12 @@ class Sheet:
         """The digits that the name starts with."""
         return self.name.split("_")[0]
 
+    @property
+    def short(self) -> str:
+        """The name in words, for navigation."""
+        words = self.name.partition("_")[2].replace("_", " ") or self.name
+        return words.replace("unet", "U-Net").replace("clip", "CLIP")
+
 
 def read_sheet(path: Path) -> Sheet:
     """Read a notebook's first heading, and its first quotation or else its first paragraph."""

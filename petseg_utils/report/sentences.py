@@ -4,6 +4,9 @@ import pandas as pd
 
 from petseg_utils.data.datasets import OFFICIAL_COUNTS
 from petseg_utils.experiments.comparisons import distinct_pairs
+from petseg_utils.experiments.elsewhere import clicked_records
+from petseg_utils.experiments.robustness.corruptions import TITLES as TITLES_OF_PERTURBATIONS
+from petseg_utils.experiments.robustness.tables import relative_loss
 from petseg_utils.models.names import TITLES, encoder_title, titled
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
@@ -39,11 +42,14 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
         return []
     best, others = rows.iloc[0], rows.iloc[1:]
     seeds = f", mean of {best['seeds']} seeds" if best["seeds"] > 1 else ""
-    leader = f"Of the models that nobody helps, the {titled(best['model'], best['encoder'])} does best on "
-    leader += f"{best['n_images']} {pictures} of {best['n_breeds']} breeds: mIoU {_score(best)}{seeds}"
+    leader = f"Without clicks, the {titled(best['model'], best['encoder'])} does best on {best['n_images']} {pictures} "
+    leader += f"of {best['n_breeds']} breeds: mIoU {_score(best)}{seeds}"
     if len(others):
-        behind = [f"the {titled(row['model'], row['encoder'])} ({_score(row)})" for _, row in others.iterrows()]
-        leader += ", ahead of " + ", ".join(behind)
+        # An encoder that was just named need not be named again.
+        encoders = others["encoder"].where(others["encoder"] != best["encoder"])
+        names = [titled(model, encoder) for model, encoder in zip(others["model"], encoders, strict=True)]
+        behind = [f"the {name} ({_score(row)})" for name, (_, row) in zip(names, others.iterrows(), strict=True)]
+        leader += ", ahead of " + (_listed(behind) if len(behind) > 1 else behind[0])
     return [leader + ".", lead_sentence(rows, distinct_pairs(pairs)), clicks_sentence(records)]
 
 
@@ -103,6 +109,76 @@ def clicks_sentence(records: list[dict]) -> str:
     )
 
 
+def home_sentences(records: list[dict]) -> list[str]:
+    """How well the pet is found in photos at home and elsewhere, and what clicks add; two sentences.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `elsewhere.score_shipped`: the first source holds the data set's own photos.
+    """
+    scored = clicked_records(records)
+    clicks, sources = [record["clicks"] for record in scored], [record["source"] for record in scored]
+    alone = [with_interval(each["proposed"], *each["ci95"]["proposed"]) for each in clicks]
+    elsewhere = _listed([f"{score} ({source})" for score, source in zip(alone[1:], sources[1:], strict=True)])
+    less = all(each["ci95"]["proposed"][1] < clicks[0]["ci95"]["proposed"][0] for each in clicks[1:])
+    more = all(each["iou@3"] > each["proposed"] for each in clicks)
+    after = _listed([f"{each['iou@3']:.3f}" for each in clicks])
+    return [
+        f"In pet portraits ({sources[0]}), the decoder that ships finds the pet with an IoU of {alone[0]}, without a "
+        f"click. In photos that nobody posed for, it is {'less: ' if less else ''}{elsewhere}.",
+        f"Clicks {'raise' if more else 'do not always raise'} it: after three, one at random and two on the largest "
+        f"mistake, it is {after}.",
+    ]
+
+
+def natural_sentence(records: list[dict]) -> str:
+    """What one click on the deepest part that the proposal misses does at home and elsewhere; of these records."""
+    parts = []
+    for record in clicked_records(records):
+        missed = record["clicks"]["missed@1"]
+        parts.append(
+            f"from {missed['before']:.3f} to {missed['after']:.3f} on {missed['n_images']:.0f} photos of "
+            f"{record['source']} ({missed['worse']:.0%} got worse)"
+        )
+    return f"One click on the deepest part that is missing takes the IoU {_listed(parts)}."
+
+
+def size_sentence(records: list[dict]) -> str:
+    """How the size of the pet matters to the decoder that ships; from the same records."""
+    last = [record for record in records if (record["model"], record["protocol"]) == ("decoder", PRIMARY)][-1]
+    sizes = list(last["by_size"].items())
+    (small, few), (large, many) = sizes[0], sizes[-1]
+    return (
+        f"Small pets are {'harder' if few['iou'] < many['iou'] else 'no harder'}: of {last['source']}, the IoU of "
+        f"those that take {small} of the photo is {few['iou']:.3f}, of those that take {large} of it {many['iou']:.3f}."
+    )
+
+
+def loss_sentence(curves: pd.DataFrame) -> str:
+    """Which perturbations cost the decoder most, and which least.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        From `robustness.tables.curves`, or a file of it.
+    """
+    loss = relative_loss(curves).loc["decoder"].sort_values(ascending=False)
+    titles = [TITLES_OF_PERTURBATIONS[kind][0] for kind in loss.index]
+    names = [title if title.isupper() else title.lower() for title in titles]
+    most = _listed([f"{name} ({share:.0%})" for name, share in zip(names[:3], loss, strict=False)])
+    least = _listed(names[-3:])
+    return (
+        f"Of {len(loss)} perturbations at their worst level, {most} cost the decoder most of its mIoU; {least} cost it "
+        f"{loss.iloc[-3]:.0%} at most."
+    )
+
+
+def _listed(parts: list[str]) -> str:
+    """Several things, with commas and an "and"."""
+    return ", ".join(parts[:-1]) + " and " + parts[-1]
+
+
 def pair_sentences(pairs: pd.DataFrame) -> str:
     """A sentence for each pair that says whether its difference is real; Markdown."""
     pairs, lines = distinct_pairs(pairs), []
@@ -118,7 +194,7 @@ def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
     (unet, decoder), (long_unet, long_decoder) = _unet_and_decoder(brief), _unet_and_decoder(thorough)
     short, long = _unet_settings(brief), _unet_settings(thorough)
     return (
-        f"How the U-Net is trained matters much. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} "
+        f"The U-Net is trained briefly here. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} "
         f"and {long['width']} channels in place of {short['width']}, it reaches mIoU {_score(long_unet)} on the same "
         f"photos; the decoder, with the same settings there as here, {_score(long_decoder)}. So of the distance of "
         f"{decoder['mIoU'] - unet['mIoU']:.3f} between the two, {long_decoder['mIoU'] - long_unet['mIoU']:.3f} is left."

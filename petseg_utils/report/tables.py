@@ -4,18 +4,17 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from petseg_utils.models.names import encoder_title, titled
-from petseg_utils.report.pages import minutes
 from petseg_utils.scores.metrics import PROTOCOLS
-from petseg_utils.scores.results import PROMPTED, SCORE_NAMES
+from petseg_utils.scores.results import PROMPTED, SCORE_NAMES, time_text, weights_text
 
 CAPTIONS = {
     "ignore_border": "Border pixels left out of the scores",
     "border_as_background": "Border pixels counted as background",
     "binary_border_as_pet": "Pet or not, border pixels counted as pet",
 }
-DAGGER = (
-    "† The click model, as it answers before anybody clicks. It was trained with clicks, and is made to be helped. "
-    "So it stands last and is not ranked; what clicks buy has a table of its own."
+ABOUT_CLICKS = (
+    "The click model is no row here: before anybody clicks, its masks are the decoder's. What clicks add has scores of "
+    "its own."
 )
 
 
@@ -33,7 +32,7 @@ def html_table(columns: list[str], rows: list[list[dict]], caption: str) -> Mark
     body = "".join(f"<tr>{_cell(row[0], 'th')}{''.join(_cell(part, 'td') for part in row[1:])}</tr>\n" for row in rows)
     return Markup(
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">\n'
-        f'<table class="results sortable">\n<caption>{escape(caption)}</caption>\n'
+        f'<table class="results sortable">\n<caption><span>{escape(caption)}</span></caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n</div>\n"
     )
 
@@ -50,27 +49,25 @@ def _cell(parts: dict, tag: str) -> str:
 
 
 def scores_table(table: pd.DataFrame, caption: str) -> Markup:
-    """Rows of a `results.results_table` of one protocol as a sortable table, the best first, the click model last.
+    """Rows of a `results.results_table` of one protocol as a sortable table, the best first.
 
     Below a score stand its 95 % interval and, where there are several seeds, the smallest and largest of them; below
     the milliseconds a picture the minutes of training.
     """
-    table = table.assign(helped=table["model"] == PROMPTED)
-    table = table.sort_values(["helped", "mIoU"], ascending=[True, False])
+    table = table.sort_values("mIoU", ascending=False)
     names = list(SCORE_NAMES.values())
     names += [name for name in table.columns if name.startswith("IoU ") and f"{name} low" in table.columns]
-    columns = ["model", *names, "test loss", "parameters", "ms a picture"]
+    columns = ["model", *names, "test loss", "weights", "ms a picture"]
     rows = []
     for _, row in table.iterrows():
         below = [f"on {encoder_title(row['encoder'])}"] if isinstance(row["encoder"], str) else []
         below += ["1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"]
         below += [f"stale, of commit {row['stale']}"] if row["stale"] else []
-        title = titled(row["model"]) + (" †" if row["helped"] else "")
-        rows.append([cell(title, title, *below, number=False), *(_score(row, name) for name in names)])
+        rows.append([cell(titled(row["model"]), None, *below, number=False), *(_score(row, name) for name in names)])
         weights, trained = row["parameters"], row["trained parameters"]
         rows[-1] += [
             _plain(row["test_loss"]),
-            cell(f"{weights / 1e6:.2f} M", weights, f"{trained / 1e6:.2f} M trained"),
+            cell(weights_text(weights), weights, f"{weights_text(trained)} trained"),
             cell(f"{row['ms_per_picture']:.1f}", row["ms_per_picture"], *_training_time(row)),
         ]
     return html_table(columns, rows, caption)
@@ -99,7 +96,7 @@ def _score(row: pd.Series, name: str) -> dict:
 
 
 def _training_time(row: pd.Series) -> list[str]:
-    return [f"trained {minutes(row['training_seconds'])}"] if row["training_seconds"] > 0 else []
+    return [f"trained in {time_text(row['training_seconds'])}"] if row["training_seconds"] > 0 else []
 
 
 def _plain(value: float) -> dict:
@@ -112,13 +109,14 @@ def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
     Parameters
     ----------
     table : DataFrame
-        All rows that are to be compared: of one study and one set of pictures.
+        All rows that are to be compared: of one study and one set of pictures.  Those of the click model, which the
+        decoder's equal, are left out.
     subject : str
         What the table is of; it goes into the captions and tells groups of tabs apart.
     """
-    parts = []
-    for protocol in PROTOCOLS:
-        rows = table[table["protocol"] == protocol]
+    parts, unhelped = [], table[table["model"] != PROMPTED]
+    for protocol in PROTOCOLS if len(unhelped) else ():
+        rows = unhelped[unhelped["protocol"] == protocol]
         classes = [f"IoU {name}" for name in ("background", "cat", "dog", "pet")]
         rows = rows.drop(columns=[name for name in classes if name in rows and rows[name].isna().all()])
         opened = " open" if protocol == PROTOCOLS[0] else ""
@@ -127,5 +125,5 @@ def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
             f'<details class="more" name="{escape(subject)}"{opened}><summary>{CAPTIONS[protocol]} '
             f"(<code>{protocol}</code>)</summary>\n{inner}</details>\n"
         )
-    dagger = f'<p class="note">{DAGGER}</p>\n' if (table["model"] == PROMPTED).any() else ""
-    return Markup("".join(parts) + dagger)
+    note = f'<p class="note">{ABOUT_CLICKS}</p>\n' if len(unhelped) < len(table) else ""
+    return Markup("".join(parts) + note)

@@ -143,9 +143,25 @@ def cost_line(table: pd.DataFrame) -> str:
     """
     row = table.iloc[0]
     return (
-        f"{row['trained parameters']:,} trained of {row['parameters']:,} parameters; test loss {row['test_loss']:.3f}; "
-        f"trained in {row['training_seconds']:.0f} s."
+        f"{weights_text(row['parameters'])} weights, {weights_text(row['trained parameters'])} of them trained, in "
+        f"{time_text(row['training_seconds'])}; test loss {row['test_loss']:.3f}."
     )
+
+
+def weights_text(number: int) -> str:
+    """A number of weights in a unit that needs no second look: ``163``, ``76 thousand``, ``3.9 million``."""
+    for size, unit in ((1_000_000, "million"), (10_000, "thousand")):
+        if number >= size:
+            count = number / {"million": 1e6, "thousand": 1e3}[unit]
+            return f"{count:.{1 if count < 10 else 0}f} {unit}"
+    return f"{number:,}"
+
+
+def time_text(seconds: float) -> str:
+    """A time in a unit that needs no second look: ``34 s``, ``12 min``, ``2.1 h``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def report_tables(records: list[dict]) -> str:

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from petseg_utils.experiments.comparisons import distinct_pairs
+from petseg_utils.experiments.elsewhere import shipped_records
+from petseg_utils.experiments.robustness.tables import relative_loss
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import titled
 from petseg_utils.report import sentences
@@ -115,9 +117,7 @@ def test_the_prompted_model_never_leads(sample_records):
     table = results.results_table(best)
     first = sentences.answer(table, best, pd.DataFrame(), "pictures")[0]
     leader = sentences.ranked(table).iloc[0]
-    assert first.startswith(
-        f"Of the models that nobody helps, the {titled(leader['model'], leader['encoder'])} does best"
-    )
+    assert first.startswith(f"Without clicks, the {titled(leader['model'], leader['encoder'])} does best")
     assert "click model" not in first
 
 
@@ -133,3 +133,36 @@ def test_what_was_not_measured_follows_from_the_records(sample_records):
     assert sentences.not_measured(on_clip).startswith("Not measured at all: two animals that touch")
     random = [record | {"encoder": "clip:ViT-B-16/random"} for record in sample_records]
     assert "CLIP's features" in sentences.not_measured(random)
+
+
+def test_what_is_said_of_photos_follows_their_records():
+    records = shipped_records()
+    alone, clicked = sentences.home_sentences(records)
+    assert "it is less: " in alone and clicked.startswith("Clicks raise it")
+    for record in records:
+        if "clicks" in record and record["protocol"] == results.PRIMARY:
+            assert f"{record['clicks']['proposed']:.3f} [" in alone and f"{record['clicks']['iou@3']:.3f}" in clicked
+            missed = record["clicks"]["missed@1"]
+            told = f"from {missed['before']:.3f} to {missed['after']:.3f} on {missed['n_images']:.0f} photos of "
+            assert told + record["source"] in sentences.natural_sentence(records)
+    turned = json.loads(json.dumps(records))
+    for record in turned:
+        if "clicks" in record:
+            record["clicks"]["iou@3"] = record["clicks"]["proposed"] - 0.1
+            record["clicks"]["ci95"]["proposed"] = [0.0, 1.0]
+        for size in record["by_size"].values():
+            size["iou"] = 1 - size["iou"]
+    alone, clicked = sentences.home_sentences(turned)
+    assert "less" not in alone and clicked.startswith("Clicks do not always raise it")
+    assert "Small pets are harder: " in sentences.size_sentence(records)
+    assert "Small pets are no harder: " in sentences.size_sentence(turned)
+
+
+def test_the_perturbations_that_cost_most_are_named_in_their_order():
+    curves = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "robustness.csv")
+    loss = relative_loss(curves).loc["decoder"]
+    said = sentences.loss_sentence(curves)
+    assert f"{loss.max():.0%}" in said.split(" cost the decoder")[0].split(",")[1] and f"Of {len(loss)} " in said
+    harmed = (curves["corruption"] == "brightness_up") & (curves["level"] > 30)
+    worse = curves.assign(value=curves["value"].where(~harmed, 0.01))
+    assert "brighter (" in sentences.loss_sentence(worse).split(" cost the decoder")[0]

@@ -1,6 +1,4 @@
-"""Tables of results can be sorted, and mark the model that is helped."""
-
-import json
+"""Tables of results can be sorted, and leave out the model that is helped."""
 
 import pandas as pd
 from bs4 import BeautifulSoup
@@ -10,17 +8,17 @@ from petseg_utils.report.tables import breeds_table, protocol_tabs
 from petseg_utils.scores import results
 
 
-def test_the_prompted_model_stands_last_and_is_marked_however_good_it_is(sample_records):
-    best = json.loads(json.dumps(sample_records))
-    for record in best:
-        if record["model"] == results.PROMPTED:
-            record["scores"]["miou"] = 0.999
-    table = results.results_table(best)
+def test_the_click_model_is_no_row_beside_the_decoder_and_a_note_says_so(sample_records):
+    table = results.results_table(sample_records)
     soup = BeautifulSoup(protocol_tabs(table, "A study"), "html.parser")
     names = [row.th["data-value"] for row in soup.table.select("tbody tr")]
     others = table[(table["protocol"] == results.PRIMARY) & (table["model"] != results.PROMPTED)]
-    assert names == [*map(titled, others.sort_values("mIoU", ascending=False)["model"]), "click model †"]
-    assert "not ranked" in soup.select_one(".note").get_text()
+    assert names == [*map(titled, others.sort_values("mIoU", ascending=False)["model"])]
+    assert "the decoder's" in soup.select_one(".note").get_text()
+    alone = BeautifulSoup(protocol_tabs(table[table["model"] == results.PROMPTED], "A study"), "html.parser")
+    assert alone.select(".note") and not alone.select("table")
+    none = BeautifulSoup(protocol_tabs(table[table["model"] != results.PROMPTED], "A study"), "html.parser")
+    assert none.select("table") and not none.select(".note")
 
 
 def test_all_three_protocols_are_a_click_away_and_one_is_open(sample_records):

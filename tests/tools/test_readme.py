@@ -36,7 +36,7 @@ def test_its_table_names_models_and_encoders_in_words():
     models = [[cell.strip() for cell in row.split("|")[1:3]] for row in rows]
     assert ["U-Net", "none"] in models
     assert ["decoder", "EfficientNet-Lite0 (ImageNet) at two scales"] in models
-    assert ["click model †", "EfficientNet-Lite0 (ImageNet) at two scales"] in models
+    assert not [name for name, _ in models if "click" in name]
 
 
 def test_its_twenty_lines_add_a_model(study, tmp_path, monkeypatch):
@@ -52,7 +52,7 @@ def test_its_twenty_lines_add_a_model(study, tmp_path, monkeypatch):
 
 
 def test_its_links_and_folders_are_there():
-    for path in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
+    for path in re.findall(r"\]\((?!https?:|\.\./\.\./deployments)([^)#]+)\)", TEXT):  # but GitHub's own
         assert (ROOT / path).exists(), path
     for path in re.findall(r"`((?:petseg_utils|tools|data|figures|tests)/[\w./-]*)`", TEXT):
         assert (ROOT / path).exists(), path
