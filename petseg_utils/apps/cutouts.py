@@ -35,8 +35,10 @@ def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
     size : int
         Edge of the model's square in model pixels.
     """
-    colours = own_colours(image, alpha, max(alpha.shape) / size)
-    return np.dstack([colours * (alpha > 0)[..., None], alpha])
+    cut = np.empty((*alpha.shape, 4), np.uint8)
+    cut[..., :3], cut[..., 3] = own_colours(image, alpha, max(alpha.shape) / size), alpha
+    cut[alpha == 0] = 0
+    return cut
 
 
 def result_png(photo: OpenPhoto, what: str) -> bytes:

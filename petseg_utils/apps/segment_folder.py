@@ -1,6 +1,7 @@
 """Masks, overlays and cut-outs of files and whole folders: what `petseg segment` does."""
 
 import contextlib
+import ctypes
 import errno
 import itertools
 import os
@@ -48,7 +49,7 @@ from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, cut_along, 
 from petseg_utils.study import PetsegError, write_json
 
 AHEAD = 2  # photos, at most, that are read meanwhile, and as many that wait to be written
-ROOM = 15_000_000  # pixels of photos that wait to be segmented or written, each, at most, besides the last one
+ROOM = 10_000_000  # pixels of photos that wait to be segmented or written, each, at most: larger ones go one by one
 THREADS = min(os.cpu_count() or 1, 4)
 PALETTE = [0, 0, 0, *itertools.chain(*(ImageColor.getrgb(CLASS_COLOURS[name]) for name in CLASSES[1:]))]
 SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mask, as `photo_folders.ENDINGS`
@@ -105,6 +106,7 @@ def segment_photos(
     PetsegError
         If the folder holds other results, is in use or cannot be written, or a prompt lies outside its photo.
     """
+    _give_memory_back()
     check_folder(out, maker)
     asked = "; ".join(as_option(prompt) for prompt in prompts)
     rows, todo = plan(photos, out, asked)
@@ -180,6 +182,13 @@ def segment_photos(
 _Result = tuple[np.ndarray, np.ndarray, float]
 
 
+def _give_memory_back() -> None:
+    """Have the C library return the memory of each large array at once; glibc else keeps it, for every thread."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD, bytes
+
+
 def as_option(prompt: Box | Click) -> str:
     """A click or a box as the table shows it: the command line's option for it."""
     if isinstance(prompt, Box):
@@ -233,8 +242,8 @@ def _likeliest(probabilities: np.ndarray, box: Letterbox, image: np.ndarray, har
         return mask, np.where(mask > 0, np.uint8(255), np.uint8(0)), confidence
     pet = np.maximum(probabilities[1], probabilities[2])
     alpha = cut_along(image, pet / (pet + probabilities[0]), box)
-    cat, dog = (enlarge(probabilities[species], box, alpha.shape) for species in (1, 2))
-    return np.where(alpha > 127, np.where(dog > cat, np.uint8(2), np.uint8(1)), np.uint8(0)), alpha, confidence
+    dog = enlarge(probabilities[2] - probabilities[1], box, alpha.shape) > 0  # rather than a cat
+    return np.where(alpha > 127, dog + np.uint8(1), np.uint8(0)), alpha, confidence
 
 
 def _selected(opened: OpenPhoto, hard: bool) -> _Result:
@@ -248,15 +257,20 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
     pet = mask > 0
     label = Image.fromarray(mask)
     label.putpalette(PALETTE)
-    over = _overlay(image, mask) if max(mask.shape) <= LONGEST_JPEG else None
-    pictures: tuple[np.ndarray | Image.Image | None, ...] = (over, cut_out(image, alpha, size), label)
-    for path, picture, (kind, options) in zip(photo.results(out), pictures, SAVED_AS, strict=True):
-        if picture is None:
+    too_long = max(mask.shape) > LONGEST_JPEG
+    # Each is made when its turn comes: of a large photo, all at once are much memory.
+    makers: list[Callable[[], np.ndarray | Image.Image]] = [
+        lambda: _overlay(image, mask),
+        lambda: cut_out(image, alpha, size),
+        lambda: label,
+    ]
+    for path, make, (kind, options) in zip(photo.results(out), makers, SAVED_AS, strict=True):
+        if kind == "JPEG" and too_long:
             with writing(out):
                 path.unlink(missing_ok=True)  # that of the photo before, which had this name
             continue
         try:
-            content = encoded(picture, kind, **options)
+            content = encoded(make(), kind, **options)
         except (OSError, ValueError) as error:
             raise DataError(f"cannot be written as {kind} ({error}).") from error
         _write(out, path, content)
@@ -265,13 +279,16 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
     row = {"file": photo.name, "width": mask.shape[1], "height": mask.shape[0], "class": CLASSES[species_of(mask)]}
     row |= {"share": f"{pet.mean():.6f}", "confidence": f"{confidence if len(xs) else 0:.4f}"}
     names = [path.as_posix() for path in photo.results(Path())]
-    return row | dict(zip(BOX, box, strict=True)) | {"mask": names[-1], "overlay": "" if over is None else names[0]}
+    return row | dict(zip(BOX, box, strict=True)) | {"mask": names[-1], "overlay": "" if too_long else names[0]}
 
 
 def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The photo half covered by its mask, made in strips: an overlay takes 24 bytes a pixel while it is made."""
-    strips = [slice(start, start + 256) for start in range(0, len(mask), 256)]
-    return np.concatenate([overlay(image[strip], mask[strip]) for strip in strips])
+    over = np.empty_like(image)
+    for start in range(0, len(mask), 256):
+        strip = slice(start, start + 256)
+        over[strip] = overlay(image[strip], mask[strip])
+    return over
 
 
 def _write(out: Path, path: Path, content: bytes) -> None:
