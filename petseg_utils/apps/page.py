@@ -15,16 +15,12 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from petseg_utils.apps.cutouts import EXAMPLES, encoded, result_file
-from petseg_utils.apps.page_state import COLOURS, SWITCH, TOOLS, Work, after_switch
+from petseg_utils.apps.page_state import ABOUT_SWITCH, COLOURS, SWITCH, TOOLS, Work, after_switch
 from petseg_utils.segmenter import MAX_PIXELS, Segmenter, read_photo, shipped_weights
 from petseg_utils.study import PetsegError
 
 T = TypeVar("T")
 ABOUT_TOOLS = "“This is the pet” adds to what is selected, “This is not” takes away, and a box is a limit."
-ABOUT_SWITCH = (
-    "All pets of the photo are proposed. With this, a click on one of several pets selects that one, where it does not "
-    "touch another (connected parts); a click on the background selects that."
-)
 MODEL_CHOICES = {
     "point": "point: finds the pet, and your clicks correct it",
     "decoder": "decoder: finds the pet by itself",

@@ -13,6 +13,10 @@ from petseg_utils.segmenter import OpenPhoto
 
 TOOLS = {"yes": "This is the pet", "no": "This is not", "box": "Box around it"}
 SWITCH = "Select what I click on"  # off: the pets of the photo are meant
+ABOUT_SWITCH = (
+    "All pets of the photo are proposed. With this, a click on one of several pets selects that one, where it does not "
+    "touch another (connected parts); a click on the background selects that."
+)
 COLOURS = {"by class": None, "pink": "#CC79A7", "green": "#009E73", "yellow": "#F0E442", "black": "#000000"}
 GREEN, RED, WHITE = (0, 158, 115), (213, 94, 0), (255, 255, 255)  # Okabe and Ito's, as in the notebooks' demo
 SHOWN = (800, 1024)  # the picture on the page: pixels of its longer side, at least and at most

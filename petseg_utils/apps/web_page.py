@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from petseg_utils import __version__
 from petseg_utils.apps.cutouts import EXAMPLES
+from petseg_utils.apps.page_state import ABOUT_SWITCH, SWITCH
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.exported import CLICK_HEAD, DECODER, ENCODER, ExportedModel
@@ -22,7 +23,7 @@ SOURCES = Path(__file__).parent / "web"
 RUNTIME = ROOT / "node_modules" / "onnxruntime-web" / "dist"
 # Its plain build: what runs on a graphics card would be twice as large.
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-WORKER = ("clicks.js", "edges.js", "open_photo.js", "png.js", "worker.js")  # each after what it imports
+WORKER = ("clicks.js", "edges.js", "open_photo.js", "png.js", "coco.js", "worker.js")  # each after what it imports
 
 
 def write_page(out: Path) -> list[Path]:
@@ -84,6 +85,8 @@ def _page(files: dict[str, dict], embedded: dict[str, str], megabytes: float = 0
         megabytes=megabytes,
         css=(SOURCES / "page.css").read_text(encoding="utf-8"),
         settings=json.dumps(settings),
+        switch=SWITCH,
+        about_switch=ABOUT_SWITCH,
         worker=_joined(WORKER),
         page=_joined(["page.js"]),
         chelsea=base64.b64encode(EXAMPLES["Chelsea"].read_bytes()).decode("ascii"),

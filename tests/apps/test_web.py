@@ -22,10 +22,12 @@ from typer.testing import CliRunner
 from petseg_utils.apps import web_page
 from petseg_utils.apps.cli.main import app
 from petseg_utils.apps.cutouts import cut_out, result_png
-from petseg_utils.apps.page_state import sentence
+from petseg_utils.apps.mask_formats import coco
+from petseg_utils.apps.page_state import ABOUT_SWITCH, SWITCH, after_switch, sentence
 from petseg_utils.apps.web_page import write_page
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
+from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.matting import soft_alpha
 from petseg_utils.models.prompts import Box, Click, deepest_click, draw_prompts, within_boxes, within_reach
@@ -34,7 +36,7 @@ from petseg_utils.report.run import build_report
 from petseg_utils.scores.clicks import DEEP
 from petseg_utils.segmenter import MAX_PIXELS, OpenPhoto, Segmenter, enlarge, smoothed
 from petseg_utils.study import PetsegError, load_study
-from tests.apps.fake_point import cat_and_dog, fake_segmenter
+from tests.apps.fake_point import ON_CAT, ON_DOG, ON_GROUND, cat_and_dog, fake_segmenter
 
 NODE = Path(sys.executable).parent / "node"
 needs_node = pytest.mark.skipif(not NODE.exists(), reason="no node beside this Python: make setup")
@@ -206,34 +208,42 @@ class Recorder:
 
 
 @needs_node
+@pytest.mark.parametrize("target", ["pet", "clicked"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_photo_that_is_worked_on_is_in_each_step_as_in_python(seed):
+def test_a_photo_that_is_worked_on_is_in_each_step_as_in_python(seed, target):
     rng, image = np.random.default_rng(seed), cat_and_dog()
     height, width = image.shape[:2]
     segmenter = fake_segmenter(spread=0.3, seed=seed)
     recorder = Recorder(segmenter.model)
-    photo = OpenPhoto(Segmenter(recorder), image)
+    photo = OpenPhoto(Segmenter(recorder), image, target)
     actions, expected = [], []
+    wanted = [[(*ON_DOG, True)], [(0.5, 0.95, False), (*ON_GROUND, True)], [(*ON_CAT, True)]]
+    first = wanted[seed] if target == "clicked" else []
 
     def state() -> dict:
         alpha = photo.alpha()
         said = {"mask": photo.mask, "alpha": alpha, "cutOut": cut_out(image, alpha, 64), "label": photo.label}
-        return said | {"share": photo.share, "confidence": photo.confidence, "sentence": sentence(photo)}
+        said |= {"share": photo.share, "confidence": photo.confidence, "sentence": sentence(photo)}
+        return said | {"afterSwitch": [after_switch(photo, cleared) for cleared in (False, True)]}
 
     expected.append(state())
     for kind in ("add", "add", "undo", "add", "add", "add", "add", "undo", "clear", "undo", "add", "add"):
         x0, x1, y0, y1 = *rng.uniform(0, width - 1, 2), *rng.uniform(0, height - 1, 2)
         prompt = Box(x0, y0, x1, y1) if rng.random() < 0.35 else Click(x0, y0, bool(rng.random() < 0.6))
+        if len(actions) < len(first):
+            x, y, positive = first[len(actions)]
+            prompt = Click(x * width, y * height, positive)
         actions.append({"kind": kind, "prompt": prompt})
         photo.add(prompt) if kind == "add" else getattr(photo, kind)()
         expected.append(state())
     size, logits = photo.segmenter.card["image_size"], np.asarray(recorder.seen.logits[0], np.float32)
-    given = (image, width, height, size, recorder.scale, 0, logits, actions, recorder.answers)
-    (told,) = in_node(("steps", *given))
+    given = (image, width, height, size, recorder.scale, 0, logits)
+    cells = np.asarray(recorder.seen.cells[0], np.float32)
+    (told,) = in_node(("steps", *given, cells, target, actions, recorder.answers))
     np.testing.assert_array_equal(told["square"], _square(photo).ravel())
     assert [each["latest"] for each in told["told"]] == [latest for _, latest, _ in recorder.asked]
     for each, (maps, _, side) in zip(told["told"], recorder.asked, strict=True):
-        assert side == 1
+        assert each["side"] == side
         np.testing.assert_allclose(each["maps"].reshape(maps.shape), maps, atol=1e-5)
     for step, (now, wanted) in enumerate(zip(told["states"], expected, strict=True)):
         for key in ("mask", "alpha", "cutOut"):
@@ -242,7 +252,10 @@ def test_a_photo_that_is_worked_on_is_in_each_step_as_in_python(seed):
         assert now["label"] == wanted["label"]
         assert now["share"] == pytest.approx(wanted["share"], abs=5e-4)
         assert now["confidence"] == pytest.approx(wanted["confidence"], abs=1e-4)
-        assert re.sub(r"[\d.]+%", "", now["sentence"]) == re.sub(r"[\d.]+%", "", wanted["sentence"])
+        for said, meant in zip([now["sentence"], *now["afterSwitch"]], [wanted["sentence"], *wanted["afterSwitch"]]):
+            assert re.sub(r"[\d.]+%", "", said) == re.sub(r"[\d.]+%", "", meant)
+    if target == "clicked":
+        assert recorder.asked[len(first) - 1][2] == (-1 if seed == 1 else 1)
 
 
 def _square(photo: OpenPhoto) -> np.ndarray:
@@ -258,6 +271,19 @@ def test_png_files_hold_the_pixels(shape):
     image = Image.open(io.BytesIO(told.tobytes()))
     assert image.mode == ("RGBA" if len(shape) == 3 else "L")
     np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+@needs_node
+@pytest.mark.parametrize("shape", [(7, 5), (41, 60), (3, 1000), (1000, 3)])
+def test_masks_are_written_for_coco_as_in_python(shape):
+    rng = np.random.default_rng(0)
+    blobs = cv2.GaussianBlur(rng.uniform(0, 1, shape), (0, 0), 2)
+    cases = [(blobs > threshold, value) for threshold, value in ((0.5, 1), (0.45, 2), (0.55, 3), (2, 1), (-1, 2))]
+    calls = [
+        ("coco", "a.jpg", mask, shape[1], shape[0], ("cat", "dog", "background")[value - 1]) for mask, value in cases
+    ]
+    for told, (mask, value) in zip(in_node(*calls), cases, strict=True):
+        assert told == coco([("a.jpg", mask * np.uint8(value))])
 
 
 # The file
@@ -599,6 +625,43 @@ def test_the_keyboard_alone_is_enough(visit, site, missed):
         page.keyboard.press("ArrowDown")
     press("Enter")
     assert not visitor.save("Save mask")[:, : width // 2 - 10].any()
+
+
+def test_the_switch_selects_what_is_clicked_on_and_coco_holds_it(visit, site, shipped):
+    photo = np.hstack([drawn(1)[0]] * 2)
+    height, width = photo.shape[:2]
+    visitor = visit(site.file, offline=True, accept_downloads=True)
+    visitor.open(photo, "two.pets.png")
+    visitor.click(0.1, 0.1)
+    switch = visitor.page.get_by_role("checkbox", name=SWITCH)
+    assert switch.evaluate("node => node.labels[0].parentNode.textContent").strip().endswith(ABOUT_SWITCH)
+    before = visitor.said
+    switch.press(" ")
+    mine = shipped.open(photo, "clicked")
+    assert visitor.wait(before) == after_switch(mine, cleared=True)
+    assert visitor.page.get_by_role("button", name="Undo").is_disabled()
+    for x, y, label in ((0.25, 0.55, None), (0.02, 0.02, "background")):
+        visitor.click(x, y)
+        mine.clear()
+        mine.click(x * width - 0.5, y * height - 0.5)
+        assert visitor.said == sentence(mine) and label in (None, mine.label)
+        mask = visitor.save("Save mask")
+        assert alike(mask, saved(mine, "mask")) >= ALIKE
+        with visitor.page.expect_download() as download:
+            visitor.page.get_by_role("button", name="Save COCO").click()
+        assert (
+            visitor.expect("is saved")
+            == download.value.suggested_filename + " is saved."
+            == "two.pets_coco.json is saved."
+        )
+        value = CLASSES.index(mine.label) or len(CLASSES)
+        assert json.loads(Path(download.value.path()).read_text()) == coco(
+            [("two.pets.png", (mask > 127) * np.uint8(value))]
+        )
+        visitor.press("Clear")
+    other = drawn(2)[1]
+    assert visitor.open(other) == sentence(shipped.open(other))
+    assert visitor.click(0.02, 0.02) == sentence(shipped.open(other, "clicked").add(Click(0.02 * 400, 0.02 * 300)))
 
 
 def test_the_opacity_changes_what_is_seen(visit, site):

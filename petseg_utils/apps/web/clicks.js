@@ -18,14 +18,20 @@
  * @typedef {{firsts: Int32Array, weights: Int32Array, taps: number}} Taps
  */
 
+export const CLASSES = ["background", "cat", "dog"];
 const PADDING_COLOUR = [124, 116, 104];
 const SIGMA = 4; // standard deviation of a click in model pixels
-const HELD = 0.75; // a click is drawn at least this high in the pixels that it decides by itself
+export const HELD = 0.75; // a click is drawn at least this high in the pixels that it decides by itself
 const BOX_MARGIN = 0.03; // of a box's longer side
 const REACH = { adds: 3, takes: 1.5 }; // how far a click acts, as a multiple of its distance to the selection's edge
 const LEAST_REACH = { adds: 20, takes: 6 }; // in model pixels, if that is more
 const LARGEST = 8; // logits of the proposal are limited to this
+export const LEAST = Math.fround(1 / (1 + Math.exp(LARGEST))); // probability of what is surely not selected
 const BITS = 22; // of a weight's fraction, as in Pillow
+const FINE = 4; // edge in model pixels of the decoder's cells
+const CENTRE = 0.97; // a drawn click is this high only at its own pixel and the ones next to it
+const [UNDER_REACH, UNDER_DIFFERENCE] = [8, 3]; // see `clickedSide`
+const DOUBT = 0.4; // a pet less likely than this under a click: it is on the background
 const BLUR = 1.5; // standard deviation in model pixels by which results are smoothed
 
 /**
@@ -196,7 +202,7 @@ function edgesOf({ points: [[x0, y0], [x1, y1]] }) {
  * Draw prompts as maps: four of them, positive clicks, negative clicks, boxes, and the last selection.
  * @param {Prompt[]} prompts in model pixels
  * @param {number} size
- * @param {Float32Array} previous probabilities
+ * @param {Float32Array} [previous] probabilities
  */
 export function drawPrompts(prompts, size, previous) {
   const area = size * size;
@@ -218,7 +224,7 @@ export function drawPrompts(prompts, size, previous) {
       }
     }
   }
-  maps.set(previous, 3 * area);
+  if (previous) maps.set(previous, 3 * area);
   return maps;
 }
 
@@ -359,25 +365,78 @@ export function unsureParts(pet, size, peak) {
   const seen = new Uint8Array(size * size);
   for (let start = 0; start < seen.length; start++) {
     if (seen[start] || !(pet[start] > 0.5)) continue;
-    const part = [start];
-    seen[start] = 1;
-    let sure = false;
-    for (let next = 0; next < part.length; next++) {
-      const at = part[next];
-      sure ||= pet[at] >= peak;
-      const [row, column] = [Math.floor(at / size), at % size];
-      for (let y = Math.max(0, row - 1); y <= Math.min(size - 1, row + 1); y++) {
-        for (let x = Math.max(0, column - 1); x <= Math.min(size - 1, column + 1); x++) {
-          const beside = y * size + x;
-          if (seen[beside] || !(pet[beside] > 0.5)) continue;
-          seen[beside] = 1;
-          part.push(beside);
-        }
-      }
-    }
-    if (!sure) for (const at of part) unsure[at] = 1;
+    const part = partFrom(start, pet, size, seen);
+    if (!part.some((at) => pet[at] >= peak)) for (const at of part) unsure[at] = 1;
   }
   return unsure;
+}
+
+/**
+ * Pixels of the connected part that a selected pixel belongs to; those that touch at a corner are one part.
+ * @param {number} start @param {Float32Array} chance selected where it is more than 1/2
+ * @param {number} size
+ * @param {Uint8Array} seen 1 is set where the part is, which must be 0 before
+ */
+function partFrom(start, chance, size, seen) {
+  const part = [start];
+  seen[start] = 1;
+  for (let next = 0; next < part.length; next++) {
+    const [row, column] = [Math.floor(part[next] / size), part[next] % size];
+    for (let y = Math.max(0, row - 1); y <= Math.min(size - 1, row + 1); y++) {
+      for (let x = Math.max(0, column - 1); x <= Math.min(size - 1, column + 1); x++) {
+        const beside = y * size + x;
+        if (seen[beside] || !(chance[beside] > 0.5)) continue;
+        seen[beside] = 1;
+        part.push(beside);
+      }
+    }
+  }
+  return part;
+}
+
+/**
+ * The connected part of a selection that a click is on, 0 and 1; null where it is on none.
+ * @param {Float32Array} chance selected where it is more than 1/2
+ * @param {Prompt} click in model pixels
+ * @param {number} size
+ */
+export function partWith(chance, { points: [point] }, size) {
+  const [column, row] = point.map((place) => limited(rounded(place), 0, size - 1));
+  if (!(chance[row * size + column] > 0.5)) return null;
+  const inside = new Uint8Array(size * size);
+  partFrom(row * size + column, chance, size, inside);
+  return inside;
+}
+
+/**
+ * Whether the first click is on the pet or beside it: 1 or -1; 1 where no pixel was clicked.
+ * @param {Float32Array} cells the decoder's features, one channel after the other
+ * @param {Float32Array} pet probability of each pixel to be of a pet, see `petChance`
+ * @param {Float32Array} maps from `drawPrompts`
+ * @param {number} size
+ */
+export function clickedSide(cells, pet, maps, size) {
+  const edge = size / FINE;
+  const cellOf = (/** @type {number} */ at) => Math.floor(at / size / FINE) * edge + Math.floor((at % size) / FINE);
+  const chances = new Float64Array(edge * edge);
+  let here = chances.length; // the first cell that was clicked
+  for (let at = 0; at < size * size; at++) if (maps[at] > CENTRE) here = Math.min(here, cellOf(at));
+  if (here === chances.length) return 1;
+  for (let at = 0; at < size * size; at++) chances[cellOf(at)] += pet[at] / (FINE * FINE);
+  const [row, column] = [Math.floor(here / edge), here % edge];
+  const channels = cells.length / chances.length;
+  let [sum, weights] = [0, 0];
+  for (let at = 0; at < chances.length; at++) {
+    let difference = 0;
+    for (let from = at, own = here; from < cells.length; from += chances.length, own += chances.length) {
+      difference += (cells[from] - cells[own]) ** 2 / channels;
+    }
+    const square = (Math.floor(at / edge) - row) ** 2 + ((at % edge) - column) ** 2;
+    const weight = Math.exp(-square / (2 * UNDER_REACH * UNDER_REACH) - UNDER_DIFFERENCE * difference);
+    sum += weight * chances[at];
+    weights += weight;
+  }
+  return sum < DOUBT * weights ? -1 : 1;
 }
 
 /**

@@ -2,8 +2,8 @@
 
 import { cutOut, softAlpha } from "./edges.js";
 import {
-  cropped, drawPrompts, effectOf, enlargedMask, fillCircle, letterbox, limited, moved, petChance, rounded, scaled,
-  sigmoid, smoothed, softmax, squared, unsureParts, withinBoxes, withinReach,
+  CLASSES, clickedSide, cropped, drawPrompts, effectOf, enlargedMask, fillCircle, HELD, LEAST, letterbox, limited, moved,
+  partWith, petChance, rounded, scaled, sigmoid, smoothed, softmax, squared, unsureParts, withinBoxes, withinReach,
 } from "./clicks.js";
 
 /** @typedef {import("./clicks.js").Prompt} Prompt */
@@ -15,46 +15,62 @@ import {
  * @property {number} scale how many times larger photos are shown to it
  * @property {number} peak see `unsureParts`
  * @property {(square: Uint8Array) => Promise<Seen>} look all that does not depend on prompts
- * @property {(seen: Seen, maps: Float32Array, latest: number) => Promise<Float32Array>} select logits
+ * @property {(seen: Seen, maps: Float32Array, latest: number, side: number) => Promise<Float32Array>} select logits
  */
 
-/** @typedef {{logits: Float32Array, rest: any}} Seen */
+/** @typedef {{logits: Float32Array, cells: Float32Array, rest: any}} Seen */
 
-/** A pixel counts as selected if its probability is more than 1/2; `inner` is the photo's part of it, smoothed. */
-/** @typedef {{chance: Float32Array, inner: Float32Array}} Step */
+/**
+ * A pixel counts as selected if its probability is more than 1/2; `inner` is the photo's part of it, smoothed.  `side`
+ * is 1, or -1 while the background is wanted.
+ * @typedef {{chance: Float32Array, inner: Float32Array, side: number}} Step
+ */
+
+/**
+ * What a click selects: the pets of the photo are meant, or the first click says what is.
+ * @typedef {"pet" | "clicked"} Target
+ */
 
 const MEASURED = 1024; // pixels of the longer side at which the share of a large photo is measured
-const CLASSES = ["background", "cat", "dog"];
 
 export class OpenPhoto {
   /**
    * @param {Uint8Array} image RGB
    * @param {number} width @param {number} height
-   * @param {Model} model @param {Seen} seen
+   * @param {Model} model @param {Seen} seen @param {Target} target
    */
-  constructor(image, width, height, model, seen) {
+  constructor(image, width, height, model, seen, target) {
     this.image = image;
     this.width = width;
     this.height = height;
     this.model = model;
     this.seen = seen;
+    this.target = target;
     this.box = letterbox(width, height, model.size);
     this.classes = softmax(seen.logits);
     const pet = petChance(seen.logits);
     const unsure = unsureParts(this.classes.subarray(0, pet.length).map((ground) => 1 - ground), model.size, model.peak);
     /** @type {Prompt[]} */
     this.prompts = []; // in the photo's pixels
-    this.steps = [this.stepOf(pet.map((chance, at) => (unsure[at] ? Math.min(chance, 1 - chance) : chance)))];
+    this.steps = [this.stepOf(pet.map((chance, at) => (unsure[at] ? Math.min(chance, 1 - chance) : chance)), 1)];
   }
 
   /**
    * @param {Uint8Array} image RGB
    * @param {number} width @param {number} height
-   * @param {Model} model
+   * @param {Model} model @param {Target} target
    */
-  static async open(image, width, height, model) {
+  static async open(image, width, height, model, target) {
     const seen = await model.look(squared(image, letterbox(width, height, model.size), model.scale));
-    return new OpenPhoto(image, width, height, model, seen);
+    return new OpenPhoto(image, width, height, model, seen, target);
+  }
+
+  /**
+   * The same photo without its prompts, for another target.
+   * @param {Target} target
+   */
+  anew(target) {
+    return new OpenPhoto(this.image, this.width, this.height, this.model, this.seen, target);
   }
 
   /** @returns {Step} */
@@ -117,8 +133,9 @@ export class OpenPhoto {
     return cutOut(this.image, this.alpha(), this.width, this.height, this.model.size);
   }
 
-  /** `cat` or `dog`, the likelier one of what is selected, or of the photo where nothing is. */
+  /** `cat` or `dog`, the likelier one of what is selected, or of the photo where nothing is; or `background`. */
   get label() {
+    if (this.last.side < 0) return CLASSES[0];
     const inner = this.limitedInner;
     const nothing = !inner.some((chance) => chance > 0.5);
     const [cat, dog] = [1, 2].map((value) => {
@@ -149,8 +166,18 @@ export class OpenPhoto {
     const said = share
       ? `${how}: ${this.label}, ${(100 * share).toFixed(1)}% of the photo, with confidence ` +
         `${(100 * this.confidence).toFixed(0)}%.`
-      : "Nothing is selected. Click on the pet.";
+      : `Nothing is selected. Click on ${this.target === "clicked" ? "what you want" : "the pet"}.`;
     return this.liesOutside ? `${said} The last click lies outside the box.` : said;
+  }
+
+  /**
+   * What to say when the photo was taken anew for this target.
+   * @param {boolean} cleared there had been clicks
+   */
+  afterSwitch(cleared) {
+    const before = cleared ? "Your clicks were cleared, because a click means something else now. " : "";
+    if (this.target === "clicked") return `${before}Click on what you want: one of the pets, or the background.`;
+    return before + this.sentence;
   }
 
   /** Whether the latest prompt is a click that would add something, but for the boxes. */
@@ -163,9 +190,9 @@ export class OpenPhoto {
     return boxes.length > 0 && !withinBoxes(boxes.map((box) => scaled(box, 1, 1, -x, -y)), 1, 1)?.[0];
   }
 
-  /** @param {Float32Array} chance @returns {Step} */
-  stepOf(chance) {
-    return { chance, inner: smoothed(cropped(chance, this.box), this.box.width, this.box.height) };
+  /** @param {Float32Array} chance @param {number} side @returns {Step} */
+  stepOf(chance, side) {
+    return { chance, inner: smoothed(cropped(chance, this.box), this.box.width, this.box.height), side };
   }
 
   /** @param {number} width @param {number} height */
@@ -189,11 +216,21 @@ export class OpenPhoto {
     const [earlier, latest] = [own.slice(0, -1), own[own.length - 1]];
     const effect = effectOf(latest);
     if (!effect && earlier.some(effectOf)) return this.last; // a box after clicks is a limit and no more
-    const previous = this.last.chance;
+    let { chance: previous, side } = this.last;
+    const maps = drawPrompts(own, model.size);
+    const chooses = this.target === "clicked" && effect > 0 && !earlier.some((prompt) => effectOf(prompt) > 0);
+    if (chooses) {
+      side = clickedSide(this.seen.cells, petChance(this.seen.logits), maps, model.size);
+      if (side < 0) {
+        const refused = maps.subarray(previous.length, 2 * previous.length); // by clicks before
+        previous = this.steps[0].chance.map((chance, at) => (refused[at] > HELD ? LEAST : 1 - chance));
+      }
+    }
     // As in training: what the head is told was selected lies within the boxes that had been drawn by then.
     const allowed = withinBoxes(earlier, model.size, model.size);
     const before = allowed ? previous.map((chance, at) => chance * allowed[at]) : previous;
-    const logits = await model.select(this.seen, drawPrompts(own, model.size, before), effect);
+    maps.set(before, 3 * before.length);
+    const logits = await model.select(this.seen, maps, effect, side);
     const ofPhoto = new Uint8Array(before.length);
     for (let row = box.top; row < box.top + box.height; row++) {
       for (let column = box.left; column < box.left + box.width; column++) {
@@ -203,6 +240,9 @@ export class OpenPhoto {
     }
     const near = withinReach(latest, ofPhoto, model.size);
     const join = effect > 0 ? Math.max : effect < 0 ? Math.min : (/** @type {number} */ selected) => selected;
-    return this.stepOf(previous.map((chance, at) => (near && !near[at] ? chance : join(sigmoid(logits[at]), chance))));
+    const selected = previous.map((chance, at) => (near && !near[at] ? chance : join(sigmoid(logits[at]), chance)));
+    const part = chooses && side > 0 ? partWith(selected, latest, model.size) : null;
+    const chosen = part ? selected.map((chance, at) => (part[at] ? chance : Math.min(chance, 1 - chance))) : selected;
+    return this.stepOf(chosen, side);
   }
 }

@@ -23,11 +23,12 @@ const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
 const said = element("said");
 const chooser = /** @type {HTMLInputElement} */ (element("file"));
 const opacity = /** @type {HTMLInputElement} */ (element("opacity"));
-const [undo, clear, mask, cutout] = ["undo", "clear", "mask", "cutout"].map(
+const clicked = /** @type {HTMLInputElement} */ (element("clicked"));
+const [undo, clear, mask, cutout, coco] = ["undo", "clear", "mask", "cutout", "coco"].map(
   (id) => /** @type {HTMLButtonElement} */ (element(id)),
 );
 
-/** @type {{name: string, picture: ImageBitmap, size: [number, number], view: View} | null} */
+/** @type {{file: string, picture: ImageBitmap, size: [number, number], view: View} | null} */
 let photo = null;
 /** @type {Prompt[]} */
 let prompts = []; // as the worker will have them once it has answered all that was asked
@@ -108,8 +109,8 @@ async function open(file) {
   try {
     await check(file);
     if (await started) {
-      const { picture, size, view } = await ask("open", file);
-      photo = { name: file.name.replace(/\.[^.]*$/, ""), picture, size, view };
+      const { picture, size, view } = await ask("open", { file, target: target() });
+      photo = { file: file.name, picture, size, view };
       prompts = [];
       cross = corner = stroke = null;
       take(view);
@@ -178,10 +179,10 @@ async function add({ kind, points, positive }) {
   await change("add", prompt);
 }
 
-/** @param {"add" | "undo" | "clear"} kind @param {Prompt} [prompt] */
-async function change(kind, prompt) {
+/** @param {"add" | "undo" | "clear" | "switch"} kind @param {any} [value] */
+async function change(kind, value) {
   try {
-    take(await ask(kind, prompt));
+    take(await ask(kind, value));
   } catch (error) {
     say(messageOf(error), true);
   }
@@ -212,6 +213,16 @@ document.addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey) return;
   event.preventDefault();
   takeBack(false);
+});
+
+const target = () => (clicked.checked ? "clicked" : "pet");
+
+clicked.addEventListener("change", () => {
+  if (!photo) return;
+  prompts = [];
+  cross = corner = null;
+  change("switch", target());
+  show();
 });
 
 const tool = () => /** @type {HTMLInputElement} */ (document.querySelector("[name=tool]:checked")).value;
@@ -329,14 +340,15 @@ opacity.addEventListener("input", () => {
 
 // Results
 
-for (const [button, kind] of /** @type {const} */ ([[mask, "mask"], [cutout, "cutout"]])) {
+for (const [button, kind] of /** @type {const} */ ([[mask, "mask"], [cutout, "cut-out"], [coco, "COCO"]])) {
   button.addEventListener("click", async () => {
     if (!photo) return;
-    const name = `${photo.name}_${kind}.png`;
+    const stem = [...photo.file.replace(/\.[^.]*$/, "")].slice(0, 60).join(""); // names of files may not be long
+    const name = kind === "COCO" ? `${stem}_coco.json` : `${stem}_${kind}.png`;
     say(`Making ${name} …`);
     try {
       const link = document.createElement("a");
-      link.href = URL.createObjectURL(await ask(kind));
+      link.href = URL.createObjectURL(await ask(kind, photo.file));
       link.download = name;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
@@ -370,7 +382,8 @@ function draw() {
   document.body.toggleAttribute("aria-busy", busy);
   undo.disabled = busy || !(prompts.length || corner);
   clear.disabled = busy || !prompts.length;
-  mask.disabled = cutout.disabled = busy || !photo;
+  mask.disabled = cutout.disabled = coco.disabled = busy || !photo;
+  clicked.disabled = busy;
   canvas.style.touchAction = tool() === "box" ? "none" : "manipulation"; // a finger scrolls, unless it draws
   if (!photo) return;
   const { width, height } = photo.view;

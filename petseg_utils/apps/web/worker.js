@@ -2,6 +2,7 @@
 // each message of page.js with one of the same number.
 
 import { limited, rounded } from "./clicks.js";
+import { coco } from "./coco.js";
 import { OpenPhoto } from "./open_photo.js";
 import { png } from "./png.js";
 
@@ -59,13 +60,21 @@ async function act(kind, value) {
     queue = queue.then(() => warmUp(started));
     return { answer: null };
   }
-  if (kind === "open") return open(value);
+  if (kind === "open") return open(value.file, value.target);
   if (!photo) throw new Error("Open a photo first.");
-  if (kind === "mask") {
-    const grey = photo.alpha().map((alpha) => (alpha > 127 ? 255 : 0));
-    return { answer: await png(grey, photo.width, photo.height) };
+  const { width, height } = photo;
+  if (kind === "mask") return { answer: await png(photo.alpha().map((alpha) => (alpha > 127 ? 255 : 0)), width, height) };
+  if (kind === "cut-out") return { answer: await png(photo.cutOut(), width, height) };
+  if (kind === "COCO") {
+    const selected = photo.alpha().map((alpha) => (alpha > 127 ? 1 : 0));
+    return { answer: new Blob([JSON.stringify(coco(value, selected, width, height, photo.label))]) };
   }
-  if (kind === "cutout") return { answer: await png(photo.cutOut(), photo.width, photo.height) };
+  if (kind === "switch") {
+    const cleared = photo.prompts.length > 0;
+    photo = photo.anew(value);
+    const view = { ...viewOf(photo), sentence: photo.afterSwitch(cleared) };
+    return { answer: view, transfer: [view.mask.buffer] };
+  }
   if (kind === "add") await photo.add(value);
   if (kind === "undo") photo.undo();
   if (kind === "clear") photo.clear();
@@ -88,18 +97,18 @@ function viewOf(shown) {
 async function warmUp({ size, scale, look, select }) {
   for (let turn = 0; turn < 3 && !waiting; turn++) {
     const seen = await look(new Uint8Array(3 * (scale * size) ** 2));
-    await select(seen, new Float32Array(4 * size * size), 1);
+    await select(seen, new Float32Array(4 * size * size), 1, 1);
     await new Promise((done) => setTimeout(done)); // messages come in only now
   }
 }
 
-/** @param {File} file */
-async function open(file) {
+/** @param {File} file @param {import("./open_photo.js").Target} target */
+async function open(file, target) {
   if (!model) throw new Error("The page is not ready.");
   const bitmap = await createImageBitmap(file).catch(() => null); // upright
   if (!bitmap) throw new Error(`${file.name} is damaged: save it anew, or use a photo as JPEG, PNG, WebP or BMP.`);
   const { width, height } = bitmap;
-  const opened = await OpenPhoto.open(pixelsOf(bitmap), width, height, model);
+  const opened = await OpenPhoto.open(pixelsOf(bitmap), width, height, model, target);
   photo = opened;
   const view = viewOf(opened);
   const picture = await createImageBitmap(bitmap, {
@@ -168,11 +177,12 @@ async function start({ size, scale, peak, files }) {
       const { logits, cells } = await decoder.run(known);
       const { picture, ...maps } = known;
       picture.dispose();
-      return { logits: /** @type {Float32Array} */ (logits.data), rest: { ...maps, logits, cells } };
+      const [classes, features] = [logits, cells].map(({ data }) => /** @type {Float32Array} */ (data));
+      return { logits: classes, cells: features, rest: { ...maps, logits, cells } };
     },
-    async select(seen, maps, latest) {
+    async select(seen, maps, latest, side) {
       const prompts = tensor(maps, 1, 4, size, size);
-      const given = { latest: tensor(Float32Array.of(latest), 1), side: tensor(Float32Array.of(1), 1) };
+      const given = { latest: tensor(Float32Array.of(latest), 1), side: tensor(Float32Array.of(side), 1) };
       const { selected } = await head.run({ ...seen.rest, prompts, ...given });
       return /** @type {Float32Array} */ (selected.data);
     },

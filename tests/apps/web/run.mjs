@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import * as clicks from "../../../petseg_utils/apps/web/clicks.js";
+import * as coco from "../../../petseg_utils/apps/web/coco.js";
 import * as edges from "../../../petseg_utils/apps/web/edges.js";
 import { OpenPhoto } from "../../../petseg_utils/apps/web/open_photo.js";
 import { png } from "../../../petseg_utils/apps/web/png.js";
@@ -20,24 +21,26 @@ const pack = (_, value) => {
 };
 
 /** What a photo says after each action; the network's answers were recorded in Python. */
-async function steps(image, width, height, size, scale, peak, logits, actions, answers) {
+async function steps(image, width, height, size, scale, peak, logits, cells, target, actions, answers) {
   const told = [];
   const model = {
     size, scale, peak,
-    look: async (square) => ({ logits, rest: square }),
-    select: async (seen, maps, latest) => {
-      told.push({ maps, latest });
+    look: async (square) => ({ logits, cells, rest: square }),
+    select: async (seen, maps, latest, side) => {
+      told.push({ maps, latest, side });
       return answers[told.length - 1];
     },
   };
-  const photo = await OpenPhoto.open(image, width, height, model);
+  let photo = await OpenPhoto.open(image, width, height, model, target);
   const state = () => ({
     mask: photo.maskAt(width, height), label: photo.label, share: photo.share, confidence: photo.confidence,
     sentence: photo.sentence, alpha: photo.alpha(), cutOut: photo.cutOut(),
+    afterSwitch: [false, true].map((cleared) => photo.afterSwitch(cleared)),
   });
   const states = [state()];
   for (const { kind, prompt } of actions) {
     if (kind === "add") await photo.add(prompt);
+    else if (kind === "switch") photo = photo.anew(prompt);
     else photo[kind]();
     states.push(state());
   }
@@ -45,7 +48,7 @@ async function steps(image, width, height, size, scale, peak, logits, actions, a
 }
 
 const functions = {
-  ...clicks, ...edges, steps,
+  ...clicks, ...coco, ...edges, steps,
   png: async (...given) => new Uint8Array(await (await png(...given)).arrayBuffer()),
   smoothedSquare: (square, box) => clicks.smoothed(clicks.cropped(square, box), box.width, box.height),
 };
