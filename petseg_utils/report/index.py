@@ -3,7 +3,6 @@
 import io
 import platform
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,7 +18,7 @@ from petseg_utils.experiments.front_picture import ABOUT, front_picture
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.encoders import resolve
 from petseg_utils.models.names import titled
-from petseg_utils.report.pages import PICTURES, WIDEST, Sheet, data_of, data_uri, template, today
+from petseg_utils.report.pages import PICTURES, WIDEST, Sheet, TryPage, data_of, data_uri, template, today
 from petseg_utils.report.sentences import (
     answer,
     budget_sentence,
@@ -64,22 +63,6 @@ FINDINGS = {  # the figure of a notebook that says what it finds
     "06": "06_loss_photos",
     "07": "07_photos",
 }
-
-
-@dataclass(frozen=True)
-class TryPage:
-    """The page on which readers try the models on their own photos.
-
-    Parameters
-    ----------
-    link : str or None
-        Its address; None where it was left out.
-    reason : str
-        Why it was.
-    """
-
-    link: str | None
-    reason: str = ""
 
 
 def render_index(

@@ -26,6 +26,7 @@ from petseg_utils.study.provenance import git_commit
 PICTURES = ("PNG", "JPEG", "GIF", "WEBP")  # what figures are
 HEAVY = 150_000  # bytes from which a figure is compressed again
 WIDEST = 1800  # pixels; the page shows figures 1080 wide, phones and good screens have up to twice as many
+TRY_TAG = "try-page"  # of a notebook's cell whose widget the page for own photos replaces
 WIDE = 800  # pixels of a figure that a phone does not shrink to its screen
 _CELLS = """
 {%- extends 'basic/index.html.j2' -%}
@@ -70,6 +71,22 @@ class Sheet:
         return words.replace("unet", "U-Net").replace("clip", "CLIP")
 
 
+@dataclass(frozen=True)
+class TryPage:
+    """The page on which readers try the models on their own photos.
+
+    Parameters
+    ----------
+    link : str or None
+        Its address; None where it was left out.
+    reason : str
+        Why it was.
+    """
+
+    link: str | None
+    reason: str = ""
+
+
 def read_sheet(path: Path) -> Sheet:
     """Read a notebook's first heading, and its first quotation or else its first paragraph."""
     book = nbformat.read(path, as_version=4)
@@ -82,7 +99,13 @@ def read_sheet(path: Path) -> Sheet:
 
 
 def render_page(
-    study: Study, book: NotebookNode, sheet: Sheet, linked: list[Sheet], failure: object | None, seconds: float
+    study: Study,
+    book: NotebookNode,
+    sheet: Sheet,
+    linked: list[Sheet],
+    failure: object | None,
+    seconds: float,
+    try_it: TryPage | None = None,
 ) -> str:
     """Page of one notebook that was run.
 
@@ -98,6 +121,8 @@ def render_page(
         What went wrong.
     seconds : float
         How long it ran.
+    try_it : TryPage, optional
+        What stands where a cell has the tag `TRY_TAG`; by default its outputs.
     """
     book.metadata.pop("widgets", None)
     exporter = HTMLExporter(
@@ -113,6 +138,9 @@ def render_page(
     soup = BeautifulSoup(html, "html.parser")
     _tidy_page(soup, sheet, {other.path.name: f"{other.name}.html" for other in linked})
     position = linked.index(sheet)
+    for place in soup.select(f".celltag_{TRY_TAG} .output:not(:has(.output_error))") if try_it else ():
+        place.clear()
+        place.append(BeautifulSoup(template("try.html.j2").render(try_it=try_it), "html.parser"))
     return template().render(
         study=study,
         title=sheet.title,
@@ -122,6 +150,7 @@ def render_page(
         after=linked[position + 1] if position + 1 < len(linked) else None,
         failure=failure,
         body=Markup(soup),
+        frames=bool(soup.iframe),
         state=f"{'Failed after' if failure else 'Run in'} {minutes(seconds)}",
         date=today(),
         commit=git_commit(),
@@ -242,9 +271,9 @@ def today() -> str:
 
 
 @cache
-def template() -> Template:
-    """The page that goes around everything, with its style sheet."""
+def template(name: str = "report.html.j2") -> Template:
+    """The page that goes around everything, with its style sheet; or another template."""
     folder = Path(__file__).parent / "templates"
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals["css"] = Markup((folder / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)

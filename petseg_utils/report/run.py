@@ -22,8 +22,8 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 from traitlets import default
 
-from petseg_utils.report.index import TryPage, render_index
-from petseg_utils.report.pages import Sheet, read_sheet, render_page
+from petseg_utils.report.index import render_index
+from petseg_utils.report.pages import Sheet, TryPage, read_sheet, render_page
 from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, load_study, shown
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -89,7 +89,7 @@ def build_report(
         Where the notebooks are, and where pages go; see `notebook_folder` and `report_folder`.
     write_page : callable, optional
         Writes the page on which readers try the models on their own photos, see `apps.web_page`, into a given file.
-        Where it raises a `PetsegError`, the index says so.
+        It stands in a frame where a cell has the tag `pages.TRY_TAG`.  Where it raises a `PetsegError`, pages say so.
     progress : bool
         Show a progress bar.
 
@@ -116,7 +116,7 @@ def build_report(
         book, failure = _execute(sheet, study, bar)
         seconds[sheet.name] = time.monotonic() - began
         failures += [failure] if failure else []
-        page = render_page(study, book, sheet, linked, failure, seconds[sheet.name])
+        page = render_page(study, book, sheet, linked, failure, seconds[sheet.name], try_it)
         (out / f"{sheet.name}.html").write_text(page, encoding="utf-8")
         (out / "index.html").write_text(render_index(study, sheets, out, seconds, try_it), encoding="utf-8")
     return failures

@@ -32,10 +32,11 @@ from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.matting import soft_alpha
 from petseg_utils.models.prompts import Box, Click, deepest_click, draw_prompts, within_boxes, within_reach
 from petseg_utils.models.selection import pet_chance, softmax, unsure_parts
+from petseg_utils.report.pages import TRY_TAG, TryPage, read_sheet, render_page
 from petseg_utils.report.run import build_report
 from petseg_utils.scores.clicks import DEEP
 from petseg_utils.segmenter import MAX_PIXELS, OpenPhoto, Segmenter, enlarge, smoothed
-from petseg_utils.study import PetsegError, load_study
+from petseg_utils.study import ROOT, PetsegError, load_study
 from tests.apps.fake_point import ON_CAT, ON_DOG, ON_GROUND, cat_and_dog, fake_segmenter
 
 NODE = Path(sys.executable).parent / "node"
@@ -223,8 +224,8 @@ def test_a_photo_that_is_worked_on_is_in_each_step_as_in_python(seed, target):
     def state() -> dict:
         alpha = photo.alpha()
         said = {"mask": photo.mask, "alpha": alpha, "cutOut": cut_out(image, alpha, 64), "label": photo.label}
-        said |= {"share": photo.share, "confidence": photo.confidence, "sentence": sentence(photo)}
-        return said | {"afterSwitch": [after_switch(photo, cleared) for cleared in (False, True)]}
+        said |= {"share": photo.share, "confidence": photo.confidence}
+        return said | {"said": [sentence(photo), after_switch(photo, False), after_switch(photo, True)]}
 
     expected.append(state())
     for kind in ("add", "add", "undo", "add", "add", "add", "add", "undo", "clear", "undo", "add", "add"):
@@ -252,7 +253,7 @@ def test_a_photo_that_is_worked_on_is_in_each_step_as_in_python(seed, target):
         assert now["label"] == wanted["label"]
         assert now["share"] == pytest.approx(wanted["share"], abs=5e-4)
         assert now["confidence"] == pytest.approx(wanted["confidence"], abs=1e-4)
-        for said, meant in zip([now["sentence"], *now["afterSwitch"]], [wanted["sentence"], *wanted["afterSwitch"]]):
+        for said, meant in zip(now["said"], wanted["said"], strict=True):
             assert re.sub(r"[\d.]+%", "", said) == re.sub(r"[\d.]+%", "", meant)
     if target == "clicked":
         assert recorder.asked[len(first) - 1][2] == (-1 if seed == 1 else 1)
@@ -336,6 +337,38 @@ def test_a_report_links_the_page_or_says_why_it_was_left_out(tmp_path, monkeypat
     assert "Try it" not in (out / "index.html").read_text()
 
 
+WIDGET = "The click demo. It needs a running notebook."
+
+
+def page_with_demo(folder: Path, try_it: TryPage | None) -> Path:
+    """A page of a report, of a notebook that shows the widget."""
+    path = folder / "05_demo.ipynb"
+    output = nbformat.v4.new_output("execute_result", {"text/plain": WIDGET})
+    cell = nbformat.v4.new_code_cell("demo", outputs=[output], metadata={"tags": [TRY_TAG]})
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Clicks"), cell])
+    nbformat.write(book, path)
+    sheet = read_sheet(path)
+    page = folder / "05_demo.html"
+    page.write_text(render_page(load_study("smoke"), book, sheet, [sheet], None, 1, try_it), encoding="utf-8")
+    return page
+
+
+def test_where_the_widget_would_be_the_report_leads_to_the_page_or_says_why_not(tmp_path):
+    text = page_with_demo(tmp_path, TryPage("try.html")).read_text()
+    assert re.search('<iframe [^>]*src="try.html"[^>]* title="Cut a pet out', text) and '<a href="try.html">' in text
+    assert "frame-src 'self'" in text and WIDGET not in text
+    text = page_with_demo(tmp_path, TryPage(None, "Something is missing.")).read_text()
+    assert "was left out. Something is missing." in text and "iframe" not in text and "frame-src" not in text
+    assert WIDGET in page_with_demo(tmp_path, None).read_text()
+
+
+def test_the_notebook_with_the_widget_says_where_the_page_goes():
+    notebook = nbformat.read(ROOT / "notebooks" / "05_point_prompt.ipynb", 4)
+    assert [TRY_TAG in cell.metadata.get("tags", []) for cell in notebook.cells] == [
+        cell.source.startswith("demo = widget.click_demo(") for cell in notebook.cells
+    ]
+
+
 # The page, in a browser
 
 
@@ -362,7 +395,7 @@ def site(tmp_path_factory):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         hosted = f"http://127.0.0.1:{server.server_port}/hosted/"
-        yield SimpleNamespace(file=(folder / "try.html").as_uri(), hosted=hosted, sent=sent)
+        yield SimpleNamespace(folder=folder, file=(folder / "try.html").as_uri(), hosted=hosted, sent=sent)
         server.shutdown()
 
 
@@ -534,6 +567,21 @@ def work_on(visitor: Visitor, photo: np.ndarray, pet: np.ndarray, click: Click) 
     assert boxed.any() and not boxed[:, int(0.6 * width) :].any() and not (boxed & ~grown).any()
     assert visitor.press("Clear") == first
     assert ((visitor.save("Save mask") > 0) == proposed).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_in_a_frame_of_a_report_a_click_changes_the_mask(visit, site, width, height):
+    page = page_with_demo(site.folder, TryPage("try.html"))
+    visitor = visit(page.as_uri(), width, height, offline=True)
+    frame = visitor.page.frame_locator("iframe")
+    frame.get_by_role("button", name="Try it with Chelsea, a cat").click()
+    said, canvas = frame.locator("#said"), frame.locator("#photo")
+    said.get_by_text("Proposed: cat").wait_for()
+    before = canvas.screenshot()
+    canvas.click(position={"x": 0.95 * canvas.bounding_box()["width"], "y": 5})
+    said.get_by_text("Selected: cat").wait_for()
+    assert canvas.screenshot() != before
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_click_on_a_missed_part_grows_the_selection(visit, site, missed):

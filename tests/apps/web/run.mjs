@@ -34,8 +34,8 @@ async function steps(image, width, height, size, scale, peak, logits, cells, tar
   let photo = await OpenPhoto.open(image, width, height, model, target);
   const state = () => ({
     mask: photo.maskAt(width, height), label: photo.label, share: photo.share, confidence: photo.confidence,
-    sentence: photo.sentence, alpha: photo.alpha(), cutOut: photo.cutOut(),
-    afterSwitch: [false, true].map((cleared) => photo.afterSwitch(cleared)),
+    alpha: photo.alpha(), cutOut: photo.cutOut(),
+    said: [photo.sentence, photo.afterSwitch(false), photo.afterSwitch(true)],
   });
   const states = [state()];
   for (const { kind, prompt } of actions) {
