@@ -213,8 +213,10 @@ export function drawPrompts(prompts, size, previous) {
     const [left, top, right, bottom] = box ? edgesOf(prompt) : [x, y, x, y];
     const [across, down] = [bump(left, right, size), bump(top, bottom, size)];
     const channel = box ? 2 : prompt.positive ? 0 : 1;
-    for (let row = 0, at = 0; row < size; row++) {
-      for (let column = 0; column < size; column++, at++) {
+    const [first, last] = [across.findIndex(Boolean), size - 1 - across.slice().reverse().findIndex(Boolean)];
+    for (let row = 0; row < size; row++) {
+      if (!down[row]) continue;
+      for (let column = first, at = row * size + first; column <= last; column++, at++) {
         const drawn = Math.fround(down[row] * across[column]);
         if (drawn > maps[channel * area + at]) maps[channel * area + at] = drawn;
         if (!box && drawn > HELD) {
@@ -328,9 +330,13 @@ export function softmax(logits) {
   const result = new Float32Array(logits.length);
   for (let at = 0; at < area; at++) {
     const largest = Math.max(logits[at], logits[at + area], logits[at + 2 * area]);
-    const raised = [0, 1, 2].map((value) => Math.exp(logits[at + value * area] - largest));
-    const sum = raised[0] + raised[1] + raised[2];
-    for (let value = 0; value < 3; value++) result[at + value * area] = raised[value] / sum;
+    const ground = Math.exp(logits[at] - largest);
+    const cat = Math.exp(logits[at + area] - largest);
+    const dog = Math.exp(logits[at + 2 * area] - largest);
+    const sum = ground + cat + dog;
+    result[at] = ground / sum;
+    result[at + area] = cat / sum;
+    result[at + 2 * area] = dog / sum;
   }
   return result;
 }
@@ -346,10 +352,10 @@ export function sigmoid(logit) {
  */
 export function petChance(logits) {
   const area = logits.length / 3;
-  return Float32Array.from({ length: area }, (_, at) => {
+  return logits.subarray(0, area).map((ground, at) => {
     const [cat, dog] = [logits[at + area], logits[at + 2 * area]];
     const pets = Math.max(cat, dog) + Math.log1p(Math.exp(-Math.abs(cat - dog)));
-    return sigmoid(limited(pets - logits[at], -LARGEST, LARGEST));
+    return sigmoid(limited(pets - ground, -LARGEST, LARGEST));
   });
 }
 

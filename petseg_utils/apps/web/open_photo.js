@@ -52,6 +52,8 @@ export class OpenPhoto {
     const unsure = unsureParts(this.classes.subarray(0, pet.length).map((ground) => 1 - ground), model.size, model.peak);
     /** @type {Prompt[]} */
     this.prompts = []; // in the photo's pixels
+    /** @type {{width: number, height: number, mask: Uint8Array<ArrayBuffer>} | null} */
+    this.latest = null; // the mask that was asked for last, while nothing has changed
     this.steps = [this.stepOf(pet.map((chance, at) => (unsure[at] ? Math.min(chance, 1 - chance) : chance)), 1)];
   }
 
@@ -86,26 +88,31 @@ export class OpenPhoto {
     const step = await this.nextStep([...this.prompts, prompt]);
     this.prompts.push(prompt);
     this.steps.push(step);
+    this.latest = null;
   }
 
   undo() {
     this.prompts.pop();
     if (this.steps.length > 1) this.steps.pop();
+    this.latest = null;
   }
 
   clear() {
     this.prompts = [];
     this.steps = this.steps.slice(0, 1);
+    this.latest = null;
   }
 
   /**
-   * What is selected now, 0 and 1, at any size.
+   * What is selected now, 0 and 1, at any size; whoever asks leaves it as it is.
    * @param {number} width @param {number} height
    */
   maskAt(width, height) {
+    if (this.latest?.width === width && this.latest.height === height) return this.latest.mask;
     const mask = enlargedMask(this.last.inner, this.box.width, this.box.height, width, height);
     const allowed = this.allowed(width, height);
     if (allowed) for (let at = 0; at < mask.length; at++) mask[at] &= allowed[at];
+    this.latest = { width, height, mask };
     return mask;
   }
 
@@ -141,7 +148,9 @@ export class OpenPhoto {
     const [cat, dog] = [1, 2].map((value) => {
       const area = this.classes.length / 3;
       const chances = cropped(this.classes.subarray(value * area, (value + 1) * area), this.box);
-      return chances.reduce((sum, chance, at) => (nothing || inner[at] > 0.5 ? sum + chance : sum), 0);
+      let sum = 0;
+      for (let at = 0; at < chances.length; at++) if (nothing || inner[at] > 0.5) sum += chances[at];
+      return sum;
     });
     return CLASSES[dog > cat ? 2 : 1];
   }
@@ -150,13 +159,23 @@ export class OpenPhoto {
   get share() {
     const scale = Math.min(1, MEASURED / Math.max(this.width, this.height));
     const [width, height] = [this.width, this.height].map((side) => Math.max(1, rounded(scale * side)));
-    return this.maskAt(width, height).reduce((sum, one) => sum + one, 0) / (width * height);
+    const mask = this.maskAt(width, height);
+    let selected = 0;
+    for (let at = 0; at < mask.length; at++) selected += mask[at];
+    return selected / (width * height);
   }
 
   /** Mean probability that a selected pixel is rightly selected; 0 where none is. */
   get confidence() {
-    const sure = this.limitedInner.filter((chance) => chance > 0.5);
-    return sure.length ? sure.reduce((sum, chance) => sum + chance, 0) / sure.length : 0;
+    const inner = this.limitedInner;
+    let [sum, count] = [0, 0];
+    for (let at = 0; at < inner.length; at++) {
+      if (inner[at] > 0.5) {
+        sum += inner[at];
+        count += 1;
+      }
+    }
+    return count ? sum / count : 0;
   }
 
   /** What is selected or, where nothing is, what comes next; and that the latest click was in vain, if it was. */

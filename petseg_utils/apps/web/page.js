@@ -410,11 +410,10 @@ function tinted({ width, height, mask: on }, colour, share) {
   const [red, green, blue] = [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));
   const [soft, full] = [255 * share, 255].map((alpha) => new Uint32Array(Uint8Array.of(red, green, blue, alpha).buffer)[0]);
   for (let y = 0, at = 0; y < height; y++) {
+    const [above, below] = [y < 2 ? 0 : 2 * width, y < height - 2 ? 2 * width : 0];
     for (let x = 0; x < width; x++, at++) {
       if (!on[at]) continue;
-      const inner =
-        (x < 2 || on[at - 2]) && (x >= width - 2 || on[at + 2]) &&
-        (y < 2 || on[at - 2 * width]) && (y >= height - 2 || on[at + 2 * width]);
+      const inner = on[at - above] & on[at + below] & (x < 2 ? 1 : on[at - 2]) & (x < width - 2 ? on[at + 2] : 1);
       filled[at] = inner ? soft : full;
     }
   }

@@ -72,14 +72,12 @@ async function act(kind, value) {
   if (kind === "switch") {
     const cleared = photo.prompts.length > 0;
     photo = photo.anew(value);
-    const view = { ...viewOf(photo), sentence: photo.afterSwitch(cleared) };
-    return { answer: view, transfer: [view.mask.buffer] };
+    return { answer: { ...viewOf(photo), sentence: photo.afterSwitch(cleared) } };
   }
   if (kind === "add") await photo.add(value);
   if (kind === "undo") photo.undo();
   if (kind === "clear") photo.clear();
-  const view = viewOf(photo);
-  return { answer: view, transfer: [view.mask.buffer] };
+  return { answer: viewOf(photo) };
 }
 
 /** @param {OpenPhoto} shown @returns {View} */
@@ -115,7 +113,7 @@ async function open(file, target) {
     resizeWidth: view.width, resizeHeight: view.height, resizeQuality: "high",
   });
   bitmap.close();
-  return { answer: { picture, size: [width, height], view }, transfer: [picture, view.mask.buffer] };
+  return { answer: { picture, size: [width, height], view }, transfer: [picture] };
 }
 
 /**
