@@ -86,6 +86,16 @@ def test_a_port_that_is_taken_at_the_last_moment_is_told_alike(monkeypatch, caps
     assert capsys.readouterr().err == "petseg: Port 7869 cannot be used: choose another with --port.\n"
 
 
+@pytest.mark.parametrize(("version", "told"), [("12.3.0", True), ("13.0.0", False), ("9.5.0", True)])
+def test_the_page_says_when_its_decoders_are_old(version, told, monkeypatch):
+    from petseg_utils.apps import page
+
+    monkeypatch.setattr("PIL.__version__", version)
+    monkeypatch.setattr(page, "make_page", lambda: SimpleNamespace(launch=lambda **options: None))
+    said = CliRunner().invoke(app, ["demo", "--port=7869"]).stderr
+    assert (f"Pillow {version}" in said and "pip install --no-deps" in said) == told
+
+
 def test_a_traceback_is_shown_on_request(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["petseg", "--debug", "data", "audit", str(tmp_path / "nowhere")])
     with pytest.raises(DataError, match="No data folder 'nowhere'"):

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import PIL
 import typer
 
 from petseg_utils.apps.cli.options import (
@@ -144,6 +145,12 @@ def demo(
     stopped.
     """
     _check_port(port)
+    if int(PIL.__version__.partition(".")[0]) < 13:  # gradio lets pip choose no newer one
+        typer.echo(
+            f"Pillow {PIL.__version__} has known faults in its decoders: open only photos that you trust, or first\n"
+            "pip install --no-deps --upgrade pillow",
+            err=True,
+        )
     from petseg_utils.apps.page import LAUNCH, make_page
 
     if (label is None) != (out is None):
