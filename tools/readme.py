@@ -27,6 +27,7 @@ from petseg_utils.scores.results import (
     write_tables,
 )
 from petseg_utils.study import ROOT, load_study
+from tools.licences import licence_table
 
 BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
@@ -116,6 +117,7 @@ def blocks() -> dict[str, str]:
         "edges": edges_sentence(),
         "sample": sample_line(sample),
         "plan": plan_lines(),
+        "licences": licence_table(),
     }
 
 
