@@ -266,6 +266,19 @@ def test_nothing_tracked_is_large_or_names_a_machines_path():
             assert not leak.search(path.read_text(encoding="utf-8")), name
 
 
+def test_the_workflows_try_every_python_and_look_for_known_faults():
+    tests, audit = (yaml.safe_load((WORKFLOWS / name).read_text())["jobs"] for name in ("tests.yml", "audit.yml"))
+    assert tests["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    assert any("requirements.lock" in step.get("run", "") for step in audit["audit"]["steps"])
+    watched = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    assert {entry["package-ecosystem"] for entry in watched} == {"pip", "npm", "github-actions"}
+
+
+def test_faults_are_reported_to_nobodys_own_address():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert "Report a vulnerability" in text and not re.search(r"\S@\S", text)
+
+
 @needs_make
 def test_the_workflow_publishes_what_make_reports_writes():
     (job,) = yaml.safe_load((WORKFLOWS / "report.yml").read_text())["jobs"].values()
