@@ -1,27 +1,45 @@
 """A study, read from one TOML file: the numbers in which studies differ, and where its files go."""
 
 import os
+import re
+import reprlib
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import ConfigDict, Strict, ValidationError
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import AfterValidator, ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from petseg_utils.study.paths import ROOT, STUDIES, PetsegError, runs_root
 from petseg_utils.study.renamed import RENAMED
 
-# Strict: "32" is no number, and true is not 1.
+
+def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    """The values, if none stands there twice."""
+    if len(set(values)) < len(values):
+        raise ValueError("no number may stand there twice")
+    return values
+
+
+# Strict: "32" is no number, and true is not 1.  The upper ends are beyond what anybody trains with, and within what
+# memory holds: a file may be a stranger's.
 Flag = Annotated[bool, Strict()]
-Natural = Annotated[int, Strict(), Ge(0)]
-Count = Annotated[int, Strict(), Ge(1)]
-Number = Annotated[float, Strict(), Ge(0)]
-Positive = Annotated[float, Strict(), Gt(0)]
+Natural = Annotated[int, Strict(), Ge(0), Le(1_000_000)]
+Count = Annotated[int, Strict(), Ge(1), Le(1_000_000)]
+Edge = Annotated[int, Strict(), Ge(16), Le(1024)]
+Width = Annotated[int, Strict(), Ge(1), Le(1024)]
+BatchSize = Annotated[int, Strict(), Ge(1), Le(4096)]
+Number = Annotated[float, Strict(), Ge(0), Le(1_000)]
+Positive = Annotated[float, Strict(), Gt(0), Le(1_000)]
 Share = Annotated[float, Strict(), Ge(0), Le(1)]
-Seeds = Annotated[tuple[Natural, ...], MinLen(1)]
+Seed = Annotated[int, Strict(), Ge(0), Lt(2**32)]  # as NumPy takes them
+Seeds = Annotated[tuple[Seed, ...], MinLen(1), MaxLen(100), AfterValidator(_distinct)]
+# Which of an encoder's maps; none has more than six.
+Maps = Annotated[tuple[Annotated[int, Strict(), Ge(0), Lt(6)], ...], AfterValidator(_distinct)]
 CHECKED = ConfigDict(extra="forbid")
+LARGEST_FILE = 1_000_000  # bytes of a study's file
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -84,19 +102,19 @@ class TrainingSettings:
         fast.  Without it pictures are varied as for the U-Net, and the encoder runs at every step.
     """
 
-    width: Count
+    width: Width
     epochs: Count
-    batch_size: Count
+    batch_size: BatchSize
     learning_rate: Positive
     weight_decay: Number = 1e-4
     patience: Count = 10
     mixed_precision: Literal["no", "bf16", "auto"] = "no"
     dice: Number = 0.0
     average: Annotated[float, Strict(), Ge(0), Lt(1)] = 0.0
-    maps: tuple[Natural, ...] = ()
+    maps: Maps = ()
     stem: Flag = True
     dropout: Annotated[float, Strict(), Ge(0), Lt(1)] = 0.0
-    crop: Natural = 0
+    crop: Annotated[int, Strict(), Ge(0), Le(1024)] = 0
     hidden: Share = 0.0
     skips: Flag = False
     frozen: Flag = True
@@ -114,8 +132,8 @@ class TrainingSettings:
 class GridSettings:
     """The small grid of notebook 02: every learning rate with every batch size, each for a few epochs."""
 
-    learning_rates: Annotated[tuple[Positive, ...], MinLen(1)]
-    batch_sizes: Annotated[tuple[Count, ...], MinLen(1)]
+    learning_rates: Annotated[tuple[Positive, ...], MinLen(1), MaxLen(100)]
+    batch_sizes: Annotated[tuple[BatchSize, ...], MinLen(1), MaxLen(100)]
     epochs: Count
 
 
@@ -135,9 +153,9 @@ class LabelSettings:
         Each share is drawn and trained with each of them.
     """
 
-    image_size: Count
+    image_size: Edge
     epochs: Count
-    shares: Annotated[tuple[Annotated[float, Strict(), Gt(0), Le(1)], ...], MinLen(1)]
+    shares: Annotated[tuple[Annotated[float, Strict(), Gt(0), Le(1)], ...], MinLen(1), MaxLen(100)]
     seeds: Seeds
 
 
@@ -215,7 +233,7 @@ class Study:
     name: str
     title: str
     data: Literal["sample", "oxford"]
-    image_size: Count
+    image_size: Edge
     validation_share: Annotated[float, Strict(), Gt(0), Lt(1)]
     seeds: Seeds
     bootstrap_resamples: Count
@@ -291,17 +309,24 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in STUDIES.glob("*.toml")))
         raise PetsegError(f"No study {name!r}. Name one of {known}, or the path of a .toml file.")
+    if not re.fullmatch(r"\w[\w .+-]*", path.stem) or path.stem == "cache":
+        raise PetsegError(
+            f"The study {path.name!r} would give its folder of runs the name {path.stem!r}: name the file after a "
+            "word, other than cache."
+        )
     if path.resolve() != (STUDIES / path.name).resolve() and (STUDIES / path.name).is_file():
         raise PetsegError(f"{path.name} has the name of a study that ships; give your file another name.")
+    if path.stat().st_size > LARGEST_FILE:
+        raise PetsegError(f"{path.name}: no study, for it is larger than a megabyte.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not even text, a number of thousands of digits
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
     if own := next((key for key in _PLACES if key in values), None):
         told = "a study is named by its file" if own == "name" else "folders come from the environment"
         raise PetsegError(f"{path.name}: {told}; take the key {own!r} out.")
     for table, model in RENAMED.items():
-        if table in values or table in values.get("models", {}):
+        if table in values or (isinstance(values.get("models"), dict) and table in values["models"]):
             raise PetsegError(f"{path.name}: the model {table} is called {model} now; write [models.{model}].")
     runs = runs_root() / path.stem
     own_data = data or _folder_from("PETSEG_DATA", must_exist=False)
@@ -353,4 +378,6 @@ def _first_fault(error: ValidationError) -> str:
         return f"{table}: {key} has too few values."
     if fault["type"] in ("missing", "missing_argument"):
         return f"{table}: the key {key!r} is missing."
-    return f"{table}: {key} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    said = fault["msg"].removeprefix("Value error, ")
+    value = reprlib.repr(fault["input"]) if len(repr(fault["input"])) > 80 else repr(fault["input"])
+    return f"{table}: {key} is {value}: {said[0].lower()}{said[1:]}."

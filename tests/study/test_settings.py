@@ -88,12 +88,35 @@ def test_an_unknown_study_is_told_with_the_known_ones():
             "folders come from the environment; take the key",
         ),
         ('title = "Mine"', 'title = "', "mine.toml: not valid TOML: "),
+        ('title = "Mine"', f"title = {'[' * 5000}", "mine.toml: not valid TOML: "),
+        ('title = "Mine"', f"title = {'1' * 5000}", "mine.toml: not valid TOML: "),
+        ('title = "Mine"', f"title = '{'x' * 1_000_000}'", "mine.toml: no study, for it is larger than a megabyte."),
+        ("image_size = 64", "image_size = 100000", "image_size is 100000: input should be less than or equal to 1024."),
+        ("image_size = 32", "image_size = 100000", "image_size is 100000: input should be less than or equal to 1024."),
+        ("width = 4", "width = 1000000000", "width is 1000000000: input should be less than or equal to 1024."),
+        ("batch_size = 1", f"batch_size = {2**70}", "[models.unet]: batch_size is "),
+        ("learning_rate = 0.01", "learning_rate = inf", "learning_rate is inf: input should be less than or equal"),
+        ("learning_rate = 0.01", "learning_rate = nan", "learning_rate is nan: input should be less than or equal"),
+        ("seeds = [3]", "seeds = [-1]", "seeds is -1: input should be greater than or equal to 0."),
+        ("seeds = [3]", "seeds = [4294967296]", "seeds is 4294967296: input should be less than 4294967296."),
+        ("seeds = [3]", "seeds = [0.5]", "seeds is 0.5: input should be a valid integer"),
+        ("seeds = [3]", 'seeds = "abc"', "seeds is 'abc': input should be a valid tuple."),
+        ("seeds = [3]", "seeds = [3, 3]", "seeds is [3, 3]: no number may stand there twice."),
+        ("epochs = 5", "epochs = 5\nmaps = [9]", "[models.unet]: maps is 9: input should be less than 6."),
+        ("[models.unet]", "[models]\nunet = 3\n[other]", "mine.toml"),
+        ("[models.unet]", "models = 3\n[other]", "mine.toml"),
     ],
 )
 def test_a_bad_study_file_is_told_what_is_wrong(tmp_path, line, instead, message):
     with pytest.raises(PetsegError, match=re.escape(message)) as told:
         load_study(written(tmp_path, MINE.replace(line, instead, 1)))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["cache.toml", "..toml", "...toml", ".toml.toml", " .toml", "-x.toml"])
+def test_a_study_may_not_take_the_folder_of_something_else(tmp_path, name):
+    with pytest.raises(PetsegError, match="name the file after a word"):
+        load_study(written(tmp_path, name=name))
 
 
 def test_a_study_file_may_not_pose_as_one_that_ships(tmp_path):
