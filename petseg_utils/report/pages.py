@@ -1,6 +1,7 @@
 """A notebook that was run becomes a page that stands on its own."""
 
 import base64
+import hashlib
 import io
 import os
 import re
@@ -159,7 +160,7 @@ def render_page(
 
 def _tidy_page(soup: BeautifulSoup, sheet: Sheet, pages: dict[str, str]) -> None:
     """Make a notebook's HTML readable everywhere: nothing fetched, headings in order, tables that scroll."""
-    for tag in soup(["script", "link", "iframe", "object", "embed"]):
+    for tag in soup(["script", "link", "iframe", "object", "embed", "meta", "base", "form"]):  # which lead elsewhere
         tag.decompose()
     for style in soup.select("style[scoped]"):  # pandas' own look of tables
         style.decompose()
@@ -276,4 +277,8 @@ def template(name: str = "report.html.j2") -> Template:
     folder = Path(__file__).parent / "templates"
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals["css"] = Markup((folder / "report.css").read_text(encoding="utf-8"))
+    # The page's own script is allowed by its sum: none of a notebook's outputs runs, nor their handlers of events.
+    script = (folder / "report.js").read_text(encoding="utf-8")
+    environment.globals["script"] = Markup(script)
+    environment.globals["script_sum"] = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(name)

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from petseg_utils.apps.cli.main import app
 from petseg_utils.report import run
-from petseg_utils.report.pages import read_sheet
+from petseg_utils.report.pages import Sheet, read_sheet, render_page
 from petseg_utils.report.run import Failure, _environment, _without_places, build_report, execute_in_place
 from petseg_utils.scores.intervals import summarise
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_counts, picture_confusions
@@ -148,6 +148,48 @@ def test_pages_fetch_nothing(project):
         assert all(tag["href"] == "data:," for tag in page.select("link"))
         assert not [script for script in page.select("script") if script.has_attr("src")]
         assert not re.search(r"url\(|@import", "".join(style.get_text() for style in page.select("style")))
+
+
+ATTACKS = (
+    "<script>document.title = 'taken'</script>",
+    "<img src=x onerror=\"document.title = 'taken'\">",
+    "<svg onload=\"document.title = 'taken'\"><script>document.title = 'taken'</script></svg>",
+    "<details open ontoggle=\"document.title = 'taken'\">x</details>",
+    "<a href=\"javascript:document.title = 'taken'\" id=trap>a link</a>",
+    "<base href=https://example.org/><form action=https://example.org/><button id=send>send</button></form>",
+    '<meta http-equiv=refresh content="0; url=https://example.org/">',
+    "<style>body { background: url(https://example.org/x.png) }</style>",
+)
+
+
+def test_html_in_outputs_prose_and_names_does_nothing(browser, study, tmp_path):
+    """A cell's output shows what it is told to, photos' names among it."""
+    outputs = [new_output("display_data", {"text/html": attack, "text/plain": attack}) for attack in ATTACKS]
+    outputs += [new_output("stream", name="stdout", text=f"cat{attack}.jpg") for attack in ATTACKS]
+    cells = [new_code_cell("show()", outputs=outputs), *map(new_markdown_cell, ATTACKS)]
+    sheet = Sheet(tmp_path / f"01_{ATTACKS[1].replace('/', '')}.ipynb", ATTACKS[1], ATTACKS[2])
+    failure = Failure(sheet.name, 1, ATTACKS[1])
+    asked, blocked = [], []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("requestfailed", lambda request: blocked.append(request.url) if "csp" in request.failure else None)
+    path = tmp_path / "page.html"
+    path.write_text(render_page(study, new_notebook(cells=cells), sheet, [sheet], failure, 1.0), encoding="utf-8")
+    page.goto(path.as_uri())
+    title = page.title()
+    page.evaluate("for (const trap of document.querySelectorAll('#trap, #send')) trap.click()")
+    page.wait_for_timeout(300)
+    assert page.title() == title and "taken" not in title.removeprefix(ATTACKS[1]) and page.url == path.as_uri()
+    assert [url for url in asked if url not in blocked and not url.startswith("data:")] == [path.as_uri()]
+    assert "cat<script>" in page.inner_text("main")
+    page.close()
+
+
+def test_the_pages_own_script_still_runs(browser, project):
+    page = browser.new_page()
+    page.goto((project["out"] / "index.html").as_uri())
+    assert page.locator("table.sortable th button").count() > 0
+    page.close()
 
 
 def test_every_picture_has_alternative_text(project):
