@@ -256,26 +256,30 @@ def decode(
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    card = json.loads(card_path.read_text(encoding="utf-8"))
-    skipped = tuple(Finding(**finding) for finding in card["errors"])
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        skipped, table = tuple(Finding(**finding) for finding in card["errors"]), pd.DataFrame(card["rows"])
+        edges = {"images.u8": (size, size, 3), "labels.u8": (size, size)}
+        edges |= {"detail.u8": (scale * size, scale * size, 3)} if scale > 1 else {}
+        arrays = [
+            np.memmap(folder / name, np.uint8, "r", shape=(len(table), *shape)) if len(table) else None
+            for name, shape in edges.items()
+        ]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"The picture cache {folder.name} is damaged ({error}): petseg data cache --clear deletes all caches, and "
+            "they are made anew."
+        ) from error
     if skipped and not skip_bad:
         listed = "\n".join(f"  {finding.name}: {finding.message}" for finding in skipped[:20])
         raise DataError(
             f"{len(skipped)} of {len(pictures)} pictures cannot be used:\n{listed}\n"
             "Mend or remove them, or go on without them by --skip-bad."
         )
-    if not card["rows"]:
+    images, labels, *detail = arrays
+    if images is None or labels is None:
         raise DataError("No picture can be used: every one of them has an error.")
-    shape = (len(card["rows"]), size, size)
-    return PictureSet(
-        table=pd.DataFrame(card["rows"]),
-        images=np.memmap(folder / "images.u8", np.uint8, "r", shape=(*shape, 3)),
-        labels=np.memmap(folder / "labels.u8", np.uint8, "r", shape=shape),
-        skipped=skipped,
-        detail=None
-        if scale == 1
-        else np.memmap(folder / "detail.u8", np.uint8, "r", shape=(len(card["rows"]), scale * size, scale * size, 3)),
-    )
+    return PictureSet(table, images, labels, skipped=skipped, detail=detail[0] if detail else None)
 
 
 def _files_key(pictures: list[Picture]) -> str:

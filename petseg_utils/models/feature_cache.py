@@ -2,8 +2,10 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +103,11 @@ def caches(cache: Path) -> list[dict]:
     for folder in sorted(path for path in cache.glob("*") if path.is_dir()):
         what = "decoded pictures"
         if folder.name.startswith("features-"):
-            card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-            orientation = "mirrored pictures" if card["mirrored"] else "pictures"
-            what = f"features of {len(_contents(folder))} {orientation} by {card['encoder']}"
+            what = "features that cannot be used: no readable card.json"
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+                card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+                orientation = "mirrored pictures" if card["mirrored"] else "pictures"
+                what = f"features of {len(_contents(folder))} {orientation} by {card['encoder']}"
         size = sum(path.stat().st_size for path in folder.glob("*")) / 1e6
         listed.append({"name": folder.name, "what": what, "megabytes": size})
     return listed
@@ -126,9 +130,12 @@ def _shapes(encoder: Encoder, size: int) -> list[list[int]]:
 
 
 def _contents(folder: Path) -> list[str]:
-    """The pictures of a cache, by the hashes of their content, in order; a line that was cut does not count."""
+    """The pictures of a cache, by the hashes of their content, in order, as far as the list is whole."""
     path = folder / "contents.txt"
-    return path.read_text(encoding="ascii").split("\n")[:-1] if path.is_file() else []
+    lines = path.read_bytes().decode("ascii", "replace").split("\n")[:-1] if path.is_file() else []
+    # Past a line that is none the others may be in other places than they were written to.
+    whole = list(itertools.takewhile(re.compile("[0-9a-f]{16}").fullmatch, lines))
+    return whole if len(set(whole)) == len(whole) else []
 
 
 def _held(

@@ -1,5 +1,6 @@
 """Records: what a run scored, with all that is needed to repeat it."""
 
+import contextlib
 import json
 import os
 import platform
@@ -12,8 +13,11 @@ from torch import nn
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.models.decoder import FrozenSegmenter
 from petseg_utils.scores.predictions import Predictions, score_protocols, small_breeds
-from petseg_utils.study import Study
+from petseg_utils.study import PetsegError, Study, shown
 from petseg_utils.study.provenance import git_commit, versions
+
+# What sets a record apart from others.
+IDENTITY = ("model", "encoder", "study", "seed", "data", "split", "subset", "protocol")
 
 
 def make_records(
@@ -83,18 +87,16 @@ def make_records(
     return records
 
 
+def _identity(record: dict) -> tuple:
+    return tuple(record[key] for key in IDENTITY)
+
+
 def append_records(path: Path, records: list[dict]) -> None:
     """Add records to a JSON-lines file; those of the same run, split, subset and protocol are replaced."""
-
-    def identity(record: dict) -> tuple:
-        return tuple(
-            record[key] for key in ("model", "encoder", "study", "seed", "data", "split", "subset", "protocol")
-        )
-
-    new = {identity(record) for record in records}
+    new = {_identity(record) for record in records}
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):  # two evaluations at once must not lose each other's records
-        write_records(path, [record for record in read_records(path) if identity(record) not in new] + records)
+        write_records(path, [record for record in read_records(path) if _identity(record) not in new] + records)
 
 
 def write_records(path: Path, records: list[dict]) -> None:
@@ -106,7 +108,25 @@ def write_records(path: Path, records: list[dict]) -> None:
 
 
 def read_records(path: Path) -> list[dict]:
-    """Read a JSON-lines file of records; none where there is no file."""
+    """Read a JSON-lines file of records; none where there is no file.
+
+    Raises
+    ------
+    PetsegError
+        If a line is no record: it was cut, or the file is none of records.
+    """
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    records = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        record = None
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+        if not isinstance(record, dict) or not record.keys() >= {*IDENTITY, "n_images"}:
+            raise PetsegError(
+                f"{shown(path)}, line {number}, was cut or is no record: delete the line, and evaluate its model again."
+            )
+        records.append(record)
+    return records

@@ -69,6 +69,14 @@ def test_pictures_that_another_process_read_first_are_taken_from_it(listed, stud
     assert len(list(cache.iterdir())) == 1  # what was read here is gone again
 
 
+@pytest.mark.parametrize("name", ["card.json", "images.u8", "labels.u8", "detail.u8"])
+def test_a_damaged_cache_is_told_with_what_mends_it(listed, detailed, study, name):
+    (folder,) = study.cache_dir.glob("pictures-*")
+    (folder / name).write_bytes(b"[" * 100)
+    with pytest.raises(DataError, match=r"The picture cache .* is damaged .*data cache --clear"):
+        decode(listed, SIZE, study.cache_dir, scale=2, progress=False)
+
+
 def test_a_subset_and_a_joined_set_keep_their_detail(detailed):
     names = detailed.table["name"].tolist()
     few = detailed.subset([names[4], names[1]])

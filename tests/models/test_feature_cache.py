@@ -208,3 +208,26 @@ def test_size_is_logged_and_caches_are_listed_and_cleared(pictures, cache, caplo
     assert f"features of {len(pictures)} pictures by test" in listed and "decoded pictures" in listed
     assert "Deleted." in run.invoke(app, ["data", "cache", "--clear"]).output
     assert feature_cache.caches(cache) == []
+
+
+@pytest.mark.parametrize("card", [b"", b"[]", b"{}", b"\xff", None])
+def test_features_whose_card_is_empty_are_listed_cleared_and_made_anew(pictures, cache, card):
+    load_features(make_encoder(), pictures, cache, progress=False)
+    (path,) = cache.glob("features-*/card.json")
+    path.unlink() if card is None else path.write_bytes(card)
+    run = CliRunner()
+    listed = run.invoke(app, ["data", "cache"])
+    assert listed.exit_code == 0 and "features that cannot be used" in listed.output
+    load_features(make_encoder(), pictures, cache, progress=False)
+    assert "features that cannot be used" not in run.invoke(app, ["data", "cache"]).output
+    path.write_bytes(card or b"")
+    assert run.invoke(app, ["data", "cache", "--clear"]).exit_code == 0 and not cache.exists()
+
+
+@pytest.mark.parametrize("damage", [lambda text: text.replace(b"\n", b"", 1), lambda text: b"\xff" + text[1:]])
+def test_maps_are_not_taken_for_other_pictures_where_the_list_of_them_is_damaged(pictures, cache, damage):
+    right = load_features(make_encoder(), pictures, cache, progress=False).read(slice(None))
+    (path,) = cache.glob("features-*/contents.txt")
+    path.write_bytes(damage(path.read_bytes()))
+    again = load_features(make_encoder(), pictures, cache, progress=False).read(slice(None))
+    assert all(torch.equal(*pair) for pair in zip(right, again, strict=True))
