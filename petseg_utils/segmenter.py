@@ -13,7 +13,7 @@ from petseg_utils.data.image_files import ImageFileError, read_image_file, uprig
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.cards import SHIPPED
-from petseg_utils.models.exported import CLICK_HEAD, DECODER, ExportedModel
+from petseg_utils.models.exported import CLICK_HEAD, DECODER, ExportedModel, Seen
 from petseg_utils.models.matting import soft_alpha
 from petseg_utils.models.names import check_name
 from petseg_utils.models.prompts import (
@@ -28,7 +28,7 @@ from petseg_utils.models.prompts import (
     within_boxes,
     within_reach,
 )
-from petseg_utils.models.selection import LARGEST, clicked_side, pet_chance, sigmoid, softmax, unsure_parts
+from petseg_utils.models.selection import FINE, LARGEST, clicked_side, pet_chance, sigmoid, softmax, unsure_parts
 from petseg_utils.study import PetsegError
 
 if TYPE_CHECKING:
@@ -161,13 +161,34 @@ class Segmenter:
 
         Pets of which the model is nowhere sure are background, see `selection.unsure_parts`.
         """
-        classes = softmax(self.model.look(self.squares(images)).logits)
+        classes = softmax(self.look(images).logits)
         for chance in classes:
             unsure = unsure_parts(1 - chance[0], self.peak)
             ground = chance[0, unsure]
             chance[1:, unsure] *= ground / (1 - ground)
             chance[0, unsure] = 1 - ground
         return classes
+
+    def look(self, images: list[np.ndarray]) -> Seen:
+        """What the model makes of several photos before any prompt.
+
+        Raises
+        ------
+        PetsegError
+            If that is no numbers: its weights are damaged.
+        """
+        seen, size = self.model.look(self.squares(images)), self.card["image_size"]
+        self.check(seen.logits, (len(images), len(CLASSES), size, size))
+        if seen.cells is not None:
+            self.check(seen.cells, (*seen.cells.shape[:2], size // FINE, size // FINE))
+        return seen
+
+    def check(self, logits: np.ndarray, shape: tuple[int, ...]) -> None:
+        """Refuse what a model with damaged weights gives: no mask would be better than a wrong one."""
+        if logits.shape != shape or not np.isfinite(logits).all():
+            raise PetsegError(
+                f"{self.weights.name if self.weights else 'The model'} gives no mask: its weights are damaged."
+            )
 
     @property
     def peak(self) -> float:
@@ -259,7 +280,7 @@ class OpenPhoto:
         if self.target not in TARGETS:
             raise PetsegError(f"No target {self.target!r}; it is one of {', '.join(TARGETS)}.")
         self._box = self.segmenter.letterbox(self.image)
-        self._seen = self.segmenter.model.look(self.segmenter.squares([self.image]))
+        self._seen = self.segmenter.look([self.image])
         self._classes = softmax(self._seen.logits)[0]  # (3, size, size)
         if self.segmenter.takes_prompts:
             pet = pet_chance(self._seen.logits)[0]
@@ -412,6 +433,7 @@ class OpenPhoto:
         before = previous if allowed is None else previous * allowed
         signs = (np.array([sign], np.float32) for sign in (effect, side))
         selected = self.segmenter.model.select(self._seen, prompt_maps([own], size, before[None]), *signs)[0]
+        self.segmenter.check(selected, previous.shape)
         selected = sigmoid(selected)
         if effect:  # the head sees limited logits, so it gives the rest back as before up to rounding only
             selected = (np.maximum if effect > 0 else np.minimum)(selected, previous)

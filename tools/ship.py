@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from petseg_utils.models.cards import SHIPPED
+from petseg_utils.models.cards import SHIPPED, write_sums
 from petseg_utils.scores.records import read_records
 from petseg_utils.study import Study, load_study
 from petseg_utils.training.checkpoints import load, run_folder, save_checkpoint
@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"no test scores of {chosen.model}, seed {chosen.seed}: run petseg evaluate first")
     path = ship(chosen.model, study, chosen.seed, records, chosen.slot, chosen.peak)
     exported = export(path, SHIPPED) if recipe_of(chosen.model).on_frozen_encoder else []
+    write_sums(SHIPPED)
     print(*(file.name for file in [path, *exported]))
 
 
@@ -78,6 +79,7 @@ def ship(
     shipped_as |= {"peak": peak} if peak else {}
     path = SHIPPED / f"{slot or model}.safetensors"
     save_checkpoint(path, network, card | shipped_as | NOTES)
+    write_sums(SHIPPED)
     return path
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from petseg_utils.models.cards import sha256
 from petseg_utils.study import PetsegError
 
 
@@ -44,6 +45,8 @@ def load_lite(name: str) -> nn.Module:
     path = next(folder.glob("*.pth"), None)
     if path is None:
         raise PetsegError(f"The package {dashed} holds no weights. Install it anew.")
+    if not sha256(path).startswith(path.stem.rpartition("-")[2]):  # the name ends with it, as torch.hub has it
+        raise PetsegError(f"{path.name} of the package {dashed} is damaged. Install it anew.")
     weights = torch.load(path, map_location="cpu", weights_only=True)
     # `tf_`: the weights were trained with TensorFlow's padding, which adds its odd row and column at the end.
     network = timm.create_model(f"tf_{name}", pretrained=False)

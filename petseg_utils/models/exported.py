@@ -14,14 +14,14 @@ All floats are float32 where they go in and out.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from petseg_utils.models.cards import sha256
+from petseg_utils.models.cards import check_sum, checked_card, sha256
 from petseg_utils.study import PetsegError
 
 ENCODER, DECODER, CLICK_HEAD = "encoder.onnx", "decoder.onnx", "click_head.onnx"
@@ -64,21 +64,40 @@ class ExportedModel:
     """
 
     def __init__(self, path: Path):
+        self._path = path
         self._last = _session(path)
         told = self._last.get_modelmeta().custom_metadata_map
         try:
-            self.card: dict = json.loads(told["card"])
-            self.digest, beside = told["weights"], json.loads(told["beside"])
-        except (KeyError, ValueError) as error:
+            self.digest, beside, card = told["weights"], json.loads(told["beside"]), told["card"]
+        except (KeyError, ValueError, RecursionError) as error:
             raise PetsegError(f"{path.name} was not written by petseg export.") from error
+        self.card = checked_card(card, f"in {path.name}")
+        self.takes_prompts = path.name == CLICK_HEAD
+        expected = {CLICK_HEAD: [ENCODER, DECODER], DECODER: [ENCODER]}.get(path.name, [])
+        if not isinstance(beside, dict) or sorted(beside) != sorted(expected):
+            raise PetsegError(f"{path.name} was not written by petseg export under this name.")
         for name, digest in beside.items():
             if (path.parent / name).is_file() and sha256(path.parent / name) != digest:
                 raise PetsegError(f"{name} beside {path.name} is another than it was exported with: export both anew.")
-        self._before = [_session(path.parent / name) for name in (ENCODER, DECODER) if name in beside]
-        self.takes_prompts = path.name == CLICK_HEAD
+        self._before = [_session(path.parent / name) for name in expected]
         self.name = f"ONNX Runtime, {self._last.get_providers()[0]}"
-        pixels = (self._before or [self._last])[0].get_inputs()[0].shape
-        self.scale = pixels[1] // self.card["image_size"]
+        size = self.card["image_size"]
+        (pixels, *others), known = (
+            (self._before or [self._last])[0].get_inputs(),
+            {"pixels", "prompts", "latest", "side"},
+        )
+        if others or (pixels.name, pixels.type, pixels.shape[1:]) not in [
+            ("pixels", "tensor(uint8)", [scale * size, scale * size, 3]) for scale in (1, 2)
+        ]:
+            raise PetsegError(f"{path.name} takes no square photos of {size} pixels, as its card says.")
+        self.scale = pixels.shape[1] // size
+        for session in (*self._before, self._last):
+            if unknown := sorted({wanted.name for wanted in session.get_inputs()} - known):
+                raise PetsegError(f"{path.name} asks for {unknown[0]!r}: it was not written by petseg export.")
+            known |= {given.name for given in session.get_outputs()}
+        wanted = {"logits", "cells", "selected"} if self.takes_prompts else {"logits"}
+        if lacking := sorted(wanted - known):
+            raise PetsegError(f"{path.name} does not give {lacking[0]!r}: it was not written by petseg export.")
 
     def look(self, squares: np.ndarray) -> Seen:
         """All that does not depend on prompts.
@@ -90,7 +109,7 @@ class ExportedModel:
         """
         known: dict[str, np.ndarray] = {"pixels": squares}
         for session in [*self._before, *([] if self.takes_prompts else [self._last])]:
-            known |= _run(session, known)
+            known |= self._run(session, known)
         maps = {name: value for name, value in known.items() if name.startswith("map")}
         return Seen(known["logits"], known.get("cells"), (maps,))
 
@@ -107,7 +126,17 @@ class ExportedModel:
             ``float32 (N,)``.
         """
         known = seen.rest[0] | {"logits": seen.logits, "cells": seen.cells}
-        return _run(self._last, known | {"prompts": prompts, "latest": latest, "side": side})["selected"][:, 0]
+        answers = self._run(self._last, known | {"prompts": prompts, "latest": latest, "side": side})
+        return answers["selected"][:, 0]
+
+    def _run(self, session: Any, known: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+        """A session's results by name, from those of the known values that it asks for."""
+        given = {wanted.name: known[wanted.name] for wanted in session.get_inputs()}
+        try:
+            results = session.run(None, given)
+        except Exception as error:  # onnxruntime's errors have no class of their own
+            raise PetsegError(f"{self._path.name} is damaged: {str(error).splitlines()[0]}") from error
+        return dict(zip((result.name for result in session.get_outputs()), results, strict=True))
 
 
 def _session(path: Path) -> Any:
@@ -116,6 +145,8 @@ def _session(path: Path) -> Any:
 
     if not path.is_file():
         raise PetsegError(f"No file {path.name} in that folder: petseg export writes it.")
+    check_sum(path)
+    _check_weights(path)
     there = [name for name in PROVIDERS if name in onnxruntime.get_available_providers()]
     if there[0] != PROVIDERS[-1]:
         log.info("Runs on %s.", there[0])
@@ -129,7 +160,82 @@ def _session(path: Path) -> Any:
         raise PetsegError(f"{path.name} is damaged, or no ONNX file: {str(error).splitlines()[0]}") from error
 
 
-def _run(session: Any, known: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
-    """A session's results by name, from those of the known values that it asks for."""
-    given = {wanted.name: known[wanted.name] for wanted in session.get_inputs()}
-    return dict(zip((result.name for result in session.get_outputs()), session.run(None, given), strict=True))
+# Where tensors are in ONNX's messages, by the numbers of their fields (onnx.proto): the library `onnx` is large, and
+# who only makes masks does without it.
+_INSIDE = {
+    "model": {7: "graph", 25: "function"},
+    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+}
+_TYPE, _FLOATS, _RAW, _DOUBLES, _EXTERNAL, _LOCATION = 2, 4, 9, 10, 13, 14  # fields of a tensor
+_HALF, _BFLOAT = 10, 16
+_NUMBERS = {1: "<f4", _HALF: "<f2", 11: "<f8"}  # types of a tensor's raw numbers
+
+
+def _check_weights(path: Path) -> None:
+    """Look for what is no number among a file's weights: activations like ReLU would hide it.
+
+    Raises
+    ------
+    PetsegError
+        If there is some, if weights lie in another file, or if this one is no ONNX.
+    """
+    try:
+        for tensor in _tensors(memoryview(path.read_bytes()), "model"):
+            fields: dict[int, list] = {}
+            for number, value in _fields(tensor):
+                fields.setdefault(number, []).append(value)
+            if _EXTERNAL in fields or any(fields.get(_LOCATION, [])):
+                raise PetsegError(f"{path.name} keeps weights in another file, which is not read: export it anew.")
+            kind = fields.get(_TYPE, [0])[-1]
+            held = [np.frombuffer(part, _NUMBERS[kind]) for part in fields.get(_RAW, []) if kind in _NUMBERS]
+            held += [np.frombuffer(part, "<f4") for part in fields.get(_FLOATS, [])]
+            held += [np.frombuffer(part, "<f8") for part in fields.get(_DOUBLES, [])]
+            if kind == _BFLOAT or (kind == _HALF and _RAW not in fields) or not all(np.isfinite(x).all() for x in held):
+                raise PetsegError(f"{path.name} is damaged: its weights are not finite everywhere.")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise PetsegError(f"{path.name} is damaged, or no ONNX file.") from error
+
+
+def _tensors(message: memoryview, kind: str) -> Iterator[memoryview]:
+    """The tensors in an ONNX message, at any depth."""
+    for number, value in _fields(message):
+        inner = _INSIDE[kind].get(number)
+        if inner == "tensor":
+            yield value
+        elif inner:
+            yield from _tensors(value, inner)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
+    """Number and value of each field of a protobuf message: integers, or bytes."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        wire = key & 7
+        if wire == 0:
+            value, place = _varint(message, place)
+            yield key >> 3, value
+            continue
+        if wire == 2:
+            length, place = _varint(message, place)
+        else:
+            length = {1: 8, 5: 4}[wire]
+        if place + length > len(message):
+            raise ValueError("cut")
+        yield key >> 3, message[place : place + length]
+        place += length
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """An integer in protobuf's form, of ten bytes at most, and the place behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise ValueError("no integer")

@@ -2,10 +2,12 @@
 
 import functools
 import json
+import reprlib
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -38,17 +40,32 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
     Raises
     ------
     PetsegError
-        If the file or its card is missing, damaged, or of another model.
+        If the file or its card is missing, damaged, of another model, or made by another version of its recipe; before
+        the memory is taken that the card asks for.
     """
     card = read_card(path)
+    own = recipe is None
     recipe = recipe or recipe_of(card["model"])
+    if (version := card.get("version", 1)) != recipe.version:  # cards did not always say it
+        raise PetsegError(
+            f"{path.name} was made by version {version} of the recipe of {recipe.name}, and today's is "
+            f"{recipe.version}: train it anew by petseg train {recipe.name}."
+        )
+    try:
+        settings = TrainingSettings(**card["settings"])
+    except (ValidationError, TypeError) as error:
+        fault = str(error.errors()[0]["loc"][0]) if isinstance(error, ValidationError) else "settings"
+        raise PetsegError(f"The card of {path.name} is damaged: {fault} among its settings cannot be.") from error
     encoder = None
     if recipe.on_frozen_encoder:
         identity = encoder_identity(card["encoder_spec"])
         if identity != card["encoder"]:
             raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {identity}.")
         encoder = _shared_encoder(identity, card["encoder_spec"], card["image_size"])
-    network = recipe.build(TrainingSettings(**card["settings"]), encoder)
+    if own:  # built without memory first: the card may say sizes that the file does not have
+        with torch.device("meta"):
+            _check_shapes(recipe.build(settings, encoder), path)
+    network = recipe.build(settings, encoder)
     load_weights(network, path)
     if "peak" in card:  # of weights that ship
         network.peak = card["peak"]
@@ -109,13 +126,38 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises
     ------
     PetsegError
-        If the file is damaged or was made for another model.
+        If the file is damaged, was made for another model, or holds something that is no number.
     """
+    _check_shapes(model, path)
     try:
-        model.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+        model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, OSError) as error:  # damaged, of another model, unreadable
-        why = str(error).splitlines()[0]  # torch lists every tensor that does not fit
-        raise PetsegError(f"{path.name} does not hold this model's weights, or is damaged: {why}") from error
+        raise _damaged(path, str(error)) from error
+    if wrong := next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise _damaged(path, f"{wrong} is not finite everywhere")
+
+
+def _check_shapes(model: nn.Module, path: Path) -> None:
+    """Compare a file's names, shapes and kinds of numbers with a model's: of the file its head alone is read."""
+    wanted = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            held = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            for name in sorted(wanted.keys() ^ held.keys()):
+                raise _damaged(path, f"it {'lacks' if name in wanted else 'has no use for'} {reprlib.repr(name)}")
+            for name, tensor in wanted.items():
+                shape, kind = held[name].get_shape(), held[name].get_dtype()
+                if shape != list(tensor.shape):
+                    raise _damaged(path, f"{name} is {shape}, and should be {list(tensor.shape)}")
+                if tensor.is_floating_point() and kind not in ("F16", "BF16", "F32", "F64"):
+                    raise _damaged(path, f"{name} holds {kind}, which are no floats")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> PetsegError:
+    return PetsegError(f"{path.name} does not hold this model's weights, or is damaged: {why.splitlines()[0]}.")
 
 
 def save_state(path: Path, parts: dict[str, Any] | None, progress: dict) -> None:
@@ -162,9 +204,10 @@ def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
         with safe_open(path, framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
+        then = conditions_in(progress["card"])
+    except (SafetensorError, OSError, LookupError, TypeError, AttributeError, ValueError) as error:
         raise PetsegError(f"{path.name} is damaged ({error}). Train afresh without --resume.") from error
-    if differs := first_difference(conditions_in(progress["card"]), conditions_in(card)):
+    if differs := first_difference(then, conditions_in(card)):
         raise PetsegError(
             f"Cannot resume: {differs}. Train afresh without --resume, or restore what the run was begun with."
         )

@@ -1,15 +1,18 @@
 """Checkpoints are whole or not there, and say what they are."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from petseg_utils.models.cards import read_card, shipped_cards
+from petseg_utils.models.cards import SHIPPED, read_card, shipped_cards
 from petseg_utils.models.encoders import LITE
 from petseg_utils.study import PetsegError, write_json
-from petseg_utils.training.checkpoints import find_checkpoint, load, run_folder
+from petseg_utils.training.checkpoints import find_checkpoint, load, restore_state, run_folder
 from petseg_utils.training.train import train
 
 
@@ -19,6 +22,79 @@ def test_damaged_weights_are_refused(study, splits):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(PetsegError, match=r"best.safetensors does not hold this model's weights, or is damaged"):
         load(path)
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """The U-Net that ships, as somebody else's file."""
+    for ending in (".safetensors", ".json"):
+        shutil.copy(SHIPPED / f"unet{ending}", tmp_path)
+    return tmp_path / "unet.safetensors"
+
+
+@pytest.mark.parametrize("place", [0, -1])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensor: torch.full_like(tensor, torch.nan), "is not finite everywhere"),
+        (lambda tensor: torch.full_like(tensor, -torch.inf), "is not finite everywhere"),
+        (lambda tensor: torch.full(tensor.shape, 1e300, dtype=torch.float64), "is not finite everywhere"),
+        (lambda tensor: tensor.to(torch.int8), "holds I8, which are no floats"),
+        (lambda tensor: tensor > 0, "holds BOOL, which are no floats"),
+        (lambda tensor: tensor[:1], "and should be"),
+        (lambda tensor: None, "it lacks"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(copied, place, change, message):
+    tensors = load_file(copied)
+    name = sorted(key for key in tensors if key.endswith("weight"))[place]
+    changed = change(tensors.pop(name))
+    save_file(tensors if changed is None else tensors | {name: changed.contiguous()}, copied)
+    with pytest.raises(PetsegError, match=rf"unet.safetensors does not hold this model's weights.*{message}") as told:
+        load(copied)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {"width": 10**9}}, "width among its settings cannot be"),
+        ({"settings": {"width": "16"}}, "width among its settings cannot be"),
+        ({"settings": {"width": -1}}, "width among its settings cannot be"),
+        ({"settings": {"breadth": 1}}, "breadth among its settings cannot be"),
+        ({"version": 2}, "made by version 2 of the recipe of unet, and today's is 1: train it anew by petseg train"),
+        ({"version": "x"}, "made by version x of the recipe"),
+        ({"model": "x" * 10_000}, "No model"),
+    ],
+)
+def test_a_card_that_cannot_be_loaded_says_why(copied, changes, message):
+    card = read_card(copied)
+    settings = card["settings"] | changes.pop("settings", {})
+    write_json(copied.with_suffix(".json"), card | changes | {"settings": settings})
+    with pytest.raises(PetsegError, match=message):
+        load(copied)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units elsewhere")
+def test_no_memory_is_taken_for_sizes_that_the_file_does_not_have(copied):
+    """A U-Net of 1,024 channels would take 32 GB."""
+    import resource
+
+    card = read_card(copied)
+    write_json(copied.with_suffix(".json"), card | {"settings": card["settings"] | {"width": 1024}})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PetsegError, match=r"does not hold this model's weights.* should be \[1024"):
+        load(copied)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, None])
+def test_a_state_that_is_damaged_is_not_resumed(copied, content):
+    if content is None:  # tensors, but no word of how far the run was
+        content = copied.read_bytes()
+    copied.write_bytes(content)
+    with pytest.raises(PetsegError, match=r"unet.safetensors is damaged .*Train afresh without --resume"):
+        restore_state(copied, {}, {})
 
 
 def test_weights_for_another_encoder_are_refused(study, splits):

@@ -148,7 +148,8 @@ def test_a_decoder_on_clip_is_exported_too(tmp_path):
     register(tmp_path, "tiny-export")
     encoder = load_encoder("clip:tiny-export/random", 64)
     network = FrozenSegmenter(encoder, Decoder(encoder.channels, encoder.strides, width=16)).eval()
-    card = {"model": "decoder", "image_size": 64}
+    card = {"model": "decoder", "image_size": 64, "study": "none", "seed": 0, "epoch": 0, "settings": {}}
+    card |= {"encoder": encoder.identity, "encoder_spec": "clip:tiny-export/random"}
     *_, file = _export(network, card, "", tmp_path / "out")
     squares = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     by_torch = TorchModel(network, card).look(squares).logits
