@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import reprlib
 import stat
 import unicodedata
 from collections import Counter
@@ -204,7 +205,7 @@ def check_folder(out: Path, maker: dict) -> None:
         then, now = (
             "{model} of study {study}, seed {seed}, epoch {epoch}, with {edges} edges".format(**card) for card in cards
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         raise PetsegError(f"{shown(out)} holds tables that are not petseg's: name another folder with -o.") from None
     if not same:
         raise PetsegError(
@@ -338,7 +339,7 @@ def read_table(path: Path) -> list[dict]:
         if not _is_plain(row["mask"]) or not lies_inside((path.parent / row["mask"]).parent):
             raise PetsegError(
                 f"{shown(path)} was changed and names a file that is no mask in this folder, "
-                f"{printable(row['mask'])!r}: name another folder with -o."
+                f"{reprlib.repr(printable(row['mask']))}: name another folder with -o."
             )
     return rows
 
