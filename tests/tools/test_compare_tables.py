@@ -1,11 +1,14 @@
 """Running a study again: its table is compared with the committed one."""
 
+import shutil
+
 import pandas as pd
 import pytest
 
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.scores.results import report_tables, results_table
-from petseg_utils.study import ROOT
+from petseg_utils.study import ROOT, PetsegError
+from tools import compare_tables
 from tools.compare_tables import TOLERANCE, differences
 
 
@@ -31,3 +34,17 @@ def test_the_committed_tables_are_those_of_the_committed_records(name):
     written = pd.read_csv(folder / "results.csv")
     assert differences(results_table(records), written, 0) == []
     assert (folder / "results.md").read_text(encoding="utf-8") == report_tables(records)
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_in_an_archive_of_the_project_the_table_that_lies_there_is_compared(git, tmp_path, monkeypatch):
+    """A ZIP from GitHub holds no history; and git is not on every machine."""
+    (tmp_path / "figures" / "sample").mkdir(parents=True)
+    shutil.copy(ROOT / "figures" / "sample" / "results.csv", tmp_path / "figures" / "sample")
+    monkeypatch.setattr(compare_tables, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    if not git:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    assert differences(compare_tables.committed_table("sample"), pd.read_csv(ROOT / "figures/sample/results.csv")) == []
+    with pytest.raises(PetsegError, match=r"No committed results\.csv of study 'mine'"):
+        compare_tables.committed_table("mine")
