@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")  # what is looked for in a file; JPEG finds MPO
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")  # endings of the photos of a data set
+# TIFF has the most ways of keeping pixels, each with a decoder of its own, and no data set here needs it.  Scanners and
+# editors write these, unless they are told otherwise; JPEG in TIFF, where the worst faults have been, is refused.
+_TIFF_WAYS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -226,6 +229,10 @@ def read_image_file(
         with Image.open(path, formats=_readable()) as image:
             if formats is not None and image.format not in formats:
                 raise ImageFileError("other format", str(image.format))
+            if image.format == "TIFF" and (way := image.info.get("compression")) not in _TIFF_WAYS:
+                raise ImageFileError(
+                    "other format", f"TIFF compressed as {way}, instead of not at all or by LZW or ZIP"
+                )
             # Pillow only warns of it, and a warning made an error for a moment is one for the other threads, too.
             limits = [limit for limit in (max_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]
             if image.width * image.height > min(limits, default=image.width * image.height):

@@ -167,6 +167,17 @@ def test_levels_of_which_none_is_known_to_be_white_are_refused_in_words(tmp_path
         read_image(path)
 
 
+@pytest.mark.parametrize("way", ["jpeg", "group4", "zstd", "lzma", "raw", "packbits", "tiff_lzw", "tiff_deflate"])
+def test_of_tiff_only_the_ways_that_scanners_and_editors_write_are_read(tmp_path, way):
+    image = Image.fromarray(NOISE)
+    (image.convert("1") if way == "group4" else image).save(tmp_path / "a.tif", compression=way)
+    if way in ("raw", "packbits", "tiff_lzw", "tiff_deflate"):
+        np.testing.assert_array_equal(read_photo(tmp_path / "a.tif"), NOISE)
+    else:
+        with pytest.raises(DataError, match=rf"^a\.tif is a picture of the kind TIFF compressed as {way}, instead of"):
+            read_photo(tmp_path / "a.tif")
+
+
 def test_a_tiff_that_pillow_cannot_read_is_called_a_tiff(tmp_path):
     path = write_tiff(tmp_path / "wide.tif", GREY.astype(np.float64))
     with pytest.raises(
