@@ -1,6 +1,7 @@
 """Each model learns, from what its recipe says and from nothing else."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from petseg_utils.scores.clicks import click_values, open_pictures, picture_iou,
 from petseg_utils.scores.predictions import predict, validation_scores
 from petseg_utils.scores.reconstruction import psnr, reconstruct
 from petseg_utils.scores.records import make_records
+from petseg_utils.study import PetsegError, TrainingSettings
 from petseg_utils.training.checkpoints import load, run_folder
 from petseg_utils.training.recipes import recipe_of
+from petseg_utils.training.recipes.decoder import make_decoder
 from petseg_utils.training.train import train, trained
 
 
@@ -122,3 +125,11 @@ def test_a_click_model_starts_from_a_decoder_or_goes_on_from_another_click_model
     recipe.start(fresh, other)
     for ours, theirs in zip(fresh.state_dict().values(), other.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("maps", [(4,), (0,), (0, 5)])
+def test_maps_that_an_encoder_does_not_give_are_refused(maps):
+    encoder = SimpleNamespace(identity="lite:x", channels=(8, 8, 8, 8), strides=(4, 8, 16, 32))
+    settings = TrainingSettings(width=4, epochs=1, batch_size=1, learning_rate=0.1, maps=maps)
+    with pytest.raises(PetsegError, match=r"maps is .*: lite:x gives maps 0 to 3, and one of those that are used"):
+        make_decoder(settings, encoder)

@@ -4,12 +4,25 @@ from torch import nn
 
 from petseg_utils.models.decoder import Decoder, FrozenSegmenter
 from petseg_utils.models.encoders import Encoder
+from petseg_utils.models.selection import FINE
 from petseg_utils.study import PetsegError, TrainingSettings
 from petseg_utils.training.recipe import Recipe
 
 
 def make_decoder(settings: TrainingSettings, encoder: Encoder) -> Decoder:
-    """A decoder with random first weights for an encoder's maps."""
+    """A decoder with random first weights for an encoder's maps.
+
+    Raises
+    ------
+    PetsegError
+        If the settings name maps that the encoder does not give, or fine ones alone.
+    """
+    number, used = len(encoder.strides), settings.maps
+    if used and (max(used) >= number or max(encoder.strides[index] for index in used) <= FINE):
+        raise PetsegError(
+            f"maps is {list(used)}: {encoder.identity} gives maps 0 to {number - 1}, and one of those "
+            f"that are used must be coarser than a stride of {FINE}."
+        )
     return Decoder(
         encoder.channels,
         encoder.strides,
