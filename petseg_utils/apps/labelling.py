@@ -19,16 +19,9 @@ import numpy as np
 
 from petseg_utils.apps.cutouts import encoded
 from petseg_utils.apps.page_state import heard_prompt, told_prompt
-from petseg_utils.apps.photo_folders import (
-    Listing,
-    alone_in,
-    find_photos,
-    read_rows,
-    seen_from,
-    write_file,
-    write_table,
-    writing,
-)
+from petseg_utils.apps.photo_folders import alone_in, writing
+from petseg_utils.apps.photo_listing import Listing, find_photos
+from petseg_utils.apps.photo_tables import read_rows, write_file, write_table
 from petseg_utils.data.datasets import DataError, breed_of
 from petseg_utils.data.labels import SPECIES
 from petseg_utils.models.prompts import Prompt
@@ -77,7 +70,7 @@ def labelling(folder: Path, out: Path) -> Iterator["Labelling"]:
                         f"{shown(out)} holds data that was not labelled by petseg: name another folder with -o."
                     )
                 write_table(out / TABLE, COLUMNS, [])
-            rows = {row["photo"]: row for row in read_rows(out / TABLE, COLUMNS)[1]}
+            rows = {row["photo"]: row for row in read_rows(out / TABLE, COLUMNS)}
             _check_lists(out, rows)
             (out / "images").mkdir(exist_ok=True)
             _write_lists(out, rows)  # once more: a run may have been killed between the table and them
@@ -106,14 +99,15 @@ class Labelling:
     failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.names = list(self.listing.photos)
+        self.photos = {photo.name: photo for photo in self.listing}
+        self.names = list(self.photos)
 
     def row(self, name: str) -> dict | None:
         """What the table says of a photo, None as long as it is to be asked for."""
         return self.rows.get(self._key(name))
 
     def _key(self, name: str) -> str:
-        return seen_from(self.out, self.listing.photos[name])
+        return self.photos[name].place
 
     @property
     def tally(self) -> str:
@@ -309,7 +303,7 @@ class Walk:
         name = self.data.names[at]
         if name in self.data.failed:
             return False
-        path = self.data.listing.photos[name]
+        path = self.data.photos[name].path
         try:
             photo = self.segmenter.open(read_photo(path))
         except DataError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as run_lengths
 
-from petseg_utils.apps.photo_folders import ENDINGS, RESULTS, read_table, write_file
+from petseg_utils.apps.photo_tables import ENDINGS, RESULTS, read_table, write_file
 from petseg_utils.data.labels import CLASSES, SPECIES
 from petseg_utils.study import write_json
 

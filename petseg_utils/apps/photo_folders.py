@@ -1,186 +1,58 @@
-"""Which photos there are to segment, and the folder of their results: its tables, and what is done already."""
+"""The folder of results: who may write to it, what is done already and what is to do, and how its shards are joined."""
 
 import contextlib
-import csv
 import errno
 import hashlib
-import io
 import itertools
 import json
 import os
-import reprlib
+import sqlite3
 import stat
-import unicodedata
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cache, partial
-from pathlib import Path, PurePath, PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from petseg_utils.apps.photo_listing import Listing, Photo, in_order, stems
+from petseg_utils.apps.photo_tables import (
+    COLUMNS,
+    FAILED,
+    MADE_BY,
+    MOST_SHARDS,
+    OF_FAILED,
+    RESULTS,
+    STATE,
+    Shard,
+    about,
+    of_shard,
+    printable,
+    read_rows,
+    read_table,
+    stem_of,
+    write_rows,
+    write_table,
+)
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError, shown
 
-# Other files in a folder are ignored.  Of these, what cannot be read here is listed as failed.
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
-    *(".heic", ".heif", ".avif"),
-)
-BOX = ("x0", "y0", "x1", "y1")  # first and last column and row with a pet, as `--box` takes them
-BEFORE = ("file", "width", "height", "class", "share", *BOX, "confidence", "prompts", "mask", "photo")  # until 0.2
-STATE = ("bytes", "modified", "sha256")  # of the photo's file, when it was segmented
-COLUMNS = (*BEFORE, "overlay", *STATE)
-ENDINGS = ("_overlay.jpg", "_cutout.png", "_mask.png")
-RESULTS, FAILED, MADE_BY = "results.csv", "failed.csv", "about.json"
 LOCK, BEGUN = ".petseg.lock", ".petseg.begun"  # the second names the results that a run that was cut may have left
-# What a spreadsheet takes for the start of a formula, and the mark that says that it is none.
-_FORMULA, _NONE = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"), "'"
+PATIENCE = 60.0  # seconds to wait for another shard that begins in the same folder
 
 
-@dataclass
-class Listing:
-    """What `find_photos` lists: photos by their names, ignored files by ending, folders that could not be read."""
-
-    photos: dict[str, Path] = field(default_factory=dict)
-    ignored: Counter[str] = field(default_factory=Counter)
-    unreadable: list[str] = field(default_factory=list)
-
-    @property
-    def left_out(self) -> list[str]:
-        """What was left out, in sentences."""
-        kinds = ", ".join(f"{number} {kind}" for kind, number in self.ignored.most_common(5))
-        more = ", …" if len(self.ignored) > 5 else ""
-        kinds = printable(kinds)
-        sentences = [f"Ignored, no photos by their names: {kinds}{more}"] if kinds else []
-        return sentences + [
-            f"failed: the folder {printable(str(folder))} may not be read" for folder in self.unreadable
-        ]
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A photo, its name in the table, and what its results are called: a path below their folder, without ending."""
-
-    path: Path
-    name: str
-    stem: str
-
-    def results(self, out: Path) -> list[Path]:
-        """Its overlay, cut-out and mask, in a folder of results."""
-        return [out / f"{self.stem}{ending}" for ending in ENDINGS]
-
-
-def find_photos(given: list[Path], out: Path) -> Listing:
-    """List photos: files, whatever they are called, and the pictures in folders and in their sub-folders.
-
-    A photo's name is its path below the folder that all of `given` share, so that no two have the same.  Hidden files
-    and folders, linked folders, and folders that hold results are ignored.
-
-    Parameters
-    ----------
-    given : list of Path
-        Files and folders.
-    out : Path
-        The folder of the results.
-
-    Raises
-    ------
-    PetsegError
-        If there is no such file or folder, no photo in it, the results would lie among the photos of a folder, or a
-        folder holds results itself.
-    """
-    listing, paths = Listing(), set()
-    for path in given:
-        if not path.exists():
-            raise PetsegError(f"No file or folder {str(path)!r}.")
-        if path.is_dir() and path.resolve() == out.resolve():
-            raise PetsegError("The results would lie among the photos: name another folder with -o.")
-        if _holds_results(path):
-            raise PetsegError(
-                f"{printable(str(path))} holds results of petseg segment, no photos: name the photos themselves, or "
-                "another folder."
-            )
-    starts = [_whole(path) for path in given]
-    for start in starts:
-        if not start.is_dir():
-            paths.add(start)
-            continue
-        results = _results_around(start)
-        for folder, inner, files in os.walk(start, onerror=lambda error: listing.unreadable.append(error.filename)):
-            skipped = {name for name in inner if _is_skipped(Path(folder, name))}
-            inner[:] = [name for name in inner if name not in skipped]
-            made = {name for name in files if results and os.path.realpath(Path(folder, name)) in results}
-            listing.ignored.update({"results of petseg segment": len(made)} if made else {})
-            files = [name for name in files if name not in made]
-            pictures = {name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")}
-            paths |= {Path(folder, name) for name in pictures}
-            listing.ignored.update(Path(name).suffix.lower() or name for name in set(files) - pictures)
-            listing.ignored.update(f"{name}/" for name in skipped)
-    if not paths:
-        raise PetsegError(" ".join([f"No photos there: looked for files in {', '.join(SUFFIXES)}.", *listing.left_out]))
-    try:
-        root = os.path.commonpath([start if start.is_dir() else start.parent for start in starts])
-    except ValueError:  # Windows: they lie on several drives
-        raise PetsegError("The photos lie on several drives: take those of one drive at a time.") from None
-    listing.photos = {path.relative_to(root).as_posix(): path for path in sorted(paths)}
-    return listing
-
-
-def _is_skipped(folder: Path) -> bool:
-    """Whether a sub-folder holds results, is hidden, or is a link, which might lead around in circles."""
-    return _holds_results(folder) or folder.name.startswith(".") or folder.is_symlink()
-
-
-def _holds_results(folder: Path) -> bool:
-    return all(os.path.isfile(folder / name) for name in (MADE_BY, RESULTS))
-
-
-def _results_around(start: Path) -> set[str]:
-    """Results that the tables of the folders around a folder name, by their real paths: some lie in sub-folders."""
-    results: set[str] = set()
-    for folder in start.resolve().parents:
-        if _holds_results(folder):
-            with contextlib.suppress(PetsegError, OSError):  # not petseg's, so it names none
-                stems = (stem_of(row) for row in read_table(folder / RESULTS))
-                results |= {os.path.realpath(folder / f"{stem}{ending}") for stem in stems for ending in ENDINGS}
-    return results
-
-
-def _whole(path: Path) -> Path:
-    """A path from the root.  What ``..`` means behind a link only the file system knows: its target's folder."""
-    path = path.absolute()
-    if ".." not in path.parts:
-        return path
-    return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
-
-
-def printable(text: str) -> str:
-    """A name as one line of a terminal can show it: line breaks and the like as their codes."""
-    breaks = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no text, ends of lines and paragraphs
-    return "".join(
-        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in breaks else letter
-        for letter in text
-    )
-
-
-def stem_of(row: dict) -> str:
-    """What the results of a row of the table are called; see `Photo`."""
-    return row["mask"].removesuffix(ENDINGS[-1])
-
-
-def made_by(segmenter: Segmenter, *, hard: bool = False) -> dict:
-    """What makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights and edges.
+def made_by(segmenter: Segmenter, *, hard: bool = False, shard: Shard | None = None) -> dict:
+    """What makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights, edges, number of shards.
 
     The SHA-256 is the checkpoint's, in torch as in a file that was exported from it: their masks go together.
     """
     run = {key: segmenter.card[key] for key in ("model", "encoder", "study", "seed", "epoch")}
     weights = segmenter.weights.name if segmenter.weights else ""
-    return run | {"weights": weights, "sha256": segmenter.model.digest, "edges": "hard" if hard else "soft"}
+    run |= {"weights": weights, "sha256": segmenter.model.digest, "edges": "hard" if hard else "soft"}
+    return run | ({"shards": shard.count} if shard else {})
 
 
 def check_folder(out: Path, maker: dict) -> None:
-    """Refuse a folder for results that holds those of other weights, or a stranger's files of the same names.
+    """Refuse a folder that holds results of other weights or shards, or a stranger's files of the same names.
 
     Parameters
     ----------
@@ -212,62 +84,119 @@ def check_folder(out: Path, maker: dict) -> None:
             f"{shown(out)} holds masks by {then}, and these would be by {now}: name another folder with -o, "
             "or delete that one to start anew."
         )
+    if (were := before.get("shards")) != (are := maker.get("shards")):
+        if were is None:
+            raise PetsegError(
+                f"{shown(out)} was made without shards: leave out --shard, or name another folder with -o."
+            )
+        raise PetsegError(
+            f"{shown(out)} is divided into {were} shards, and this would be {f'one of {are}' if are else 'none'}: give "
+            f"--shard I/{were}, or name another folder with -o."
+        )
 
 
-def plan(photos: dict[str, Path], out: Path, prompts: str) -> tuple[list[dict], list[Photo]]:
-    """What is done already, and what there is to do.
+class Plan:
+    """What is done already in a folder of results, and what there is to do.
 
     A photo is done if it has its row and its files, is the same file as then, and was asked for by the same prompts.
     Results get names that nothing has: neither other results, nor a photo, nor any file that the table does not name.
 
+    All of it is held in a temporary database on disk, so memory does not grow with the number of photos.
+
     Parameters
     ----------
-    photos : dict of str to Path
-        From `find_photos`.
+    listing : Listing
+        From `photo_listing.find_photos`.
     out : Path
-        Folder of results; it need not exist.
+        Folder of results.
     prompts : str
         As the table shows them.
-
-    Returns
-    -------
-    (list of dict, list of Photo)
-        The table's rows that stay, and the photos to segment.
     """
-    rows = {row["photo"]: row for row in read_table(out / RESULTS)}
-    ours = {stem_of(row) for row in rows.values()} | read_begun(out)
-    taken = {stem_of(row).casefold() for row in rows.values()}
 
-    @cache
-    def inputs() -> set[str]:
-        return {os.path.realpath(path) for path in photos.values()}
+    def __init__(self, listing: Listing, out: Path, prompts: str):
+        self.out, self.db = out, sqlite3.connect("")  # SQLite deletes it with the connection
+        self.db.executescript("""
+            PRAGMA journal_mode = OFF;
+            CREATE TABLE rows (place BLOB PRIMARY KEY, cells BLOB);
+            CREATE TABLE ours (stem BLOB PRIMARY KEY);
+            CREATE TABLE taken (stem BLOB PRIMARY KEY);
+            CREATE TABLE inputs (path BLOB PRIMARY KEY);
+            CREATE TABLE photos (place BLOB PRIMARY KEY, path BLOB, name BLOB, stem BLOB);
+            CREATE TABLE todo (path BLOB, name BLOB, stem BLOB, place BLOB);
+        """)
+        for row in read_table(out / of_shard(RESULTS, listing.shard)):
+            self._add("rows", row["photo"], json.dumps(row))
+            self._add("ours", stem_of(row))
+            self._add("taken", stem_of(row).casefold())
+        for stem in read_begun(out, listing.shard):
+            self._add("ours", stem)
+        self.n_photos, inside = 0, f"{listing.out}{os.sep}"
+        for photo in listing:
+            self.n_photos += self._add("photos", photo.place, str(photo.path), photo.name, photo.stem)
+            if photo.real.startswith(inside):
+                self._add("inputs", photo.real)
+        for place, path, name, stem in self._all("SELECT * FROM photos ORDER BY rowid"):
+            self._decide(Photo(Path(path), name, stem, place), prompts)
+        ((self.n_todo,),) = self.db.execute("SELECT COUNT(*) FROM todo")
 
-    def is_free(stem: str) -> bool:
-        there = [path for path in Photo(out, "", stem).results(out) if os.path.lexists(path)]
-        return not there or (stem in ours and inputs().isdisjoint(map(os.path.realpath, there)))
+    def _decide(self, photo: Photo, prompts: str) -> None:
+        found = self.db.execute("SELECT cells FROM rows WHERE place = ?", [_bytes(photo.place)]).fetchone()
+        row = json.loads(found[0]) if found else None
+        if row:
+            before = Photo(photo.path, photo.name, stem_of(row), photo.place)
+            if row["prompts"] == prompts and (state := _state_if_same(before, row, self.out)):
+                if state != {key: row[key] for key in STATE}:
+                    cells = json.dumps(row | state).encode()
+                    self.db.execute("UPDATE rows SET cells = ? WHERE place = ?", [cells, _bytes(photo.place)])
+                return
+            self.db.execute("DELETE FROM rows WHERE place = ?", [_bytes(photo.place)])
+        if row and self._is_free(before.stem):
+            photo = before
+        else:
+            folder = photo.name.removesuffix(photo.path.name)
+            others = (f"{folder}{stem}" for stem in stems(photo.path.name))
+            free = (stem for stem in itertools.chain([photo.stem], others) if self._is_free(stem, anew=True))
+            photo = Photo(photo.path, photo.name, next(free), photo.place)
+        self._add("taken", photo.stem.casefold())
+        self._add("todo", str(photo.path), photo.name, photo.stem, photo.place)
 
-    todo = []
-    for name, path in photos.items():
-        place = seen_from(out, path)
-        row = rows.get(place)
-        photo = Photo(path, name, stem_of(row) if row else "")
-        if row and row["prompts"] == prompts and (state := _state_if_same(photo, row, out)):
-            rows[place] = row | state
-            continue
-        if not row or not is_free(photo.stem):
-            photo = Photo(path, name, _free_stem(name, taken, is_free))
-        taken.add(photo.stem.casefold())
-        todo.append(photo)
-        rows.pop(place, None)
-    return list(rows.values()), todo
+    def _is_free(self, stem: str, *, anew: bool = False) -> bool:
+        """Whether results may be called so: no other photo's are, and no file is there that a run did not write."""
+        if anew and self._has("taken", "stem", stem.casefold()):
+            return False
+        there = [path for path in Photo(self.out, "", stem).results(self.out) if os.path.lexists(path)]
+        ours = not there or self._has("ours", "stem", stem)
+        return ours and not any(self._has("inputs", "path", os.path.realpath(path)) for path in there)
+
+    @property
+    def rows(self) -> Iterator[list]:
+        """The table's rows that stay, in the order of `COLUMNS`."""
+        for (cells,) in self._all("SELECT cells FROM rows ORDER BY rowid"):
+            row = json.loads(cells)
+            yield [row[column] for column in COLUMNS]
+
+    @property
+    def todo(self) -> Iterator[Photo]:
+        """The photos to segment."""
+        for path, name, stem, place in self._all("SELECT * FROM todo ORDER BY rowid"):
+            yield Photo(Path(path), name, stem, place)
+
+    def _add(self, table: str, *values: str) -> int:
+        places = ", ".join("?" * len(values))
+        rule = "REPLACE" if table == "rows" else "IGNORE"
+        return self.db.execute(f"INSERT OR {rule} INTO {table} VALUES ({places})", [*map(_bytes, values)]).rowcount
+
+    def _has(self, table: str, column: str, value: str) -> bool:
+        return bool(self.db.execute(f"SELECT 1 FROM {table} WHERE {column} = ?", [_bytes(value)]).fetchone())
+
+    def _all(self, query: str) -> Iterator[tuple[str, ...]]:
+        for row in self.db.execute(query):
+            yield tuple(cell.decode("utf-8", "surrogateescape") for cell in row)
 
 
-def _free_stem(name: str, taken: set[str], is_free: Callable[[str], bool]) -> str:
-    """``a.jpg`` becomes ``a``; where that is taken, ``a.png`` stays ``a.png``.  Some disks take A for a."""
-    short = PurePosixPath(name).with_suffix("").as_posix()
-    numbered = (f"{name}.{number}" for number in itertools.count(2))
-    stems = itertools.chain([short, name], numbered)
-    return next(stem for stem in stems if stem.casefold() not in taken and is_free(stem))
+def _bytes(text: str) -> bytes:
+    """Text for SQLite, which takes only such as is Unicode; names of files may be any bytes."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def state_of(path: Path) -> dict[str, str]:
@@ -300,161 +229,126 @@ def _state_if_same(photo: Photo, row: dict, out: Path) -> dict[str, str]:
         return {}
 
 
-def begin(out: Path, stems: Iterable[str]) -> None:
+def begin(out: Path, stems: Iterable[str], shard: Shard | None = None) -> None:
     """Note what results are called that are about to be written: a run that is cut leaves them without a row."""
-    _write_rows(out / BEGUN, "a", [[stem] for stem in stems])
+    write_rows(out / of_shard(BEGUN, shard), "a", ([stem] for stem in stems))
 
 
-def read_begun(out: Path) -> set[str]:
+def read_begun(out: Path, shard: Shard | None = None) -> Iterator[str]:
     """What runs noted by `begin` that did not come to their end."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, csv.Error):
-        text = (out / BEGUN).read_bytes().decode("utf-8", "surrogateescape")
-        whole = io.StringIO(text[: text.rfind("\n") + 1], newline="")
-        return {_as_written(row[0]) for row in csv.reader(whole) if row}
-    return set()
+    return (row["stem"] for row in read_rows(out / of_shard(BEGUN, shard), ("stem",), header=False))
 
 
-def seen_from(out: Path, path: Path) -> str:
-    """Path of a photo from the folder of results, whatever links lead there."""
-    photo = path.parent.resolve() / path.name
-    try:
-        return Path(os.path.relpath(photo, out.resolve())).as_posix()
-    except ValueError:  # Windows: it lies on another drive
-        return photo.as_posix()
+class Merged(NamedTuple):
+    """How many shards were joined, how many photos have masks, and how many failed."""
+
+    shards: int
+    photos: int
+    failed: int
 
 
-def read_table(path: Path) -> list[dict]:
-    """Rows of a table of results, none if there is no such file; a last one that was cut is left out.
+def merge(out: Path) -> Merged:
+    """Join the tables of all shards of a folder into ``results.csv`` and ``failed.csv``; the shards' own ones stay.
 
-    Raises
-    ------
-    PetsegError
-        If the table has other columns, or names files outside its folder.
-    """
-    columns, rows = read_rows(path, COLUMNS, BEFORE)
-    if columns == BEFORE:
-        rows = [row | {"overlay": f"{stem_of(row)}{ENDINGS[0]}"} | dict.fromkeys(STATE, "") for row in rows]
-    lies_inside = cache(partial(_lies_in, path.parent.resolve()))
-    for row in rows:
-        if not _is_plain(row["mask"]) or not lies_inside((path.parent / row["mask"]).parent):
-            raise PetsegError(
-                f"{shown(path)} was changed and names a file that is no mask in this folder, "
-                f"{reprlib.repr(printable(row['mask']))}: name another folder with -o."
-            )
-    return rows
-
-
-def read_rows(path: Path, *forms: tuple[str, ...]) -> tuple[tuple[str, ...], list[dict]]:
-    """Columns and rows of a table by `write_table`; without rows if there is no such file.
+    The rows stand in the order in which one run over all photos would write them.
 
     Parameters
     ----------
-    path : Path
-        The table; a last row that was cut is left out.
-    forms : tuple of str
-        Columns that it may have; the first ones are today's, and earlier ones were written without marks in the cells.
+    out : Path
+        Folder of results, of which every shard has come to its end.
 
     Raises
     ------
     PetsegError
-        If it has other columns.
+        If it has no shards, one of them is missing or was cut, or a photo is in two of them.
     """
-    try:
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return forms[0], []
-    table = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-    try:
-        columns = tuple(table.fieldnames or forms[0])
-        if columns not in forms:
-            raise PetsegError(f"{shown(path)} was changed and has other columns: name another folder with -o.")
-        rows = [{column: row[column] for column in columns} for row in table if None not in row.values()]
-    except csv.Error as error:
-        raise PetsegError(f"{shown(path)} was changed ({error}): name another folder with -o.") from error
-    if columns == forms[0]:
-        rows = [{key: _as_written(value) for key, value in row.items()} for row in rows]
-    return columns, rows
+    count = about(out).get("shards")
+    if not isinstance(count, int) or not 0 < count <= MOST_SHARDS:
+        raise PetsegError(f"{shown(out)} holds no shards to join: petseg segment --shard I/N -o makes them.")
+    shards = [Shard(index + 1, count) for index in range(count)]
+    with writing(out), alone_in(out, "petseg segment --merge"):
+        _check_complete(out, shards)
+        db = sqlite3.connect("")
+        db.executescript("""
+            PRAGMA journal_mode = OFF;
+            CREATE TABLE rows (name BLOB, cells BLOB, photo BLOB UNIQUE, mask BLOB UNIQUE);
+            CREATE TABLE failed (name BLOB, cells BLOB);
+        """)
+        for shard in shards:
+            for row in read_table(out / of_shard(RESULTS, shard)):
+                key, cells = _bytes(in_order(row["file"])), json.dumps([row[column] for column in COLUMNS])
+                try:
+                    unique = _bytes(row["photo"]), _bytes(row["mask"].casefold())
+                    db.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", [key, cells, *unique])
+                except sqlite3.IntegrityError:
+                    raise PetsegError(
+                        f"{printable(row['file'])} is in shard {shard} and in one before it: run all shards anew in "
+                        "another folder, each with the same photos."
+                    ) from None
+            for row in read_rows(out / of_shard(FAILED, shard), OF_FAILED):
+                db.execute(
+                    "INSERT INTO failed VALUES (?, ?)", [_bytes(in_order(row["file"])), json.dumps([*row.values()])]
+                )
+        _check_complete(out, shards)  # once more: one may have begun meanwhile
+        for name, table, columns in ((RESULTS, "rows", COLUMNS), (FAILED, "failed", OF_FAILED)):
+            rows = db.execute(f"SELECT cells FROM {table} ORDER BY name, rowid")
+            write_table(out / name, columns, (json.loads(cells) for (cells,) in rows))
+        done, failed = (db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("rows", "failed"))
+        if not failed:
+            (out / FAILED).unlink()
+    return Merged(count, done, failed)
 
 
-def _is_plain(mask: str) -> bool:
-    """Whether a table's name of a mask is a path downwards."""
-    path = PurePath(mask)
-    upwards = any(part in ("", ".", "..") for part in (*mask.split("/"), *path.parts)) or path.drive or path.root
-    return mask.endswith(ENDINGS[-1]) and not upwards and "\0" not in mask
-
-
-def _lies_in(folder: Path, inner: Path) -> bool:
-    return Path(os.path.realpath(inner)).is_relative_to(folder)
-
-
-def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable]) -> None:
-    """Write a table to a temporary name and rename it."""
-    temporary = temporary_for(path)
-    _write_rows(temporary, "w", [columns, *rows])
-    temporary.replace(path)
-
-
-def temporary_for(path: Path) -> Path:
-    """Where a file is written before it gets its name: always the same place, which no user's file has."""
-    return path.with_name(f".petseg-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.part")
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file to a temporary name and rename it; its folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_for(path)
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def append_row(path: Path, row: Iterable) -> None:
-    """Add a row to a table, in one piece."""
-    _write_rows(path, "a", [row])
-
-
-def _write_rows(path: Path, mode: str, rows: Iterable[Iterable]) -> None:
-    with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:  # names may be any bytes
-        # Python 3.11 leaves a carriage return unquoted, and then takes it for the end of a line.
-        plain, quoted = (
-            csv.writer(file, lineterminator="\n"),
-            csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL),
-        )
-        for row in rows:
-            cells = [_harmless(str(cell)) for cell in row]
-            (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula, as OWASP advises; `_as_written` takes the mark away."""
-    return f"{_NONE}{cell}" if cell.startswith((*_FORMULA, _NONE)) else cell
-
-
-def _as_written(cell: str) -> str:
-    return cell.removeprefix(_NONE)
+def _check_complete(out: Path, shards: list[Shard]) -> None:
+    """Raise `PetsegError` unless each shard has its table and has come to its end."""
+    absent = [shard for shard in shards if not (out / of_shard(RESULTS, shard)).is_file()]
+    cut = [shard for shard in shards if (out / of_shard(BEGUN, shard)).exists()]
+    for lacking, what in ((absent, "missing"), (cut, "not at its end")):
+        if lacking:
+            named = ", ".join(map(str, lacking[:10])) + (f" and {len(lacking) - 10} more" if len(lacking) > 10 else "")
+            raise PetsegError(
+                f"Not all shards are done, {what}: {named}. Run petseg segment with --shard {lacking[0]}, and "
+                "so on, before --merge."
+            )
 
 
 @contextlib.contextmanager
-def alone_in(out: Path, command: str = "petseg segment") -> Iterator[None]:
+def alone_in(
+    out: Path, command: str = "petseg segment", *, shard: Shard | None = None, wait: float = 0
+) -> Iterator[None]:
     """Hold a folder that a command writes to by a hidden file in it; the system lets go of it when the process dies.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    command : str
+        What another process is called that holds it.
+    shard : Shard, optional
+        Hold only what this shard writes.
+    wait : float
+        Seconds to wait for another process.
 
     Raises
     ------
     PetsegError
         If another process holds it.
     """
-    lock = FileLock(out / LOCK, timeout=0)
+    path = out / of_shard(LOCK, shard)
+    lock = FileLock(path, timeout=wait)
     try:
         lock.acquire()
     except Timeout:
         raise PetsegError(
-            f"Another {command} writes to {shown(out)} just now: wait for it, or name another folder with -o."
+            f"Another {command}{f' --shard {shard}' if shard else ''} writes to {shown(out)} just now: wait for it, or "
+            "name another folder with -o."
         ) from None
     try:
         yield
     finally:
         # While it is held: whoever opened it before sees that it is gone, and does not take it for the folder's lock.
         with contextlib.suppress(OSError):  # Windows deletes no open file; there `release` does it
-            (out / LOCK).unlink()
+            path.unlink()
         lock.release()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -19,26 +19,21 @@ from tqdm.auto import tqdm
 
 from petseg_utils.apps.cutouts import cut_out, encoded
 from petseg_utils.apps.mask_formats import write_format
-from petseg_utils.apps.photo_folders import (
-    BEGUN,
+from petseg_utils.apps.photo_folders import BEGUN, PATIENCE, Plan, alone_in, begin, check_folder, state_of, writing
+from petseg_utils.apps.photo_listing import Listing, Photo
+from petseg_utils.apps.photo_tables import (
     BOX,
     COLUMNS,
     FAILED,
     MADE_BY,
+    OF_FAILED,
     RESULTS,
     STATE,
-    Photo,
-    alone_in,
     append_row,
-    begin,
-    check_folder,
-    plan,
+    of_shard,
     printable,
-    seen_from,
-    state_of,
     temporary_for,
     write_table,
-    writing,
 )
 from petseg_utils.data.datasets import DataError, species_of
 from petseg_utils.data.labels import CLASS_COLOURS, CLASSES
@@ -46,13 +41,13 @@ from petseg_utils.data.overlays import overlay
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, cut_along, enlarge, read_photo
-from petseg_utils.study import PetsegError, write_json
+from petseg_utils.study import write_json
 
 AHEAD = 2  # photos, at most, that are read meanwhile, and as many that wait to be written
 ROOM = 10_000_000  # pixels of photos that wait to be segmented or written, each, at most: larger ones go one by one
 THREADS = min(os.cpu_count() or 1, 4)
 PALETTE = [0, 0, 0, *itertools.chain(*(ImageColor.getrgb(CLASS_COLOURS[name]) for name in CLASSES[1:]))]
-SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mask, as `photo_folders.ENDINGS`
+SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mask, as `photo_tables.ENDINGS`
     ("JPEG", {"quality": 90}),
     ("PNG", {"compress_level": 1}),
     ("PNG", {}),
@@ -60,9 +55,17 @@ SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mas
 LONGEST_JPEG = 65_500  # pixels
 
 
+class Counts(NamedTuple):
+    """How many photos were segmented now, how many had been before, and how many failed."""
+
+    segmented: int
+    before: int
+    failed: int
+
+
 def segment_photos(
     segmenter: Segmenter,
-    photos: dict[str, Path],
+    listing: Listing,
     out: Path,
     maker: dict,
     *,
@@ -70,19 +73,20 @@ def segment_photos(
     hard: bool = False,
     formats: Sequence[str] = (),
     progress: bool = True,
-) -> tuple[int, list[tuple[str, str]]]:
+) -> Counts:
     """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
 
-    What is done already is kept, see `photo_folders.plan`, so a run that was interrupted goes on.  A file gets its name
+    What is done already is kept, see `photo_folders.Plan`, so a run that was interrupted goes on.  A file gets its name
     when it is complete, and a photo its row in ``results.csv`` when its files are there.  A photo that is longer than a
-    JPEG can be gets no overlay; its row has none.
+    JPEG can be gets no overlay; its row has none.  The photos of a shard get a table of their own, see
+    `photo_tables.of_shard`.
 
     Parameters
     ----------
     segmenter : Segmenter
         Makes the masks.
-    photos : dict of str to Path
-        From `photo_folders.find_photos`.
+    listing : Listing
+        From `photo_listing.find_photos`.
     out : Path
         Folder of the results; made if need be.
     maker : dict
@@ -96,11 +100,6 @@ def segment_photos(
     progress : bool
         Show a progress bar.
 
-    Returns
-    -------
-    (int, list of (str, str))
-        How many photos were segmented now; which failed and why, as in ``failed.csv``.
-
     Raises
     ------
     PetsegError
@@ -108,20 +107,24 @@ def segment_photos(
     """
     _give_memory_back()
     check_folder(out, maker)
-    asked = "; ".join(as_option(prompt) for prompt in prompts)
-    rows, todo = plan(photos, out, asked)
-    failed: list[tuple[str, str]] = []
+    asked, shard = "; ".join(as_option(prompt) for prompt in prompts), listing.shard
+    results, failures = out / of_shard(RESULTS, shard), out / of_shard(FAILED, shard)
+    failing, n_failed = temporary_for(failures), 0
     states: dict[Photo, dict[str, str]] = {}
     pool, held = ThreadPoolExecutor(THREADS), contextlib.ExitStack()
-    bar = tqdm(total=len(todo), desc="segmenting", unit="photo", disable=not progress or len(todo) < 2)
 
     def usable(pairs: Iterable[tuple[Photo, Future]]) -> Iterator[tuple[Photo, Any]]:
+        nonlocal n_failed
         for photo, future in pairs:
             try:
                 yield photo, future.result()
             except DataError as error:
-                failed.append((photo.name, str(error).removeprefix(photo.path.name).strip()))
-                tqdm.write(f"failed: {printable(photo.name)}: {printable(failed[-1][1])}", file=sys.stderr)
+                reason = str(error).removeprefix(photo.path.name).strip()
+                with writing(out):
+                    append_row(failing, (photo.name, reason))
+                states.pop(photo, None)
+                n_failed += 1
+                tqdm.write(f"failed: {printable(photo.name)}: {printable(reason)}", file=sys.stderr)
                 bar.update()
 
     def read(photo: Photo) -> tuple[np.ndarray, np.ndarray]:
@@ -132,50 +135,52 @@ def segment_photos(
     def announced(items: Iterable[tuple]) -> Iterator[tuple]:
         for item in items:
             with writing(out):
-                begin(out, [item[0].stem])
+                begin(out, [item[0].stem], shard)
             yield item
 
-    try:
-        reading = _ahead(pool, read, ((photo,) for photo in todo))
+    with held:
+        held.callback(pool.shutdown, cancel_futures=True)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(out, shard=shard))
+            plan = Plan(listing, out, asked)
+            for line in listing.left_out:
+                print(line, file=sys.stderr)
+            write_table(failing, OF_FAILED, [])
+            held.callback(failing.unlink, missing_ok=True)
+        bar = held.enter_context(
+            tqdm(total=plan.n_todo, desc="segmenting", unit="photo", disable=not progress or plan.n_todo < 2)
+        )
+        reading = _ahead(pool, read, ((photo,) for photo in plan.todo))
         segmented = _segmented(segmenter, usable(reading), prompts, hard)
         first = list(itertools.islice(segmented, 1))  # a click outside the photo ends it here, before anything changes
         with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(alone_in(out))
-            check_folder(out, maker)  # once more: until it was locked, another run could write there
-            if plan(photos, out, asked)[0] != rows:
-                raise PetsegError(f"Another run has just written to {out.name}. Start again: what it made is kept.")
-            begin(out, (photo.stem for photo in todo if any(map(os.path.lexists, photo.results(out)))))
-            write_json(out / MADE_BY, maker)
-            write_table(out / RESULTS, COLUMNS, [[row[column] for column in COLUMNS] for row in rows])
+            with alone_in(out, wait=PATIENCE) if shard else contextlib.nullcontext():
+                check_folder(out, maker)  # once more: until it was locked, another run could write there
+                write_json(out / MADE_BY, maker)
+            begin(out, (photo.stem for photo in plan.todo if any(map(os.path.lexists, photo.results(out)))), shard)
+            write_table(results, COLUMNS, plan.rows)
         for photo, row in usable(
             _ahead(
                 pool, partial(_save, out, segmenter.card["image_size"]), announced(itertools.chain(first, segmented))
             )
         ):
-            row |= {
-                "prompts": asked,
-                "photo": seen_from(out, photo.path),
-                **states.pop(photo, dict.fromkeys(STATE, "")),
-            }
+            row |= {"prompts": asked, "photo": photo.place, **states.pop(photo, dict.fromkeys(STATE, ""))}
             if not row["overlay"]:
                 why = f"it is longer than a JPEG can be, {LONGEST_JPEG:,} pixels. Mask and cut-out are there."
                 tqdm.write(f"no overlay: {printable(photo.name)}: {why}", file=sys.stderr)
             with writing(out):
-                append_row(out / RESULTS, [row[column] for column in COLUMNS])
+                append_row(results, [row[column] for column in COLUMNS])
             bar.update()
         with writing(out):
-            (out / BEGUN).unlink(missing_ok=True)
-            (out / FAILED).unlink(missing_ok=True)
-            if failed:
-                write_table(out / FAILED, ("file", "reason"), failed)
+            (out / of_shard(BEGUN, shard)).unlink(missing_ok=True)
+            if n_failed:
+                failing.replace(failures)
+            else:
+                failures.unlink(missing_ok=True)
             for kind in dict.fromkeys(formats):
                 write_format(out, kind)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        bar.close()
-        held.close()
-    return len(todo) - len(failed), failed
+    return Counts(plan.n_todo - n_failed, plan.n_photos - plan.n_todo, n_failed)
 
 
 # Of one photo: the class of each pixel ``uint8 (H, W)``, how much of it that is (0 to 255), and the confidence.

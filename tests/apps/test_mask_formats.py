@@ -10,7 +10,7 @@ from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
 from petseg_utils.apps.mask_formats import coco, joined, parts, polygon_runs, yolo_lines
-from petseg_utils.apps.photo_folders import ENDINGS, read_table
+from petseg_utils.apps.photo_tables import ENDINGS, read_table
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
 from tests.apps.fake_point import ellipse
@@ -159,7 +159,7 @@ def test_segment_writes_yolo_labels_beside_the_photos(petseg, photos, tmp_path):
     about = yaml.safe_load((out / "data.yaml").read_text())
     assert about["names"] == {0: "cat", 1: "dog"} and about["train"] == "photos.txt"
     listed = (out / about["train"]).read_text().splitlines()
-    rows = read_table(out / "results.csv")
+    rows = list(read_table(out / "results.csv"))
     stems = {row["mask"].removesuffix(ENDINGS[-1]): row for row in rows}
     assert set(stems) == {"a", "b", "b.png", "more/b"} and len(listed) == 4
     for image in listed:

@@ -23,6 +23,7 @@ from petseg_utils.apps.cli.options import (
 from petseg_utils.study import PetsegError, write_json
 
 if TYPE_CHECKING:
+    from petseg_utils.apps.photo_tables import Shard
     from petseg_utils.models.prompts import Box, Click
 
 
@@ -43,13 +44,17 @@ EXAMPLES = """\b
       petseg segment cat.jpg -o masks
       petseg segment holiday -o masks                   the photos in a folder and its sub-folders
       petseg segment cat.jpg -o clicked --click 310,200 --not 40,420     say in one photo what you mean
+      petseg segment archive -o masks --shard 3/8       one of 8 processes, wherever they run, with the same -o
+      petseg segment --merge masks                      when all 8 have come to their end
     """
 
 
 @ctrl_c("The same command goes on from here.")
 def segment(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTO|FOLDER", help="Photos, or folders of them.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if need be.")],
+    photos: Annotated[
+        list[Path] | None, typer.Argument(metavar="PHOTO|FOLDER", help="Photos, or folders of them.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results; made if need be.")] = None,
     model: Annotated[str | None, typer.Option(help="decoder by default; point with --click, --not or --box.")] = None,
     click: Annotated[
         list[str] | None,
@@ -70,6 +75,14 @@ def segment(
     weights: WeightsOption = None,
     study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
     runtime: RuntimeOption = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts of the photos, into a table of its own."),
+    ] = None,
+    merged: Annotated[
+        Path | None,
+        typer.Option("--merge", metavar="OUT", help="Join the tables of all shards of this folder; give no photos."),
+    ] = None,
 ) -> None:
     """Cut the pets out of photos: masks, overlays, cut-outs, and a table.
 
@@ -86,20 +99,35 @@ def segment(
     other programs may edit; --format yolo writes labels/NAME.txt and data.yaml, and links to the photos.  All cats of
     a photo are one object there, and all dogs another.
 
+    --shard I/N takes the photos whose names fall into the I-th of N parts, the same ones on every machine, and writes
+    results-I-of-N.csv.  --merge OUT joins these tables into results.csv and failed.csv.
+
     What is done is kept, unless the photo is another one or you click elsewhere: after an interruption the same command
     continues.  A folder holds the masks of one model, and no file of yours in it is replaced: where NAME_mask.png is
     one, the results are called after NAME.jpg.  Photos that cannot be used are left out and listed in failed.csv, and
     the exit code is 1.
     """
-    from petseg_utils.apps.photo_folders import RESULTS, check_folder, find_photos, made_by
+    from petseg_utils.apps.photo_folders import check_folder, made_by
+    from petseg_utils.apps.photo_listing import find_photos
+    from petseg_utils.apps.photo_tables import RESULTS, of_shard
     from petseg_utils.apps.segment_folder import segment_photos
     from petseg_utils.models.names import check_name
     from petseg_utils.segmenter import Segmenter
 
+    if merged:
+        if photos or out or shard:
+            raise typer.BadParameter("--merge joins what is there: give it only the folder, and --format if you like.")
+        _merge(merged, formats or [])
+        return
+    if not photos or not out:
+        raise typer.BadParameter("Give photos, or folders of them, and the folder for the results with -o.")
+    part = _shard(shard) if shard else None
+    if part and formats:
+        raise typer.BadParameter("A shard holds a part of the photos: give --format with --merge.")
     prompts = _prompts(box, click or [], without or [])
-    listing = find_photos(photos, out)
-    if prompts and len(listing.photos) > 1:
-        raise typer.BadParameter(f"Clicks and boxes are for one photo, and here are {len(listing.photos)}.")
+    listing = find_photos(photos, out, part)
+    if prompts and (count := sum(1 for _ in listing)) > 1:
+        raise typer.BadParameter(f"Clicks and boxes are for one photo, and here are {count}.")
     if weights and study:
         raise typer.BadParameter("Weights come from --weights or from --study: give one of them.")
     if model:
@@ -117,17 +145,43 @@ def segment(
         raise PetsegError(f"{segmenter.weights.name} holds the model {kind}, not {model}.")
     if prompts and not segmenter.takes_prompts:
         raise typer.BadParameter(f"The model {kind} takes no clicks and no box; the model point does.")
-    maker = made_by(segmenter, hard=hard)
+    maker = made_by(segmenter, hard=hard, shard=part)
     check_folder(out, maker)
     tell_weights(segmenter.weights, segmenter.card)
-    for line in listing.left_out:
-        typer.echo(line, err=True)
-    segmented, failed = segment_photos(
-        segmenter, listing.photos, out, maker, prompts=prompts, hard=hard, formats=formats or ()
+    counts = segment_photos(segmenter, listing, out, maker, prompts=prompts, hard=hard, formats=formats or ())
+    typer.echo(
+        f"Segmented: {counts.segmented}; done before: {counts.before}; failed: {counts.failed}. "
+        f"Table: {out / of_shard(RESULTS, part)}"
     )
-    before = len(listing.photos) - segmented - len(failed)
-    typer.echo(f"Segmented: {segmented}; done before: {before}; failed: {len(failed)}. Table: {out / RESULTS}")
-    if failed or listing.unreadable:
+    if counts.failed or listing.unreadable:
+        raise typer.Exit(1)
+
+
+def _shard(text: str) -> "Shard":
+    """A shard as the option gives it; wrong usage unless it is one of 1/N to N/N."""
+    from petseg_utils.apps.photo_tables import MOST_SHARDS, Shard
+
+    index, _, count = text.partition("/")
+    if index.isdecimal() and count.isdecimal() and 0 < int(index) <= int(count) <= MOST_SHARDS:
+        return Shard(int(index), int(count))
+    raise typer.BadParameter(
+        f"{text!r} is not I/N: I counts from 1 to N, and N is at most {MOST_SHARDS}.", param_hint="--shard"
+    )
+
+
+def _merge(out: Path, formats: list[Format]) -> None:
+    """Join the tables of a folder's shards, and write the masks in other formats."""
+    from petseg_utils.apps.mask_formats import write_format
+    from petseg_utils.apps.photo_folders import merge
+    from petseg_utils.apps.photo_tables import RESULTS
+
+    joined = merge(out)
+    for kind in dict.fromkeys(formats):
+        write_format(out, kind)
+    typer.echo(
+        f"Shards joined: {joined.shards}; photos: {joined.photos}; failed: {joined.failed}. Table: {out / RESULTS}"
+    )
+    if joined.failed:
         raise typer.Exit(1)
 
 

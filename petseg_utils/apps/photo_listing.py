@@ -1,0 +1,253 @@
+"""Which photos there are: those of folders and their sub-folders, one after the other, and the shard of each."""
+
+import contextlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from petseg_utils.apps.photo_tables import ENDINGS, Shard, printable, read_table, stem_of, tables
+from petseg_utils.study import PetsegError
+
+# Other files in a folder are ignored.  Of these, what cannot be read here is listed as failed.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".heic", ".heif", ".avif"),
+)
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo of a listing.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    name : str
+        In the table: its path below the folder that all photos share.
+    stem : str
+        What its results are called: a path below their folder, without ending.
+    place : str
+        Its path from the folder of results, whatever links lead there.
+    real : str
+        The file's own path, behind all links.
+    """
+
+    path: Path
+    name: str
+    stem: str
+    place: str = ""
+    real: str = ""
+
+    def results(self, out: Path) -> list[Path]:
+        """Its overlay, cut-out and mask, in a folder of results."""
+        return [out / f"{self.stem}{ending}" for ending in ENDINGS]
+
+
+@dataclass
+class Listing:
+    """Photos, listed anew whenever this is iterated over; the names of one folder at a time are held.
+
+    Parameters
+    ----------
+    folders : dict of str to Path
+        Folders to walk through: their own paths, behind all links, and the paths by which they were given.
+    files : dict of str to (Path, set of str)
+        Single photos: their folders' own paths, the folders as given, and the names in them.
+    root : Path
+        The folder that all of them share.
+    out : Path
+        Folder of the results.
+    shard : Shard, optional
+        Leaves out the photos of the other shards.
+    made : set of str
+        Results of other runs that may lie among the photos, by their own paths.
+    ignored, unreadable
+        Of the last time: files that were ignored, by ending, and folders that could not be read.
+    """
+
+    folders: dict[str, Path]
+    files: dict[str, tuple[Path, set[str]]]
+    root: Path
+    out: Path
+    shard: Shard | None = None
+    made: set[str] = field(default_factory=set)
+    ignored: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Photo]:
+        self.ignored.clear()
+        self.unreadable.clear()
+        alone = dict(self.files)
+        for real, folder in self.folders.items():
+            yield from self._walk(folder, real, alone)
+        for real, (folder, given) in alone.items():
+            yield from self._photos(folder, real, sorted(given), given)
+
+    def _walk(self, folder: Path, real: str, alone: dict[str, tuple[Path, set[str]]]) -> Iterator[Photo]:
+        """The photos of a folder, then those of its sub-folders; takes those given one by one from `alone`."""
+        _, given = alone.pop(real, (folder, set()))
+        names, inner, maybe_links = sorted(given), [], set(given)
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if _is_folder(entry):
+                        path = Path(real, name)
+                        if entry.is_symlink() or name.startswith(".") or path == self.out or tables(path):
+                            self.ignored[f"{name}/"] += 1
+                        elif str(path) not in self.folders:  # or else it has its own turn
+                            inner.append(name)
+                    elif self.made and os.path.realpath(entry.path) in self.made:
+                        self.ignored["results of petseg segment"] += 1
+                    elif name in given:
+                        continue
+                    elif name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                        names.append(name)
+                        maybe_links.update([name] if entry.is_symlink() else [])
+                    else:
+                        self.ignored[os.path.splitext(name)[1].lower() or name] += 1
+        except OSError as error:
+            self.unreadable.append(error.filename)
+        yield from self._photos(folder, real, names, maybe_links)
+        del names
+        for name in sorted(inner):
+            yield from self._walk(folder / name, os.path.join(real, name), alone)
+
+    def _photos(self, folder: Path, real: str, names: list[str], maybe_links: set[str]) -> Iterator[Photo]:
+        """Photos of one folder by their names, in the order of `in_order`."""
+        below, seen = folder.relative_to(self.root), seen_from(self.out, Path(real))
+        names.sort()
+        names.sort(key=_folded)
+        prefix = "" if below == Path() else f"{below.as_posix()}/"
+        for name, stem in with_stems(names):
+            own = os.path.join(real, name)
+            own = os.path.realpath(own) if name in maybe_links else own
+            if self.shard is None or self.shard.holds(f"{prefix}{name}"):
+                yield Photo(folder / name, f"{prefix}{name}", f"{prefix}{stem}", (seen / name).as_posix(), own)
+
+    @property
+    def left_out(self) -> list[str]:
+        """What was left out, in sentences."""
+        kinds = ", ".join(f"{number} {kind}" for kind, number in self.ignored.most_common(5))
+        more = ", …" if len(self.ignored) > 5 else ""
+        sentences = [f"Ignored, no photos by their names: {printable(kinds)}{more}"] if kinds else []
+        return sentences + [f"failed: the folder {printable(folder)} may not be read" for folder in self.unreadable]
+
+
+def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Listing:
+    """List photos: files, whatever they are called, and the pictures in folders and in their sub-folders.
+
+    A photo's name is its path below the folder that all of `given` share, so that no two have the same; one that is
+    given twice is listed once.  Hidden files and folders, linked folders, and folders that hold results are ignored.
+
+    Parameters
+    ----------
+    given : list of Path
+        Files and folders.
+    out : Path
+        The folder of the results.
+    shard : Shard, optional
+        List only its photos; a shard may have none.
+
+    Raises
+    ------
+    PetsegError
+        If there is no such file or folder, no photo in it, the results would lie among the photos of a folder, or a
+        folder holds results itself.
+    """
+    for path in given:
+        if not path.exists():
+            raise PetsegError(f"No file or folder {str(path)!r}.")
+        if path.is_dir() and path.resolve() == out.resolve():
+            raise PetsegError("The results would lie among the photos: name another folder with -o.")
+        if tables(path):
+            raise PetsegError(
+                f"{printable(str(path))} holds results of petseg segment, no photos: name the photos themselves, or "
+                "another folder."
+            )
+    starts = sorted({_whole(path) for path in given})
+    folders = [start if start.is_dir() else start.parent for start in starts]
+    try:
+        root = Path(os.path.commonpath(folders))
+    except ValueError:  # Windows: they lie on several drives
+        raise PetsegError("The photos lie on several drives: take those of one drive at a time.") from None
+    listing = Listing({}, {}, root, out.resolve())
+    for start, folder in zip(starts, folders, strict=True):
+        if start == folder:
+            listing.folders.setdefault(str(start.resolve()), start)
+            listing.made |= _results_around(start)
+        else:
+            listing.files.setdefault(str(folder.resolve()), (folder, set()))[1].add(start.name)
+    if next(iter(listing), None) is None:
+        raise PetsegError(" ".join([f"No photos there: looked for files in {', '.join(SUFFIXES)}.", *listing.left_out]))
+    listing.shard = shard
+    return listing
+
+
+def with_stems(names: list[str]) -> Iterator[tuple[str, str]]:
+    """Names of the photos of one folder, in the order of `in_order`, and what the results of each are called.
+
+    ``a.jpg`` becomes ``a``; where that is taken, ``a.png`` stays ``a.png``.  Some disks take A for a.  This depends on
+    nothing but the names, so all shards come to the same.
+    """
+    for _, alike in itertools.groupby(names, lambda name: name.casefold().partition(".")[0]):
+        taken: set[str] = set()
+        for name in alike:
+            stem = next(stem for stem in stems(name) if stem.casefold() not in taken)
+            taken.add(stem.casefold())
+            yield name, stem
+
+
+def stems(name: str) -> Iterator[str]:
+    """What the results of a photo may be called, in the order in which that is tried."""
+    short = PurePosixPath(name).with_suffix("").as_posix()
+    return itertools.chain([short, name], (f"{name}.{number}" for number in itertools.count(2)))
+
+
+def in_order(name: str) -> str:
+    """A key that sorts photos' names as they are listed: a folder's photos, and then its sub-folders."""
+    *folders, last = name.split("/")
+    return "\0".join([*(f"1{folder}" for folder in folders), f"0{_folded(last)}"])
+
+
+def _folded(name: str) -> str:
+    """A key for the names in a folder; the dot keeps ``a.jpg``, ``A.png`` and ``a.jpg.png`` together."""
+    return f"{name.casefold()}."
+
+
+def seen_from(out: Path, folder: Path) -> Path:
+    """Path of a folder from that of the results; both are the folders' own, behind all links."""
+    try:
+        return Path(os.path.relpath(folder, out))
+    except ValueError:  # Windows: it lies on another drive
+        return folder
+
+
+def _results_around(start: Path) -> set[str]:
+    """Results that the tables of the folders around a folder name, by their real paths: some lie in sub-folders."""
+    results: set[str] = set()
+    for folder in start.resolve().parents:
+        for table in tables(folder):
+            with contextlib.suppress(PetsegError, OSError):  # not petseg's, so it names none
+                stems = (stem_of(row) for row in read_table(table))
+                results |= {os.path.realpath(folder / f"{stem}{ending}") for stem in stems for ending in ENDINGS}
+    return results
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads around in circles
+        return False
+
+
+def _whole(path: Path) -> Path:
+    """A path from the root.  What ``..`` means behind a link only the file system knows: its target's folder."""
+    path = path.absolute()
+    if ".." not in path.parts:
+        return path
+    return path.resolve() if path.name == ".." else path.parent.resolve() / path.name

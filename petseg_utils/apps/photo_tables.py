@@ -1,0 +1,190 @@
+"""The tables of a folder of results: names in them, one for all photos or one a shard, written and read row by row."""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import reprlib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+from petseg_utils.study import PetsegError, shown
+
+BOX = ("x0", "y0", "x1", "y1")  # first and last column and row with a pet, as `--box` takes them
+BEFORE = ("file", "width", "height", "class", "share", *BOX, "confidence", "prompts", "mask", "photo")  # until 0.2
+STATE = ("bytes", "modified", "sha256")  # of the photo's file, when it was segmented
+COLUMNS = (*BEFORE, "overlay", *STATE)
+OF_FAILED = ("file", "reason")
+ENDINGS = ("_overlay.jpg", "_cutout.png", "_mask.png")
+RESULTS, FAILED, MADE_BY = "results.csv", "failed.csv", "about.json"
+MOST_SHARDS = 100_000
+# What a spreadsheet takes for the start of a formula, and the mark that says that it is none.
+_FORMULA, _NONE = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"), "'"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` parts of all photos, counted from 1."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def holds(self, name: str) -> bool:
+        """Whether a photo belongs to it, by a hash of its name that is the same on every machine."""
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8]) % self.count == self.index - 1
+
+
+def of_shard(name: str, shard: Shard | None) -> str:
+    """What a file of a folder of results is called for a shard: ``results.csv`` is ``results-1-of-4.csv``."""
+    stem, suffix = os.path.splitext(name)
+    return f"{stem}-{shard.index}-of-{shard.count}{suffix}" if shard else name
+
+
+def about(folder: Path) -> dict:
+    """What ``about.json`` in a folder of results says; empty if there is none, or it is a stranger's."""
+    with contextlib.suppress(OSError, ValueError):
+        said = json.loads((folder / MADE_BY).read_text(encoding="utf-8"))
+        return said if isinstance(said, dict) else {}
+    return {}
+
+
+def tables(folder: Path) -> list[Path]:
+    """The tables of a folder of results that are there: one, or one a shard."""
+    count = about(folder).get("shards")
+    shards = [Shard(index + 1, count) for index in range(min(count, MOST_SHARDS))] if isinstance(count, int) else []
+    paths = [folder / of_shard(RESULTS, shard) for shard in (None, *shards)]
+    return [path for path in paths if path.is_file()] if (folder / MADE_BY).is_file() else []
+
+
+def printable(text: str) -> str:
+    """A name as one line of a terminal can show it: line breaks and the like as their codes."""
+    breaks = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no text, ends of lines and paragraphs
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in breaks else letter
+        for letter in text
+    )
+
+
+def stem_of(row: dict) -> str:
+    """What the results of a row of the table are called; see `Photo`."""
+    return row["mask"].removesuffix(ENDINGS[-1])
+
+
+def read_table(path: Path) -> Iterator[dict]:
+    """Rows of a table of results, none if there is no such file; a last one that was cut is left out.
+
+    Raises
+    ------
+    PetsegError
+        If the table has other columns, or names files outside its folder.
+    """
+    inside = path.parent.resolve()
+    lies_inside = lru_cache(1000)(lambda folder: Path(os.path.realpath(folder)).is_relative_to(inside))
+    for row in read_rows(path, COLUMNS, BEFORE):
+        if not _is_plain(row["mask"]) or not lies_inside((path.parent / row["mask"]).parent):
+            raise PetsegError(
+                f"{shown(path)} was changed and names a file that is no mask in this folder, "
+                f"{reprlib.repr(printable(row['mask']))}: name another folder with -o."
+            )
+        if "overlay" not in row:
+            row |= {"overlay": f"{stem_of(row)}{ENDINGS[0]}"} | dict.fromkeys(STATE, "")
+        yield row
+
+
+def read_rows(path: Path, *forms: tuple[str, ...], header: bool = True) -> Iterator[dict]:
+    """Rows of a table by `write_table`; none if there is no such file.
+
+    Parameters
+    ----------
+    path : Path
+        The table; a last row that was cut is left out.
+    forms : tuple of str
+        Columns that it may have; the first ones are today's, and earlier ones were written without marks in the cells.
+    header : bool
+        Whether its first line names the columns; else they are the first of `forms`.
+
+    Raises
+    ------
+    PetsegError
+        If it has other columns.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            # Only "\n" ends a line: a carriage return may be part of a name, and names may be any bytes.
+            file = held.enter_context(path.open(encoding="utf-8", errors="surrogateescape", newline="\n"))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        lines = (line for line in file if line.endswith("\n"))
+        table = csv.DictReader(lines, None if header else forms[0])
+        try:
+            columns = tuple(table.fieldnames or forms[0])
+            if columns not in forms:
+                raise PetsegError(f"{shown(path)} was changed and has other columns: name another folder with -o.")
+            for row in table:
+                if None not in row.values():
+                    plain = _as_written if columns == forms[0] else str
+                    yield {column: plain(row[column]) for column in columns}
+        except csv.Error as error:
+            raise PetsegError(f"{shown(path)} was changed ({error}): name another folder with -o.") from error
+
+
+def _is_plain(mask: str) -> bool:
+    """Whether a table's name of a mask is a path downwards."""
+    path = PurePath(mask)
+    upwards = any(part in ("", ".", "..") for part in (*mask.split("/"), *path.parts)) or path.drive or path.root
+    return mask.endswith(ENDINGS[-1]) and not upwards and "\0" not in mask
+
+
+def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable]) -> None:
+    """Write a table to a temporary name and rename it."""
+    temporary = temporary_for(path)
+    write_rows(temporary, "w", [columns, *rows])
+    temporary.replace(path)
+
+
+def temporary_for(path: Path) -> Path:
+    """Where a file is written before it gets its name: always the same place, which no user's file has."""
+    return path.with_name(f".petseg-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.part")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file to a temporary name and rename it; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_for(path)
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def append_row(path: Path, row: Iterable) -> None:
+    """Add a row to a table, in one piece."""
+    write_rows(path, "a", [row])
+
+
+def write_rows(path: Path, mode: str, rows: Iterable[Iterable]) -> None:
+    """Write rows to a file (mode ``w``), or add them to it (``a``)."""
+    with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:  # names may be any bytes
+        # Python 3.11 leaves a carriage return unquoted, and then takes it for the end of a line.
+        plain, quoted = (
+            csv.writer(file, lineterminator="\n"),
+            csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL),
+        )
+        for row in rows:
+            cells = [_harmless(str(cell)) for cell in row]
+            (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+
+
+def _harmless(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula, as OWASP advises; `_as_written` takes the mark away."""
+    return f"{_NONE}{cell}" if cell.startswith((*_FORMULA, _NONE)) else cell
+
+
+def _as_written(cell: str) -> str:
+    return cell.removeprefix(_NONE)
