@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from PIL import Image
 
 from petseg_utils.apps import photo_folders
 from petseg_utils.apps.photo_folders import BEGUN, Plan, alone_in
-from petseg_utils.apps.photo_listing import find_photos, in_order
+from petseg_utils.apps.photo_listing import Listing, find_photos, in_order
 from petseg_utils.apps.photo_tables import COLUMNS, RESULTS, Shard, of_shard, read_table
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
@@ -205,21 +204,30 @@ def test_a_shard_that_is_killed_at_any_moment_goes_on(petseg, photos, pet, tmp_p
 
 
 def test_planning_holds_no_more_for_many_photos_than_for_few(tmp_path):
-    """Of Python's own memory; SQLite keeps its pages on disk, but for 2 MB."""
-    photos, out, peaks = tmp_path / "photos", tmp_path / "out", []
+    """Of Python's objects, at any time; SQLite keeps its pages on disk, but for 2 MB."""
+    few, many, out, held = tmp_path / "few", tmp_path / "many", tmp_path / "out", []
     out.mkdir()
-    for number in range(6000):
-        path = photos / f"{number // 100:03}" / f"{number:06}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        if number + 1 in (300, 6000):
-            listing = find_photos([photos], out)
-            tracemalloc.start()
-            plan = Plan(listing, out, "")
-            assert sum(1 for _ in plan.todo) == plan.n_todo == number + 1
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 100_000  # bytes; names alone would be 600,000
+
+    def counted(items):
+        for item in items:
+            held[-1] = max(held[-1], sys.getallocatedblocks() - before)
+            yield item
+
+    class Counted(Listing):
+        def __iter__(self):
+            return counted(super().__iter__())
+
+    for root, count in ((few, 300), (many, 6000)):
+        for number in range(count):
+            path = root / f"{number // 100:03}" / f"{number:06}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        listing = Counted(**vars(find_photos([root], out)))
+        held.append(0)
+        before = sys.getallocatedblocks()
+        plan = Plan(listing, out, "")
+        assert sum(1 for _ in counted(plan.todo)) == plan.n_todo == count
+    assert held[1] < held[0] + 3000  # blocks of memory; a list of names alone would be 6000
 
 
 def test_the_lock_of_the_folder_is_waited_for_where_shards_begin_together(petseg, photos, tmp_path, monkeypatch):
