@@ -148,16 +148,31 @@ def trained_checkpoint(
 ) -> Path:
     """Checkpoint of the study's model, which is trained first where `trained` would."""
     path = run_folder(model, study, seed) / "best.safetensors"
-    if path.is_file() and path.with_suffix(".json").is_file():
-        card = read_card(path)
-        wanted = conditions(recipe_of(model), study, seed, splits)
-        differs = first_difference(conditions_in(card), wanted)
-        if "training_seconds" in card and not differs:
-            log.info("Loaded the checkpoint of epoch %s, trained under the same conditions.", card["epoch"])
-            return path
-        log.info("Trained anew: %s.", differs or "the run before did not come to its end")
+    lacks = what_lacks(model, study, seed, splits)
+    if lacks is None:
+        epoch = read_card(path)["epoch"]
+        log.info("Loaded the checkpoint of epoch %s, trained under the same conditions.", epoch)
+        return path
+    if lacks != NO_RUN:
+        log.info("Trained anew: %s.", lacks)
     train(model, study, seed, splits, resume=False, progress=progress)
     return path
+
+
+NO_RUN, CUT = "there is no run", "the run before did not come to its end"
+
+
+def what_lacks(model: str, study: Study, seed: int, splits: dict[str, PictureSet]) -> str | None:
+    """Why the study's own run of a model is not current, in words; None if it is.
+
+    `NO_RUN` if there is none, `CUT` if it was begun under the same conditions and not finished, else what differs.
+    """
+    path = run_folder(model, study, seed) / "best.safetensors"
+    if not (path.is_file() and path.with_suffix(".json").is_file()):
+        return NO_RUN
+    card = read_card(path)
+    differs = first_difference(conditions_in(card), conditions(recipe_of(model), study, seed, splits))
+    return differs or (None if "training_seconds" in card else CUT)
 
 
 def unlabelled_pictures(

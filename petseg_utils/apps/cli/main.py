@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from dataclasses import replace
@@ -45,6 +46,7 @@ app = typer.Typer(
       petseg evaluate unet --study oxford-cpu
       petseg train autoencoder_unet --study oxford-cpu     trains the autoencoder first, if it is not there
       petseg train decoder --study oxford-cpu              a decoder on a frozen encoder; --encoder names one
+      petseg sweep --study oxford-cpu --models unet,decoder --jobs 2     what is not trained yet, with all seeds
 
     A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (hours), oxford-gpu
     and oxford (a GPU).
@@ -161,6 +163,45 @@ def train(
         typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")
         with ctrl_c("The same command with --resume goes on from the last finished epoch."):
             train_model(recipe, chosen, number, splits, start=start, teacher=teacher, extra=pictures, resume=resume)
+
+
+@app.command()
+@ctrl_c("The same command goes on from here.")
+def sweep(
+    models: Annotated[str, typer.Option(help="Models to train, for instance unet,decoder.")],
+    study: StudyOption = None,
+    seeds: Annotated[str | None, typer.Option(help="For instance 0,1,2; by default the study's own.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many to train at the same time.")] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="slurm submits each training to Slurm, by submitit; local does as if, on this machine."),
+    ] = None,
+) -> None:
+    """Train models with several seeds, each in a process of its own: what is not there, or not current.
+
+    What a model starts from is trained before it.  Each training has its log in runs/STUDY/logs/.  Where one fails, the
+    others go on, and the exit code is 1; the same command then trains only what is missing.
+
+    On Slurm, sbatch takes partition, time and the like from its own variables: SBATCH_PARTITION, SBATCH_TIMELIMIT, ...
+    """
+    from petseg_utils.apps.sweep import run_sweep
+    from petseg_utils.study import load_study
+
+    chosen = load_study(study)
+    try:
+        numbers = [int(part) for part in seeds.split(",")] if seeds is not None else chosen.seeds
+        if min(numbers) < 0:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{seeds!r} is no list of seeds: 0,1,2", param_hint="--seeds") from None
+    names = [part.strip() for part in models.split(",")]
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the trainings would outlive this process
+    try:
+        failed = run_sweep(chosen, names, numbers, jobs=jobs, cluster=cluster, study_option=study)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
