@@ -130,7 +130,7 @@ def segment_photos(
     def read(photo: Photo) -> tuple[np.ndarray, np.ndarray]:
         with contextlib.suppress(OSError):  # before the photo is read: if it changes meanwhile, the next run does it
             states[photo] = state_of(photo.path)
-        return _read(segmenter, photo)
+        return read_for(segmenter, photo)
 
     def announced(items: Iterable[tuple]) -> Iterator[tuple]:
         for item in items:
@@ -152,7 +152,7 @@ def segment_photos(
             tqdm(total=plan.n_todo, desc="segmenting", unit="photo", disable=not progress or plan.n_todo < 2)
         )
         reading = _ahead(pool, read, ((photo,) for photo in plan.todo))
-        segmented = _segmented(segmenter, usable(reading), prompts, hard)
+        segmented = segmented_photos(segmenter, usable(reading), prompts, hard)
         first = list(itertools.islice(segmented, 1))  # a click outside the photo ends it here, before anything changes
         with writing(out):
             with alone_in(out, wait=PATIENCE) if shard else contextlib.nullcontext():
@@ -214,13 +214,13 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable[tuple]) -> 
         yield waiting.popleft()[:2]
 
 
-def _read(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
+def read_for(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
     """The photo, and its square for the model: shrinking here, in a thread, keeps the model from waiting for it."""
     image = read_photo(photo.path)
     return image, segmenter.letterbox(image).image(image, segmenter.model.scale)
 
 
-def _segmented(
+def segmented_photos(
     segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[Box | Click], hard: bool
 ) -> Iterator[tuple]:
     """Each photo with its image and a function that gives its `_Result`, to call in a thread."""
@@ -279,12 +279,21 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
         except (OSError, ValueError) as error:
             raise DataError(f"cannot be written as {kind} ({error}).") from error
         _write(out, path, content)
-    ys, xs = np.flatnonzero(pet.any(1)), np.flatnonzero(pet.any(0))
-    box = (xs[0], ys[0], xs[-1], ys[-1]) if len(xs) else ("",) * 4
+    box = box_of(pet)
     row = {"file": photo.name, "width": mask.shape[1], "height": mask.shape[0], "class": CLASSES[species_of(mask)]}
-    row |= {"share": f"{pet.mean():.6f}", "confidence": f"{confidence if len(xs) else 0:.4f}"}
+    row |= {"share": f"{pet.mean():.6f}", "confidence": f"{confidence if box else 0:.4f}"}
     names = [path.as_posix() for path in photo.results(Path())]
-    return row | dict(zip(BOX, box, strict=True)) | {"mask": names[-1], "overlay": "" if too_long else names[0]}
+    return (
+        row
+        | dict(zip(BOX, box or [""] * 4, strict=True))
+        | {"mask": names[-1], "overlay": "" if too_long else names[0]}
+    )
+
+
+def box_of(pet: np.ndarray) -> list[int] | None:
+    """First and last column and row of a mask ``bool (H, W)``, as in `photo_tables.BOX`; None if it is empty."""
+    ys, xs = np.flatnonzero(pet.any(1)), np.flatnonzero(pet.any(0))
+    return [int(xs[0]), int(ys[0]), int(xs[-1]), int(ys[-1])] if len(xs) else None
 
 
 def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

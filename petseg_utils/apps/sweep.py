@@ -43,7 +43,7 @@ class Process(Protocol):
     def terminate(self) -> None:
         """Ask it to end."""
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float) -> object:
         """Wait for its end; raises `subprocess.TimeoutExpired`."""
 
     def kill(self) -> None:
@@ -226,13 +226,12 @@ def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process
 
         kill = terminate
 
-        def wait(self, timeout: float) -> int:
+        def wait(self, timeout: float) -> None:
             until = time.monotonic() + timeout
-            while (code := self.poll()) is None:
+            while not self.job.done():  # its result is not looked at: submitit waits long for that of a cancelled one
                 if time.monotonic() > until:
                     raise subprocess.TimeoutExpired("submitit", timeout)
                 time.sleep(PAUSE)
-            return code
 
     return Submitted
 

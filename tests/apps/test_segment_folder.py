@@ -652,8 +652,8 @@ def test_an_encoder_that_takes_more_detail_gets_that_of_the_photo(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
     path = tmp_path / "photo.png"
     Image.fromarray(image).save(path)
-    read = segment_folder._read(segmenter, Photo(path, "photo.png", "photo"))
-    ((_, _, decide),) = segment_folder._segmented(segmenter, [("photo", read)], [], hard=True)
+    read = segment_folder.read_for(segmenter, Photo(path, "photo.png", "photo"))
+    ((_, _, decide),) = segment_folder.segmented_photos(segmenter, [("photo", read)], [], hard=True)
     assert np.array_equal(segmenter.model.network.images, to_tensor(segmenter.squares([image])))
     assert np.array_equal(decide()[0], segmenter.predict(image))
 

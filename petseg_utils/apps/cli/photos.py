@@ -51,10 +51,10 @@ EXAMPLES = """\b
 
 @ctrl_c("The same command goes on from here.")
 def segment(
-    photos: Annotated[
-        list[Path] | None, typer.Argument(metavar="PHOTO|FOLDER", help="Photos, or folders of them.")
+    given: Annotated[
+        list[str] | None, typer.Argument(metavar="PHOTO|FOLDER", help="Photos, or folders of them.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results; made if need be.")] = None,
+    to: Annotated[str | None, typer.Option("--out", "-o", help="Folder for the results; made if need be.")] = None,
     model: Annotated[str | None, typer.Option(help="decoder by default; point with --click, --not or --box.")] = None,
     click: Annotated[
         list[str] | None,
@@ -83,6 +83,10 @@ def segment(
         Path | None,
         typer.Option("--merge", metavar="OUT", help="Join the tables of all shards of this folder; give no photos."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="On this cluster of Ray, into Parquet files; local starts one here."),
+    ] = None,
 ) -> None:
     """Cut the pets out of photos: masks, overlays, cut-outs, and a table.
 
@@ -102,6 +106,9 @@ def segment(
     --shard I/N takes the photos whose names fall into the I-th of N parts, the same ones on every machine, and writes
     results-I-of-N.csv.  --merge OUT joins these tables into results.csv and failed.csv.
 
+    --ray ADDRESS writes no pictures but Parquet files with a row a photo: path, class, share, box, confidence, masks as
+    COCO's run lengths, and the error of a file that is no photo.  Photos and -o may be addresses, such as s3://bucket/x.
+
     What is done is kept, unless the photo is another one or you click elsewhere: after an interruption the same command
     continues.  A folder holds the masks of one model, and no file of yours in it is replaced: where NAME_mask.png is
     one, the results are called after NAME.jpg.  Photos that cannot be used are left out and listed in failed.csv, and
@@ -115,18 +122,23 @@ def segment(
     from petseg_utils.segmenter import Segmenter
 
     if merged:
-        if photos or out or shard:
+        if given or to or shard or ray:
             raise typer.BadParameter("--merge joins what is there: give it only the folder, and --format if you like.")
         _merge(merged, formats or [])
         return
-    if not photos or not out:
+    if not given or not to:
         raise typer.BadParameter("Give photos, or folders of them, and the folder for the results with -o.")
     part = _shard(shard) if shard else None
     if part and formats:
         raise typer.BadParameter("A shard holds a part of the photos: give --format with --merge.")
     prompts = _prompts(box, click or [], without or [])
-    listing = find_photos(photos, out, part)
-    if prompts and (count := sum(1 for _ in listing)) > 1:
+    if ray and (part or formats or prompts):
+        raise typer.BadParameter(
+            "--ray goes without shards, clicks, boxes and formats: its masks are in Parquet files."
+        )
+    out = Path(to)
+    listing = None if ray else find_photos([Path(name) for name in given], out, part)
+    if prompts and listing and (count := sum(1 for _ in listing)) > 1:
         raise typer.BadParameter(f"Clicks and boxes are for one photo, and here are {count}.")
     if weights and study:
         raise typer.BadParameter("Weights come from --weights or from --study: give one of them.")
@@ -146,6 +158,16 @@ def segment(
     if prompts and not segmenter.takes_prompts:
         raise typer.BadParameter(f"The model {kind} takes no clicks and no box; the model point does.")
     maker = made_by(segmenter, hard=hard, shard=part)
+    if listing is None:
+        from petseg_utils.apps.segment_ray import segment_by_ray
+
+        tell_weights(segmenter.weights, segmenter.card)
+        loaded = {"model": wanted, "weights": weights and weights.absolute(), "runtime": runtime}
+        rows = segment_by_ray(str(ray), given, to, maker, **loaded, hard=hard)
+        typer.echo(f"Segmented: {rows.done - rows.failed}; done before: {rows.before}; failed: {rows.failed}. In {to}")
+        if rows.failed:
+            raise typer.Exit(1)
+        return
     check_folder(out, maker)
     tell_weights(segmenter.weights, segmenter.card)
     counts = segment_photos(segmenter, listing, out, maker, prompts=prompts, hard=hard, formats=formats or ())

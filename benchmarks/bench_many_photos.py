@@ -1,0 +1,98 @@
+"""What `petseg segment --shard` costs with the number of photos and of shards that run at the same time.
+
+Usage: python benchmarks/bench_many_photos.py [--photos 100,1000,10000] [--shards 1,2] [--json OUT]
+
+Photos are hard links to a few small drawn ones, so that listing, tables and resuming are what grows.  Of each run:
+photos a second, the largest peak of memory of a process, the size of the joined table, the time to join it, and the
+time that the same command takes when all, and when 99 % of the photos are done.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from petseg_utils.apps.photo_tables import COLUMNS, RESULTS, Shard, of_shard, read_table, write_table
+from petseg_utils.data.drawing.breeds import BREEDS
+from petseg_utils.data.drawing.pictures import draw_pet
+
+SIZE, IN_A_FOLDER, DRAWN = 64, 1000, 10
+COLUMN_TITLES = ("photos", "shards", "photos/s", "peak, MB", "table, MB", "merge, s", "again, s", "99 % done, s")
+
+
+def link_photos(root: Path, count: int) -> None:
+    """A folder of `count` photos, in sub-folders."""
+    for number in range(DRAWN):
+        Image.fromarray(draw_pet(BREEDS[number], 1)[0]).resize((SIZE, SIZE)).save(root.with_name(f"{number}.jpg"))
+    for number in range(count):
+        path = root / f"{number // IN_A_FOLDER:05}" / f"{number:08}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(root.with_name(f"{number % DRAWN}.jpg"), path)
+
+
+def segment(photos: Path, out: Path, shards: int) -> tuple[float, float]:
+    """Run all shards at the same time; seconds, and the largest peak of memory of one of them in MB."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "petseg_utils", "segment", photos, "-o", out, "--shard"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    running = [subprocess.Popen([*command, f"{index + 1}/{shards}"], **quiet) for index in range(shards)]
+    peaks = [os.wait4(process.pid, 0)[1:] for process in running]
+    if any(status for status, _ in peaks):
+        raise SystemExit("A shard failed.")
+    return time.perf_counter() - began, max(usage.ru_maxrss for _, usage in peaks) / 1024
+
+
+def forget(out: Path, shards: int, share: float) -> None:
+    """Take a share of the rows out of the tables."""
+    for index in range(shards):
+        table = out / of_shard(RESULTS, Shard(index + 1, shards))
+        rows = [[row[column] for column in COLUMNS] for row in read_table(table)]
+        write_table(table, COLUMNS, rows[: round(len(rows) * (1 - share))])
+
+
+def measure(count: int, shards: int) -> dict[str, float]:
+    """One line of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos, out = Path(folder, "photos"), Path(folder, "out")
+        link_photos(photos, count)
+        seconds, peak = segment(photos, out, shards)
+        began = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "petseg_utils", "segment", "--merge", out], check=True, capture_output=True
+        )
+        merging = time.perf_counter() - began
+        size = (out / RESULTS).stat().st_size / 1e6
+        again, peak_again = segment(photos, out, shards)
+        forget(out, shards, 0.01)
+        resumed, peak_resumed = segment(photos, out, shards)
+    peaks = max(peak, peak_again, peak_resumed)
+    return dict(zip(COLUMN_TITLES, (count, shards, count / seconds, peaks, size, merging, again, resumed), strict=True))
+
+
+def main() -> None:
+    """Measure, and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", default="100,1000,10000")
+    parser.add_argument("--shards", default="1,2")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
+    options = parser.parse_args()
+    print(f"| {' | '.join(COLUMN_TITLES)} |\n|{'---|' * len(COLUMN_TITLES)}", flush=True)
+    lines = []
+    for count in map(int, options.photos.split(",")):
+        for shards in map(int, options.shards.split(",")):
+            lines.append(measure(count, shards))
+            print(
+                "| " + " | ".join(f"{value:,.1f}".removesuffix(".0") for value in lines[-1].values()) + " |", flush=True
+            )
+    if options.json:
+        options.json.write_text(json.dumps(lines, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Masks for very many photos on a cluster of Ray, into Parquet files: what `petseg segment --ray` does."""
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from petseg_utils.apps.mask_formats import encoded_runs
+from petseg_utils.apps.photo_listing import SUFFIXES, Photo, find_photos
+from petseg_utils.apps.segment_folder import box_of, read_for, segmented_photos
+from petseg_utils.data.datasets import DataError, species_of
+from petseg_utils.data.labels import CLASSES, SPECIES
+from petseg_utils.segmenter import Segmenter
+from petseg_utils.study import PetsegError
+
+ABOUT = "about.json"
+AT_ONCE = 20_000  # photos that Ray is given at a time; their actors load the model once
+IN_A_FILE = 500  # rows of a Parquet file: what is lost, at most, when the run is cut
+IN_A_BATCH = 8  # photos that an actor is given at a time
+CORES: int | None = None  # of this machine that `local` takes; None means all
+REACHED = 10.0  # seconds in which a cluster must answer
+STORE = 256 << 20  # bytes of Ray's object store on this machine: it holds names and rows, no pictures
+
+
+class Counts(NamedTuple):
+    """How many photos were done now, how many had been before, and how many of those done now have errors."""
+
+    done: int
+    before: int
+    failed: int
+
+
+def segment_by_ray(
+    address: str,
+    photos: list[str],
+    out: str,
+    maker: dict,
+    *,
+    model: str,
+    weights: Path | None = None,
+    runtime: str | None = None,
+    hard: bool = False,
+    progress: bool = True,
+) -> Counts:
+    """Segment photos on a cluster of Ray, and write a row of each, with its masks, to Parquet files.
+
+    The columns are ``path``, ``width``, ``height``, ``class``, ``share``, ``box``, ``confidence``, ``rle`` (of each
+    species in the photo COCO's compressed run lengths) and ``error``: a file that is no photo is a row that says so.
+    This process alone writes, each file under its name when it is complete, so a worker that dies leaves nothing behind
+    and each photo has one row.  A photo that has its row is not segmented again.
+
+    Parameters
+    ----------
+    address : str
+        Of the cluster, as ``ray.init`` takes it; ``local`` starts one on this machine, for this run.
+    photos : list of str
+        Files and folders, or addresses of folders that fsspec reads, such as ``s3://bucket/photos``.
+    out : str
+        Folder of the Parquet files, or an address of one.
+    maker : dict
+        From `photo_folders.made_by`.
+    model, weights, runtime
+        As for `Segmenter.load`, on every machine of the cluster.
+    hard : bool
+        See `segment_folder.segment_photos`.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    PetsegError
+        If Ray is not installed or cannot be reached, there are no photos, or `out` holds masks by other weights.
+    """
+    try:
+        import fsspec
+        import ray
+        from pyarrow import parquet
+    except ModuleNotFoundError as error:
+        raise PetsegError(f"--ray needs {error.name}, which is not installed: pip install '.[ray]'") from None
+    system, folder = _system(fsspec, out)
+    _check_maker(system, folder, maker)
+    done = _Done()
+    for path in system.glob(f"{folder}/*.parquet"):
+        with system.open(path) as file:
+            done.add(parquet.read_table(file, columns=["path"])["path"].to_pylist())
+    files = _files(fsspec, photos, out)
+    if (first := next(files, None)) is None:
+        raise PetsegError(f"No photos there: looked for files in {', '.join(SUFFIXES)}.")
+    system.makedirs(folder, exist_ok=True)
+    _write(system, f"{folder}/{ABOUT}", json.dumps(maker, indent=2).encode())
+    counts = np.zeros(3, int)
+    bar = tqdm(desc="segmenting", unit="photo", disable=not progress)
+    todo = done.without(itertools.chain([first], files), counts)
+    with _cluster(ray, address):
+        workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        while chosen := list(itertools.islice(todo, AT_ONCE)):
+            rows = (
+                ray.data.from_items([{"file": os.fsencode(file)} for file in chosen])
+                .repartition(max(1, len(chosen) // IN_A_BATCH))
+                .map_batches(
+                    Worker,
+                    batch_size=IN_A_BATCH,
+                    batch_format="pyarrow",
+                    concurrency=(1, workers),
+                    num_cpus=1,
+                    fn_constructor_kwargs={"model": model, "weights": weights, "runtime": runtime, "hard": hard},
+                )
+            )
+            for table in rows.iter_batches(batch_size=IN_A_FILE, batch_format="pyarrow"):
+                with tempfile.TemporaryFile() as file:
+                    parquet.write_table(table, file)
+                    file.seek(0)
+                    _write(system, f"{folder}/part-{uuid.uuid4().hex}.parquet", file.read())
+                counts += [len(table), 0, len(table) - table["error"].null_count]
+                bar.update(len(table))
+    bar.close()
+    return Counts(*map(int, counts))
+
+
+class Worker:
+    """Segments batches of photos in a process of its own, for which it loads the model once.
+
+    Parameters
+    ----------
+    model, weights, runtime, hard
+        As for `segment_by_ray`.
+    """
+
+    def __init__(self, model: str, weights: Path | None, runtime: str | None, hard: bool):
+        self.segmenter, self.hard = Segmenter.load(model, weights, runtime), hard
+
+    def __call__(self, batch: Any) -> Any:
+        """Rows of a batch, an Arrow table with a column ``file``; see `segment_by_ray`."""
+        import pyarrow
+
+        rows = [self.row(os.fsdecode(file)) for file in batch["file"].to_pylist()]
+        return pyarrow.Table.from_pylist(rows, _schema(pyarrow))
+
+    def row(self, file: str) -> dict:
+        """The row of a photo, by its path or its address."""
+        row: dict[str, Any] = {"path": as_text(file)}
+        try:
+            with _fetched(file) as path:
+                read = read_for(self.segmenter, Photo(path, "", ""))
+        except (DataError, OSError) as error:
+            return row | {"error": str(error)}
+        ((_, _, decide),) = segmented_photos(self.segmenter, [(None, read)], (), self.hard)
+        mask, _, confidence = decide()
+        height, width = mask.shape
+        box = box_of(mask > 0)
+        row |= {"width": width, "height": height, "class": CLASSES[species_of(mask)], "share": (mask > 0).mean()}
+        runs = [
+            {"class": name} | encoded_runs(mask == value) for value, name in SPECIES.items() if (mask == value).any()
+        ]
+        return row | {"box": box, "confidence": confidence if box else 0.0, "rle": runs}
+
+
+def _schema(pyarrow: Any) -> Any:
+    text, whole, real = pyarrow.string(), pyarrow.int32(), pyarrow.float32()
+    runs = pyarrow.struct([("class", text), ("size", pyarrow.list_(whole)), ("counts", text)])
+    columns = [("path", text), ("width", whole), ("height", whole), ("class", text), ("share", real)]
+    columns += [("box", pyarrow.list_(whole)), ("confidence", real), ("rle", pyarrow.list_(runs)), ("error", text)]
+    return pyarrow.schema(columns)
+
+
+def as_text(file: str) -> str:
+    """A path as Parquet takes it: bytes that are no text as their codes."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
+
+
+class _Done:
+    """Paths that have their rows, on disk, so that memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self.db = sqlite3.connect("")
+        self.db.executescript("PRAGMA journal_mode = OFF; CREATE TABLE done (path TEXT PRIMARY KEY);")
+
+    def add(self, paths: Iterable[str]) -> None:
+        self.db.executemany("INSERT OR IGNORE INTO done VALUES (?)", ([path] for path in paths))
+
+    def without(self, files: Iterator[str], counts: np.ndarray) -> Iterator[str]:
+        """Those of some files that are not done, each once; the others are counted in ``counts[1]``."""
+        for file in files:
+            if self.db.execute("SELECT 1 FROM done WHERE path = ?", [as_text(file)]).fetchone():
+                counts[1] += 1
+            else:
+                self.add([as_text(file)])
+                yield file
+
+
+def _files(fsspec: Any, given: list[str], out: str) -> Iterator[str]:
+    """Paths of photos on this machine's disks, and addresses of those elsewhere, one after the other."""
+    here = [Path(name) for name in given if "://" not in name]
+    if here:
+        yield from (str(photo.path) for photo in find_photos(here, Path(out)))
+    for address in given:
+        if "://" in address:
+            system, folder = _system(fsspec, address)
+            for inner, folders, names in system.walk(folder):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                for name in sorted(names):
+                    if name.lower().endswith(SUFFIXES) and not name.startswith("."):
+                        yield system.unstrip_protocol(f"{inner}/{name}")
+
+
+def _system(fsspec: Any, address: str) -> tuple[Any, str]:
+    """The file system of an address, and the path in it."""
+    try:
+        return fsspec.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise PetsegError(f"{address} cannot be read by fsspec: {error}") from None
+
+
+def _check_maker(system: Any, folder: str, maker: dict) -> None:
+    """Refuse a folder with Parquet files of other weights, or of somebody else."""
+    if not system.exists(folder):
+        return
+    about = f"{folder}/{ABOUT}"
+    before = json.loads(system.cat_file(about)) if system.exists(about) else {}
+    if any(before.get(key) != maker[key] for key in ("sha256", "edges")) and (before or system.ls(folder)):
+        raise PetsegError(
+            f"{PurePosixPath(folder).name} holds files that were not made with these weights and edges: name another "
+            "folder with -o."
+        )
+
+
+def _write(system: Any, path: str, content: bytes) -> None:
+    """Write a file under another name and rename it."""
+    system.pipe_file(f"{path}.part", content)
+    system.mv(f"{path}.part", path)
+
+
+@contextlib.contextmanager
+def _fetched(file: str) -> Iterator[Path]:
+    """A file on this machine's disks: itself, or a copy for as long as the context is open."""
+    if "://" not in file:
+        yield Path(file)
+        return
+    import fsspec
+
+    system, path = _system(fsspec, file)
+    with tempfile.TemporaryDirectory(prefix="petseg-") as folder:
+        copy = Path(folder, f"photo{PurePosixPath(path).suffix}")
+        system.get_file(path, str(copy))
+        yield copy
+
+
+@contextlib.contextmanager
+def _cluster(ray: Any, address: str) -> Iterator[None]:
+    """A connection to a cluster of Ray; one on this machine is on loopback alone, without a dashboard."""
+    import ray.data
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    alone = {
+        "num_cpus": CORES,
+        "include_dashboard": False,
+        "object_store_memory": STORE,
+        "_node_ip_address": "127.0.0.1",
+    }
+    try:
+        _, colon, port = address.rpartition(":")
+        if colon and port.isdecimal():  # Ray would try for minutes, and then end this process
+            host = address.rpartition("/")[2].rpartition(":")[0]
+            socket.create_connection((host, int(port)), timeout=REACHED).close()
+        ray.init(address, log_to_driver=False, logging_level="error", **(alone if address == "local" else {}))
+    except Exception as error:  # Ray has no kind of its own for a start that failed
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise PetsegError(
+            f"No cluster of Ray at {address} ({reason}): start one with ray start, or say --ray local."
+        ) from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars, context.print_on_execution_start = False, False
+    try:
+        yield
+    finally:
+        ray.shutdown()
