@@ -285,7 +285,7 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
     names = [path.as_posix() for path in photo.results(Path())]
     return (
         row
-        | dict(zip(BOX, box or [""] * 4, strict=True))
+        | (dict(zip(BOX, box, strict=True)) if box else dict.fromkeys(BOX, ""))
         | {"mask": names[-1], "overlay": "" if too_long else names[0]}
     )
 

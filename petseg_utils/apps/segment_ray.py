@@ -116,12 +116,13 @@ def segment_by_ray(
                     fn_constructor_kwargs={"model": model, "weights": weights, "runtime": runtime, "hard": hard},
                 )
             )
+            table: Any
             for table in rows.iter_batches(batch_size=IN_A_FILE, batch_format="pyarrow"):
                 with tempfile.TemporaryFile() as file:
                     parquet.write_table(table, file)
                     file.seek(0)
                     _write(system, f"{folder}/part-{uuid.uuid4().hex}.parquet", file.read())
-                counts += [len(table), 0, len(table) - table["error"].null_count]
+                counts += [len(table), 0, sum(error is not None for error in table["error"].to_pylist())]
                 bar.update(len(table))
     bar.close()
     return Counts(*map(int, counts))
@@ -257,16 +258,14 @@ def _fetched(file: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _cluster(ray: Any, address: str) -> Iterator[None]:
-    """A connection to a cluster of Ray; one on this machine is on loopback alone, without a dashboard."""
+    """A connection to a cluster of Ray; one on this machine has no dashboard.
+
+    Its other ports are open on all of the machine's addresses: Ray takes no loopback address for them.
+    """
     import ray.data
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    alone = {
-        "num_cpus": CORES,
-        "include_dashboard": False,
-        "object_store_memory": STORE,
-        "_node_ip_address": "127.0.0.1",
-    }
+    alone = {"num_cpus": CORES, "include_dashboard": False, "object_store_memory": STORE}
     try:
         _, colon, port = address.rpartition(":")
         if colon and port.isdecimal():  # Ray would try for minutes, and then end this process

@@ -162,8 +162,8 @@ def segment(
         from petseg_utils.apps.segment_ray import segment_by_ray
 
         tell_weights(segmenter.weights, segmenter.card)
-        loaded = {"model": wanted, "weights": weights and weights.absolute(), "runtime": runtime}
-        rows = segment_by_ray(str(ray), given, to, maker, **loaded, hard=hard)
+        own = weights.absolute() if weights else None
+        rows = segment_by_ray(str(ray), given, to, maker, model=wanted, weights=own, runtime=runtime, hard=hard)
         typer.echo(f"Segmented: {rows.done - rows.failed}; done before: {rows.before}; failed: {rows.failed}. In {to}")
         if rows.failed:
             raise typer.Exit(1)
