@@ -1,14 +1,14 @@
 """What `petseg segment --shard` costs with the number of photos and of shards that run at the same time.
 
-Usage: python benchmarks/bench_many_photos.py [--photos 100,1000,10000] [--shards 1,2] [--json OUT]
+Usage: python benchmarks/bench_many_photos.py [--photos 100,1000,10000] [--shards 1,2] [--plan 100,10000,100000]
 
 Photos are hard links to a few small drawn ones, so that listing, tables and resuming are what grows.  Of each run:
 photos a second, the largest peak of memory of a process, the size of the joined table, the time to join it, and the
-time that the same command takes when all, and when 99 % of the photos are done.
+time that the same command takes when all, and when 99 % of the photos are done.  Of listing and planning alone, without
+a model: seconds and the peak of memory, for all photos in one folder, which is the worst case.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -75,23 +75,50 @@ def measure(count: int, shards: int) -> dict[str, float]:
     return dict(zip(COLUMN_TITLES, (count, shards, count / seconds, peaks, size, merging, again, resumed), strict=True))
 
 
+PLAN = """
+import sys, time
+from pathlib import Path
+from petseg_utils.apps.photo_folders import Plan
+from petseg_utils.apps.photo_listing import find_photos
+out = Path(sys.argv[2])
+out.mkdir()
+began = time.perf_counter()
+plan = Plan(find_photos([Path(sys.argv[1])], out), out, "")
+assert sum(1 for _ in plan.todo) == plan.n_todo
+print(time.perf_counter() - began)
+"""
+
+
+def plan(count: int) -> tuple[float, float]:
+    """Seconds and peak of memory in MB of listing and planning so many photos in one folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        photos = Path(folder, "photos")
+        photos.mkdir()
+        for number in range(count):
+            (photos / f"{number:08}.jpg").touch()
+        process = subprocess.Popen(
+            [sys.executable, "-c", PLAN, photos, Path(folder, "out")], stdout=subprocess.PIPE, text=True
+        )
+        seconds = float(process.stdout.read())
+        _, process.returncode, usage = os.wait4(process.pid, 0)
+    return seconds, usage.ru_maxrss / 1024
+
+
 def main() -> None:
-    """Measure, and print a table in Markdown."""
+    """Measure, and print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", default="100,1000,10000")
     parser.add_argument("--shards", default="1,2")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")
+    parser.add_argument("--plan", default="100,10000,100000")
     options = parser.parse_args()
-    print(f"| {' | '.join(COLUMN_TITLES)} |\n|{'---|' * len(COLUMN_TITLES)}", flush=True)
-    lines = []
+    print("| photos in one folder | listed and planned, s | peak, MB |\n|---|---|---|", flush=True)
+    for count in map(int, options.plan.split(",")):
+        print("| {:,} | {:.1f} | {:.0f} |".format(count, *plan(count)), flush=True)
+    print(f"\n| {' | '.join(COLUMN_TITLES)} |\n|{'---|' * len(COLUMN_TITLES)}", flush=True)
     for count in map(int, options.photos.split(",")):
         for shards in map(int, options.shards.split(",")):
-            lines.append(measure(count, shards))
-            print(
-                "| " + " | ".join(f"{value:,.1f}".removesuffix(".0") for value in lines[-1].values()) + " |", flush=True
-            )
-    if options.json:
-        options.json.write_text(json.dumps(lines, indent=2) + "\n")
+            cells = measure(count, shards).values()
+            print("| " + " | ".join(f"{value:,.1f}".removesuffix(".0") for value in cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ ABOUT = "about.json"
 AT_ONCE = 20_000  # photos that Ray is given at a time; their actors load the model once
 IN_A_FILE = 500  # rows of a Parquet file: what is lost, at most, when the run is cut
 IN_A_BATCH = 8  # photos that an actor is given at a time
-CORES: int | None = None  # of this machine that `local` takes; None means all
 REACHED = 10.0  # seconds in which a cluster must answer
 STORE = 256 << 20  # bytes of Ray's object store on this machine: it holds names and rows, no pictures
 
@@ -265,7 +264,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     import ray.data
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    alone = {"num_cpus": CORES, "include_dashboard": False, "object_store_memory": STORE}
+    alone = {"include_dashboard": False, "object_store_memory": STORE}
     try:
         _, colon, port = address.rpartition(":")
         if colon and port.isdecimal():  # Ray would try for minutes, and then end this process
