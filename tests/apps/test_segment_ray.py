@@ -1,13 +1,8 @@
 """`petseg segment --ray`: each photo is one row, whatever happens to a worker.  Where Ray is installed: `.[ray]`."""
 
-import itertools
 import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,22 +34,6 @@ def photos(tmp_path):
     return root
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """The address of a cluster with two workers, on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
-    command += ["--include-dashboard=false", f"--port={address.split(':')[1]}", "--disable-usage-stats"]
-    command += [f"--object-store-memory={segment_ray.STORE}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        said = list(itertools.takewhile(lambda line: "Ray runtime started" not in line, process.stdout))
-        assert process.poll() is None, said
-        yield address
-        process.terminate()
-
-
 def rows_of(system, folder):
     return [
         row
@@ -77,12 +56,12 @@ def kill_a_worker(killed):
         time.sleep(0.05)
 
 
-def test_two_workers_of_which_one_is_killed_find_each_photo_once(petseg, photos, cluster, tmp_path, monkeypatch):
+def test_two_workers_of_which_one_is_killed_find_each_photo_once(petseg, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(segment_ray, "IN_A_FILE", 16)
     killed, out = [], tmp_path / "out"
     killer = threading.Thread(target=kill_a_worker, args=(killed,))
     killer.start()
-    code, said, errors = petseg("segment", photos, "-o", out, "--ray", cluster)
+    code, said, errors = petseg("segment", photos, "-o", out, "--ray", "local")
     killer.join()
     assert code == 1 and "Segmented: 58; done before: 0; failed: 2." in said, errors
     assert killed
@@ -104,9 +83,9 @@ def test_two_workers_of_which_one_is_killed_find_each_photo_once(petseg, photos,
         assert row["box"] == [xs.min(), ys.min(), xs.max(), ys.max()] and 0.5 < row["confidence"] <= 1
         assert ((mask > 0) == (segmenter.predict(image) > 0)).mean() > 0.95
     Image.new("RGB", (64, 64)).save(photos / "new.png")
-    code, said, errors = petseg("segment", photos, "-o", out, "--ray", cluster)
+    code, said, errors = petseg("segment", photos, "-o", out, "--ray", "local")
     assert code == 0 and "Segmented: 1; done before: 60; failed: 0." in said, errors
-    code, _, errors = petseg("segment", photos, "-o", out, "--ray", cluster, "--hard")
+    code, _, errors = petseg("segment", photos, "-o", out, "--ray", "local", "--hard")
     assert code == 1 and "out holds files that were not made with these weights and edges" in errors
 
 
