@@ -1,6 +1,6 @@
 """Photo in, mask out, at the photo's own size: what the demos and the command line share."""
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 52_000_000
 SMOOTH = 1.5  # model pixels
 LEAST = np.float32(1 / (1 + np.exp(LARGEST)))  # probability of what is surely not selected
+UNDONE = 50  # prompts that can be taken back one by one
 RUNTIMES = ("onnx", "torch")
 TARGETS = ("pet", "clicked")  # what clicks select, see `OpenPhoto`
 # MPO: a JPEG with a second picture, as phones write it.  HEIF: where pillow-heif is installed.
@@ -154,14 +155,15 @@ class Segmenter:
         PetsegError
             If `target` is something else.
         """
-        return OpenPhoto(self, as_photo(photo), target)
+        image = as_photo(photo)
+        return OpenPhoto(self, self.reduced(image), target, image)
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """Class probabilities of several photos, ``float32 (N, 3, size, size)``, letterboxed.
 
         Pets of which the model is nowhere sure are background, see `selection.unsure_parts`.
         """
-        classes = softmax(self.look(images).logits)
+        classes = softmax(self.look(self.squares(images)).logits)
         for chance in classes:
             unsure = unsure_parts(1 - chance[0], self.peak)
             ground = chance[0, unsure]
@@ -169,16 +171,16 @@ class Segmenter:
             chance[0, unsure] = 1 - ground
         return classes
 
-    def look(self, images: list[np.ndarray]) -> Seen:
-        """What the model makes of several photos before any prompt.
+    def look(self, squares: np.ndarray) -> Seen:
+        """What the model makes of several photos before any prompt, from their `squares`.
 
         Raises
         ------
         PetsegError
             If that is no numbers: its weights are damaged.
         """
-        seen, size = self.model.look(self.squares(images)), self.card["image_size"]
-        self.check(seen.logits, (len(images), len(CLASSES), size, size))
+        seen, size = self.model.look(squares), self.card["image_size"]
+        self.check(seen.logits, (len(squares), len(CLASSES), size, size))
         if seen.cells is not None:
             self.check(seen.cells, (*seen.cells.shape[:2], size // FINE, size // FINE))
         return seen
@@ -189,6 +191,10 @@ class Segmenter:
             raise PetsegError(
                 f"{self.weights.name if self.weights else 'The model'} gives no mask: its weights are damaged."
             )
+
+    def reduced(self, image: np.ndarray) -> "Reduced":
+        """A photo ``uint8 (H, W, 3)`` as the model sees it."""
+        return Reduced(self.squares([image])[0], *image.shape[:2])
 
     @property
     def peak(self) -> float:
@@ -248,6 +254,67 @@ def smoothed(square: np.ndarray, box: Letterbox) -> np.ndarray:
     return cv2.GaussianBlur(np.ascontiguousarray(square[box.window], dtype=np.float32), (0, 0), SMOOTH)
 
 
+@dataclass(frozen=True)
+class Reduced:
+    """What a model sees of a photo, without the photo.
+
+    Parameters
+    ----------
+    square : ndarray
+        RGB ``uint8 (scale * size, scale * size, 3)``, see `Letterbox.image`.
+    height, width : int
+        Of the photo, in pixels.
+    """
+
+    square: np.ndarray
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What somebody selected of a photo: all that its results are made from, beside the photo.
+
+    Parameters
+    ----------
+    chance : ndarray
+        Probability of each pixel of the square to be selected, ``float (size, size)``.
+    box : Letterbox
+        Of the photo in the square.
+    prompts : tuple of Click, Scribble or Box
+        In the photo's pixels, in the order in which they were said.
+    """
+
+    chance: np.ndarray
+    box: Letterbox
+    prompts: tuple[Prompt, ...]
+
+    def mask_at(self, height: int, width: int) -> np.ndarray:
+        """What is selected at any size, ``bool (height, width)``."""
+        selected = enlarge(self.chance, self.box, (height, width)) > 0.5
+        allowed = self.allowed(height, width)
+        return selected if allowed is None else selected & allowed
+
+    def alpha(self, image: np.ndarray, *, hard: bool = False) -> np.ndarray:
+        """How much of each pixel of the photo ``uint8 (H, W, 3)`` is selected; see `OpenPhoto.alpha`."""
+        height, width = image.shape[:2]
+        alpha = cut_along(image, self.chance, self.box, hard=hard)
+        if (allowed := self.allowed(height, width)) is not None:
+            alpha *= allowed
+        mask, radius = self.mask_at(height, width), round(max(height, width) / (2 * self.box.size))
+        for prompt in self.prompts:  # what somebody clicked on is never lost along an edge
+            for x, y in [] if isinstance(prompt, Box) else points_of(prompt):
+                row, column = min(height - 1, max(0, round(y))), min(width - 1, max(0, round(x)))
+                if (alpha[row, column] > 127) != mask[row, column]:
+                    cv2.circle(alpha, (column, row), radius, 255 * int(mask[row, column]), cv2.FILLED)
+        return alpha
+
+    def allowed(self, height: int, width: int) -> np.ndarray | None:
+        """Where the boxes let something be selected, ``bool (height, width)``; None where there is no box."""
+        across, down = width / self.box.width, height / self.box.height
+        return within_boxes([scaled(prompt, across, down) for prompt in self.prompts], height, width)
+
+
 @dataclass
 class OpenPhoto:
     """A photo that somebody works on: each prompt changes the mask, and can be taken back.
@@ -263,45 +330,70 @@ class OpenPhoto:
     ----------
     segmenter : Segmenter
         What makes the masks.
-    image : ndarray
-        RGB ``uint8 (H, W, 3)``, upright.
+    reduced : Reduced
+        The photo as the model sees it, upright.  It is looked at once, and not kept.
     target : str
         ``"pet"``: the proposal is what is selected first, all pets of the photo.  ``"clicked"``: the first positive
         click or scribble says what is wanted: the pet that it is on, where that one does not touch another, or the
         background.
+    pixels : ndarray, optional
+        The photo itself, RGB ``uint8 (H, W, 3)``: `image`.  Whoever keeps many photos open leaves it on the disk, and
+        makes results by `selection`.
     """
 
     segmenter: Segmenter
-    image: np.ndarray
+    reduced: InitVar[Reduced]
     target: str = "pet"
+    pixels: np.ndarray | None = None
     prompts: list[Prompt] = field(default_factory=list)  # in the photo's pixels
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, reduced: Reduced) -> None:
         if self.target not in TARGETS:
             raise PetsegError(f"No target {self.target!r}; it is one of {', '.join(TARGETS)}.")
-        self._box = self.segmenter.letterbox(self.image)
-        self._seen = self.segmenter.look([self.image])
-        self._classes = softmax(self._seen.logits)[0]  # (3, size, size)
+        self._box = Letterbox(reduced.height, reduced.width, self.segmenter.card["image_size"])
+        self._seen = self.segmenter.look(reduced.square[None])
+        classes = softmax(self._seen.logits)[0]  # (3, size, size)
         if self.segmenter.takes_prompts:
             pet = pet_chance(self._seen.logits)[0]
         else:
-            pet = self._classes[1:].max(0)
-            pet = pet / (pet + self._classes[0])
-        pet = np.where(unsure_parts(1 - self._classes[0], self.segmenter.peak), np.minimum(pet, 1 - pet), pet)
-        # Before any prompt, and after each: the probability of each pixel to be selected, float (size, size), and 1, or
-        # -1 while the background is wanted.
+            pet = classes[1:].max(0)
+            pet = pet / (pet + classes[0])
+        pet = np.where(unsure_parts(1 - classes[0], self.segmenter.peak), np.minimum(pet, 1 - pet), pet)
+        # Half precision, here and in the steps: a page keeps many of these.
+        self._classes = classes.astype(np.float16)
+        # Before any prompt, and after each of the latest: the probability of each pixel to be selected, float (size,
+        # size), and 1, or -1 while the background is wanted.
         self._steps: list[tuple[np.ndarray, float]] = [(pet, 1.0)]
+
+    @property
+    def height(self) -> int:
+        """Of the photo, in pixels."""
+        return self._box.height
+
+    @property
+    def width(self) -> int:
+        """Of the photo, in pixels."""
+        return self._box.width
+
+    @property
+    def image(self) -> np.ndarray:
+        """The photo, RGB ``uint8 (H, W, 3)``, if it was opened with its `pixels`."""
+        assert self.pixels is not None
+        return self.pixels
+
+    @property
+    def selection(self) -> Selection:
+        """What is selected now."""
+        return Selection(self._steps[-1][0], self._box, tuple(self.prompts))
 
     @property
     def mask(self) -> np.ndarray:
         """What is selected now, ``bool (H, W)`` at the photo's own size."""
-        return self.mask_at(*self.image.shape[:2])
+        return self.mask_at(self.height, self.width)
 
     def mask_at(self, height: int, width: int) -> np.ndarray:
         """What is selected now at another size, ``bool (height, width)``: for a screen, without the photo's cost."""
-        selected = enlarge(self._steps[-1][0], self._box, (height, width)) > 0.5
-        allowed = self._allowed(height, width)
-        return selected if allowed is None else selected & allowed
+        return self.selection.mask_at(height, width)
 
     def alpha(self, *, hard: bool = False) -> np.ndarray:
         """How much of each of the photo's pixels is selected, ``uint8 (H, W)`` from 0 to 255: for results to keep.
@@ -313,17 +405,7 @@ class OpenPhoto:
         hard : bool
             `mask` as it is: 0 and 255.
         """
-        height, width = self.image.shape[:2]
-        alpha = cut_along(self.image, self._steps[-1][0], self._box, hard=hard)
-        if (allowed := self._allowed(height, width)) is not None:
-            alpha *= allowed
-        mask, radius = self.mask, round(max(height, width) / (2 * self._box.size))
-        for prompt in self.prompts:  # what somebody clicked on is never lost along an edge
-            for x, y in [] if isinstance(prompt, Box) else points_of(prompt):
-                row, column = min(height - 1, max(0, round(y))), min(width - 1, max(0, round(x)))
-                if (alpha[row, column] > 127) != mask[row, column]:
-                    cv2.circle(alpha, (column, row), radius, 255 * int(mask[row, column]), cv2.FILLED)
-        return alpha
+        return self.selection.alpha(self.image, hard=hard)
 
     @property
     def label(self) -> str:
@@ -335,12 +417,14 @@ class OpenPhoto:
             return CLASSES[0]
         selected = self._inner > 0.5
         weights = selected if selected.any() else np.ones_like(selected)
-        return CLASSES[1 + int((self._classes[1:, *self._box.window] * weights).sum((1, 2)).argmax())]
+        return CLASSES[
+            1 + int((self._classes[1:, *self._box.window] * weights.astype(np.float32)).sum((1, 2)).argmax())
+        ]
 
     @property
     def share(self) -> float:
         """Part of the photo that is selected, 0 to 1; of a large photo measured at 1,024 pixels."""
-        height, width = self.image.shape[:2]
+        height, width = self.height, self.width
         scale = min(1, 1024 / max(height, width))
         return float(self.mask_at(max(1, round(scale * height)), max(1, round(scale * width))).mean())
 
@@ -377,47 +461,62 @@ class OpenPhoto:
         return self.add(Box(x0, y0, x1, y1)).mask
 
     def undo(self) -> np.ndarray:
-        """Take the last prompt back, if there is one; returns `mask`."""
-        if self.prompts:
-            self.prompts.pop()
-            self._steps.pop()
+        """Take the last prompt back, if there is one; returns `mask`.
+
+        Raises
+        ------
+        PetsegError
+            If `UNDONE` were taken back and there are more.
+        """
+        self.take_back()
         return self.mask
 
     def clear(self) -> np.ndarray:
         """Take all prompts back; returns `mask`, which is what the model proposes by itself."""
+        self.take_all_back()
+        return self.mask
+
+    def take_back(self) -> None:
+        """`undo` without making a mask of the photo's size."""
+        if not self.prompts:
+            return
+        if len(self._steps) <= min(2, len(self.prompts)):
+            raise PetsegError(f"Only the last {UNDONE} clicks can be taken back one by one: clear takes back all.")
+        self.prompts.pop()
+        self._steps.pop()
+
+    def take_all_back(self) -> None:
+        """`clear` without making a mask of the photo's size."""
         self.prompts.clear()
         del self._steps[1:]
-        return self.mask
 
     def add(self, prompt: Prompt) -> "OpenPhoto":
         """Take a prompt in, without making a mask of the photo's size; returns itself."""
         if not self.segmenter.takes_prompts:
             raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks; the model point does.")
-        height, width = self.image.shape[:2]
+        height, width = self.height, self.width
         for x, y in points_of(prompt):
             if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
                 raise PetsegError(f"The point ({x:g}, {y:g}) lies outside the photo of {width} x {height} pixels.")
         self.prompts.append(prompt)
-        self._steps.append(self._next_step())
+        selected, side = self._next_step()
+        self._steps.append((selected.astype(np.float16), side))
+        del self._steps[1 : -UNDONE - 1]
         return self
-
-    def _allowed(self, height: int, width: int) -> np.ndarray | None:
-        """Where the boxes let something be selected, ``bool (height, width)``; None where there is no box."""
-        across, down = width / self.image.shape[1], height / self.image.shape[0]
-        return within_boxes([scaled(prompt, across, down) for prompt in self.prompts], height, width)
 
     @property
     def _inner(self) -> np.ndarray:
         """Probability of each of the photo's pixels to be selected, at the model's size; 0 outside the boxes."""
         inner = smoothed(self._steps[-1][0], self._box)
-        allowed = self._allowed(*inner.shape)
+        allowed = self.selection.allowed(*inner.shape)
         # Boxes that are smaller than one of these pixels limit nothing here.
         return inner if allowed is None or not allowed.any() else inner * allowed
 
     def _next_step(self) -> tuple[np.ndarray, float]:
         """What the latest prompt makes of the last step; see `_steps`."""
         own, size = [moved(prompt, self._box) for prompt in self.prompts], self._box.size
-        (previous, side), effect = self._steps[-1], latest_effect(own)
+        (last, side), effect = self._steps[-1], latest_effect(own)
+        previous = last.astype(np.float32)
         if not effect and any(latest_effect([before]) for before in own[:-1]):
             return previous, side  # a box after clicks is a limit and no more
         chooses = self.target == "clicked" and effect > 0 and all(latest_effect([before]) <= 0 for before in own[:-1])

@@ -9,7 +9,7 @@ from PIL import Image
 from petseg_utils.apps.mask_formats import coco_file
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.models.matting import own_colours
-from petseg_utils.segmenter import OpenPhoto, read_photo
+from petseg_utils.segmenter import Selection, read_photo
 
 # A photo by Stéfan van der Walt (CC0), and two drawn pets.
 EXAMPLES = {name: Path(__file__).parent / "examples" / f"{name}.png" for name in ("Chelsea", "cat", "dog")}
@@ -41,23 +41,27 @@ def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
     return cut
 
 
-def result_png(photo: OpenPhoto, what: str) -> bytes:
-    """The ``mask`` (0 and 255) or the ``cut-out`` of an open photo, as a PNG file of the photo's own size."""
-    alpha = photo.alpha()
+def result_png(image: np.ndarray, selection: Selection, what: str) -> bytes:
+    """The ``mask`` (0 and 255) or the ``cut-out`` of a photo ``uint8 (H, W, 3)``, as a PNG file of its own size."""
+    alpha = selection.alpha(image)
     if what == "cut-out":
-        pixels = cut_out(photo.image, alpha, photo.segmenter.card["image_size"])
+        pixels = cut_out(image, alpha, selection.box.size)
     else:
         pixels = np.where(alpha > 127, np.uint8(255), np.uint8(0))
     return encoded(pixels, "PNG", compress_level=1)
 
 
-def result_file(photo: OpenPhoto, name: str, what: str) -> tuple[str, bytes]:
-    """Name and content of what somebody saves of an open photo.
+def result_file(image: np.ndarray, selection: Selection, label: str, name: str, what: str) -> tuple[str, bytes]:
+    """Name and content of what somebody saves of a photo.
 
     Parameters
     ----------
-    photo : OpenPhoto
-        The photo.
+    image : ndarray
+        The photo, RGB ``uint8 (H, W, 3)``.
+    selection : Selection
+        What is selected of it.
+    label : str
+        See `OpenPhoto.label`.
     name : str
         Its file's name.
     what : str
@@ -65,9 +69,9 @@ def result_file(photo: OpenPhoto, name: str, what: str) -> tuple[str, bytes]:
     """
     stem = Path(name).stem[:60]  # no name of a file may have more than 255 bytes, and a character has up to four
     if what != "COCO":
-        return f"{stem}_{what}.png", result_png(photo, what)
-    value = CLASSES.index(photo.label) or len(CLASSES)  # the background, where somebody selected that
-    return f"{stem}_coco.json", coco_file(name, (photo.alpha() > 127) * np.uint8(value))
+        return f"{stem}_{what}.png", result_png(image, selection, what)
+    value = CLASSES.index(label) or len(CLASSES)  # the background, where somebody selected that
+    return f"{stem}_coco.json", coco_file(name, (selection.alpha(image) > 127) * np.uint8(value))
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str, **options: int) -> bytes:

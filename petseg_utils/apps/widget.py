@@ -216,7 +216,8 @@ class ClickDemo(widgets.VBox):
 
     def _save(self, what: str) -> None:
         """Have the browser save the mask, the photo where it is selected, or COCO's JSON, at the photo's own size."""
-        name, content = result_file(self.photo, self.photo_names.value, what)
+        photo = self.photo
+        name, content = result_file(photo.image, photo.selection, photo.label, self.photo_names.value, what)
         self.canvas.send({"name": name}, [content])
 
 
