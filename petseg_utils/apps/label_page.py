@@ -1,8 +1,9 @@
 """The page of `petseg demo --label`: photo after photo, what the model proposes is corrected and saved."""
 
 import os
+import threading
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import gradio as gr
@@ -16,20 +17,21 @@ from petseg_utils.apps.page import (
     load_model,
     offer_clicks,
     offer_looks,
-    own_folder,
     show,
     show_picture,
 )
-from petseg_utils.apps.page_state import Work
+from petseg_utils.apps.page_folder import own_folder
+from petseg_utils.apps.page_state import Work, small_picture
 from petseg_utils.data.labels import SPECIES
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
 
+TURN = threading.RLock()
 ABOUT_SPECIES = "The data set has one species a photo. If a photo shows both, select one of them, or skip it."
 
 
 def make_label_page(data: Labelling) -> gr.Blocks:
-    """Build the page; start it by ``.launch(**LAUNCH)`` of `page`.
+    """Build the page; serve it by `serving.serving` with `page.LOOKS`.
 
     Parameters
     ----------
@@ -74,6 +76,18 @@ def make_label_page(data: Labelling) -> gr.Blocks:
     return page
 
 
+def one_by_one(answer: Callable[..., tuple]) -> Callable[..., tuple]:
+    """Have a function answer one visitor after the other: all share a data set."""
+
+    @wraps(answer)
+    def wait_and_answer(*arguments: Any) -> tuple:
+        with TURN:
+            return answer(*arguments)
+
+    return wait_and_answer
+
+
+@one_by_one
 @in_turn
 def begin(data: Labelling, segmenter: Segmenter, *look: Any) -> tuple:
     """Open the first photo that is to be labelled; returns what `go` does."""
@@ -82,6 +96,7 @@ def begin(data: Labelling, segmenter: Segmenter, *look: Any) -> tuple:
     return opened(walk, "", "", look)
 
 
+@one_by_one
 @in_turn
 def go(
     action: Callable[[Walk, str, str], None],
@@ -125,6 +140,6 @@ def opened(walk: Walk, species: str, breed: str, look: tuple) -> tuple:
     """What `go` returns, for a photo that was just opened; the breed stays as long as the species does."""
     if walk.photo is None:
         return walk, None, *show(None, *look, walk.end), walk.progress, gr.skip(), gr.skip()
-    work, (likely, known) = Work(walk.photo, walk.name), walk.suggested()
+    work, (likely, known) = Work(walk.photo, walk.name, small_picture(walk.photo.image)), walk.suggested()
     breed = known or (breed if likely == species else "")
     return walk, work, *show(work, *look, walk.before + work.status), walk.progress, likely, breed

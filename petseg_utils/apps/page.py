@@ -1,12 +1,10 @@
 """The demo page: drop a photo, correct the pet's mask by clicks, take it away.  Served on this machine only."""
 
-import atexit
+import contextlib
+import html
 import importlib.util
 import os
-import secrets
 import shutil
-import tempfile
-import threading
 from collections.abc import Callable
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -14,9 +12,11 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from petseg_utils.apps.cutouts import EXAMPLES, encoded, result_file
+from petseg_utils.apps.child_processes import children, reduce_photo, write_result
+from petseg_utils.apps.cutouts import EXAMPLES, encoded
+from petseg_utils.apps.page_folder import disk_errors, drop, keep_photo, new_path, own_folder, write_for_browser
 from petseg_utils.apps.page_state import ABOUT_SWITCH, COLOURS, SWITCH, TOOLS, Work, after_switch
-from petseg_utils.segmenter import MAX_PIXELS, Segmenter, read_photo, shipped_weights
+from petseg_utils.segmenter import OpenPhoto, Segmenter, shipped_weights
 from petseg_utils.study import PetsegError
 
 T = TypeVar("T")
@@ -60,25 +60,15 @@ THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
     checkbox_border_color="*neutral_500",
     background_fill_primary="*neutral_50",  # as it was: `set` puts it back
 )
-TURN = threading.RLock()
 # Gradio's queue is for what shows progress; clicks need none, and go past it.
 SLOW = {"api_visibility": "private"}
 FAST = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
-LAUNCH = {
-    "theme": THEME,
-    "css": CSS,
-    "max_file_size": 3 * MAX_PIXELS,
-    "state_session_capacity": 32,  # visitors whose photos stay in memory
-    "run_history": False,  # it would keep each visitor's pictures in the browser
-    "footer_links": [],
-    "share": False,
-    "ssr_mode": False,
-    "quiet": True,
-}
+LOOKS = {"theme": THEME, "css": CSS}  # for `serving`
+GONE = "This page closed what was open here, to make room for others or as its window was away: reload it to go on."
 
 
 def make_page() -> gr.Blocks:
-    """Build the page around the weights that ship; start it by ``.launch(**LAUNCH)``.
+    """Build the page around the weights that ship; serve it by `serving.serving` with `LOOKS`.
 
     Raises
     ------
@@ -89,7 +79,10 @@ def make_page() -> gr.Blocks:
     if not models:
         raise PetsegError("No weights ship with this copy. Train some: petseg train point, and name the study.")
     os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
-    examples = [Path(shutil.copy(path, own_folder())) for path in EXAMPLES.values()]
+    folder = own_folder() / "examples"
+    with disk_errors():
+        folder.mkdir(exist_ok=True)
+        examples = [Path(shutil.copy(path, folder)) for path in EXAMPLES.values()]
 
     with gr.Blocks(title="petseg", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         work = gr.State()
@@ -115,7 +108,8 @@ def make_page() -> gr.Blocks:
         file = gr.File(visible="hidden")
 
         def open_example(event: gr.SelectData, *rest: Any) -> tuple:
-            return open_file(str(examples[event.index]), *rest)
+            number = event.index if isinstance(event.index, int) and 0 <= event.index < len(examples) else 0
+            return open_file(str(examples[number]), *rest)
 
         slow, shown = SLOW | {"show_progress_on": picture}, [picture, said]
         chosen, whole = [work, model, *look], [work, *shown, model, description, switch, clicking]
@@ -127,16 +121,21 @@ def make_page() -> gr.Blocks:
         answer_clicks(work, picture, said, clicks, look)
         switch.input(turn_switch, [work, switch, *look], shown, **FAST)
         for what, button in saving.items():
-            done = button.click(partial(save, what), work, file, **slow)
+            done = button.click(partial(save, what), work, [file, said], **slow)
             done.then(None, file, js=SAVE)
     return page
 
 
-def show_picture(before: str) -> tuple[gr.Image, gr.Markdown]:
+def show_picture(before: str) -> tuple[gr.Image, gr.HTML]:
     """The picture, and what is said below it; `before` is said until there is a photo."""
     alt = "The photo, with what is selected laid over it. Click on it to correct that."
     options = {"show_label": False, "buttons": [], "interactive": False, "container": False}
-    return gr.Image(label="photo", elem_id="picture", alt_text=alt, **options), gr.Markdown(before, elem_id="said")
+    return gr.Image(label="photo", elem_id="picture", alt_text=alt, **options), gr.HTML(saying(before), elem_id="said")
+
+
+def saying(sentence: str, trouble: str = "") -> str:
+    """What is said, as HTML: a sentence, or, as an alert, what went wrong.  A file's name in it is text and no more."""
+    return f'<p role="alert">{html.escape(trouble)}</p>' if trouble else f"<p>{html.escape(sentence)}</p>"
 
 
 def offer_clicks() -> tuple[gr.Radio, gr.Button, gr.Button]:
@@ -165,22 +164,6 @@ def answer_clicks(work: gr.State, picture: gr.Image, said: gr.Markdown, clicks: 
         control.input(show, [work, *look], shown, **FAST | {"trigger_mode": "always_last"})
 
 
-@cache
-def own_folder() -> Path:
-    """Where this process keeps the page's files: closed to other users of the machine, and deleted at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="petseg-page-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def write_for_browser(content: bytes, name: str) -> str:
-    """Write a file where the browser may fetch it, under a path that nobody can guess."""
-    folder = own_folder() / secrets.token_hex(16)
-    folder.mkdir()
-    (folder / name).write_bytes(content)
-    return str(folder / name)
-
-
 def can_load(name: str) -> bool:
     """Whether weights ship for a model, and what runs them is installed."""
     try:
@@ -197,12 +180,13 @@ def load_model(name: str) -> Segmenter:
 
 
 def in_turn(answer: Callable[..., T]) -> Callable[..., T]:
-    """Have a function answer one visitor after the other: each keeps what was clicked before, and all share a model."""
+    """Have a function answer a visitor's clicks one after the other: each keeps what was clicked before."""
 
     @wraps(answer)
-    def wait_and_answer(*arguments: Any) -> T:
-        with TURN:
-            return answer(*arguments)
+    def wait_and_answer(*arguments: Any, **options: Any) -> T:
+        works = [argument for argument in arguments if isinstance(argument, Work)]
+        with works[0].lock if works else contextlib.nullcontext():
+            return answer(*arguments, **options)
 
     return wait_and_answer
 
@@ -228,27 +212,44 @@ def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
         The work, the picture's file, what is said below it, the model's name and description, whether the switch is
         on, and whether to show the tools for clicks.
     """
-    target = work.photo.target if work else "pet"
+    kept = None
     try:
-        photo, name = load_model(model).open(read_photo(Path(path)), target), Path(path).name
+        kept, name = keep_photo(Path(path)), Path(path).name
+        photo, picture = opened(kept, name, load_model(model), work.photo.target if work else "pet")
     except PetsegError as error:
+        if kept:
+            drop(kept)
         return full_answer(work, look, str(error))
     if work is None:
-        return full_answer(Work(photo, name), look)
-    work.take(photo, name)
+        work = Work(photo, name, picture, kept)
+    else:
+        work.take(photo, name, picture, kept)
     return full_answer(work, look)
+
+
+def opened(path: Path, name: str, segmenter: Segmenter, target: str) -> tuple[OpenPhoto, bytes]:
+    """A stranger's photo, open in a model but without the photo itself, and what is shown of it.
+
+    Raises
+    ------
+    PetsegError
+        If its file cannot be used.
+    """
+    size, scale = segmenter.card["image_size"], segmenter.model.scale
+    reduced, picture = children.call(name, reduce_photo, path, name, size, scale)
+    return OpenPhoto(segmenter, reduced, target), picture
 
 
 @in_turn
 def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
     """Open the same photo in another model, which keeps the clicks if it takes any; returns what `open_file` does."""
-    if work is None:
-        return full_answer(work, look)
+    if work is None or work.kept is None:
+        return full_answer(None, look)
     try:
-        photo = load_model(model).open(work.photo.image, work.photo.target)
+        photo, picture = opened(work.kept, work.file, load_model(model), work.photo.target)
         for prompt in work.photo.prompts if photo.segmenter.takes_prompts else ():
             photo.add(prompt)
-        work.take(photo, work.file)
+        work.take(photo, work.file, picture, work.kept)
         return full_answer(work, look)
     except PetsegError as error:
         return full_answer(work, look, str(error))
@@ -257,7 +258,7 @@ def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
 def full_answer(work: Work | None, look: tuple, trouble: str = "") -> tuple:
     """What `open_file` returns, for work as it is now; `trouble` says what went wrong."""
     if work is None:
-        return None, *show(work, *look, trouble), gr.skip(), gr.skip(), False, gr.skip()
+        return None, *show(work, *look, trouble), gr.skip(), gr.skip(), gr.skip(), gr.skip()
     segmenter = work.photo.segmenter
     clicking = gr.update(visible=segmenter.takes_prompts)
     switched = work.photo.target == "clicked"
@@ -278,41 +279,64 @@ def click(work: Work | None, tool: str, colour: str, opacity: float, event: gr.S
 @in_turn
 def change(action: Callable[[Work], None], work: Work | None, *look: Any) -> tuple:
     """Do something with the work, if there is any; returns what `show` does."""
-    if work:
-        action(work)
-    return show(work, *look)
+    try:
+        if work:
+            action(work)
+        return show(work, *look)
+    except PetsegError as error:
+        return show(work, *look, str(error))
 
 
 def take_tool(work: Work | None, tool: str, *look: Any) -> tuple:
     """Say what comes next if the box was chosen; if another tool was, a box that was begun is dropped."""
     if tool != "box":
         return change(Work.drop_corner, work, *look)
-    return show(work, *look, "" if work is None or work.corner else "Click on one corner of a box around the pet.")
+    return show(work, *look, said="" if work is None or work.corner else "Click on one corner of a box around the pet.")
 
 
 @in_turn
 def turn_switch(work: Work | None, on: bool, *look: Any) -> tuple:
-    """Open the photo anew, to select what is clicked or pets again, without its clicks; returns what `show` does."""
+    """Select what is clicked, or pets again, without the clicks so far; returns what `show` does."""
     if work is None:
         return show(work, *look)
     cleared = bool(work.photo.prompts)
-    work.take(work.photo.segmenter.open(work.photo.image, "clicked" if on else "pet"), work.file)
-    return show(work, *look, after_switch(work.photo, cleared))
+    work.clear()
+    work.photo.target = "clicked" if on else "pet"
+    return show(work, *look, said=after_switch(work.photo, cleared))
 
 
 @in_turn
-def show(work: Work | None, colour: str, opacity: float, trouble: str = "") -> tuple[str | None, str]:
+def show(work: Work | None, colour: str, opacity: float, trouble: str = "", said: str = "") -> tuple[Any, str]:
     """The picture's file, and what is said below it: what went wrong, else what is selected or comes next."""
     if work is None:
-        return None, trouble or "Open a photo first."
-    picture = encoded(work.draw(colour, opacity), "JPEG", quality=90)
-    return write_for_browser(picture, "photo.jpg"), trouble or work.status
+        return gr.skip(), saying("", trouble or GONE)
+    try:
+        picture = encoded(work.draw(colour, opacity), "JPEG", quality=90)
+        return work.show(write_for_browser(picture, "photo.jpg")), saying(said or work.status, trouble)
+    except PetsegError as error:
+        return gr.skip(), saying("", str(error))
 
 
 @in_turn
-def save(what: str, work: Work | None) -> str | None:
-    """A file of what is selected: the ``mask``, the ``cut-out`` or ``COCO``; see `cutouts.result_file`."""
-    if work is None:
-        return None
-    name, content = result_file(work.photo, work.file, what)
-    return write_for_browser(content, name)
+def save(what: str, work: Work | None) -> tuple[Any, Any]:
+    """A file of the ``mask``, the ``cut-out`` or ``COCO``, see `cutouts.result_file`, and what to say.
+
+    Parameters
+    ----------
+    what : str
+        Which.
+    work : Work or None
+        What is open.
+    """
+    if work is None or work.kept is None:
+        return None, saying("", GONE)
+    photo, folder = work.photo, None
+    try:
+        folder = new_path("")
+        result = work.kept, photo.selection, photo.label, work.file, what, folder
+        written = children.call(work.file, write_result, *result)
+    except PetsegError as error:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        return None, saying("", str(error))
+    return work.show(str(written)), gr.skip()

@@ -1,5 +1,7 @@
 """What one visitor of the demo page works on: an open photo, the clicks on it, and the picture that shows both."""
 
+import threading
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor
 
+from petseg_utils.apps.cutouts import encoded
+from petseg_utils.apps.page_folder import drop
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.prompts import Box, Click, Prompt, Scribble, latest_effect, points_of, within_boxes
 from petseg_utils.segmenter import OpenPhoto
@@ -26,35 +30,65 @@ SHOWN = (800, 1024)  # the picture on the page: pixels of its longer side, at le
 class Work:
     """A photo that somebody works on by clicks on a smaller (or, of a tiny photo, larger) picture of it.
 
+    Of the photo itself nothing is kept in memory: a page has many visitors.
+
     Parameters
     ----------
     photo : OpenPhoto
         The photo, open in the chosen model.
-    name : str
-        The file's name; as an attribute without its ending, which `file` has.
+    file : str
+        The file's name.
+    picture : bytes
+        What is shown of the photo, a JPEG file; see `small_picture`.
+    kept : Path, optional
+        Where a copy of the file lies, which goes when the work does.
     corner : tuple of float, optional
         First corner of a box whose second is still to come, in the photo's pixels.
     """
 
     photo: OpenPhoto
-    name: str
+    file: str
+    picture: bytes
+    kept: Path | None = None
     corner: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        self.take(self.photo, self.name)
+        self.lock = threading.RLock()  # a visitor's clicks are answered one after the other
+        self.shown: list[Path] = []  # the latest pictures that went to the browser
+        self._finalizers: list[weakref.finalize] = []
+        self.take(self.photo, self.file, self.picture, self.kept)
 
-    def take(self, photo: OpenPhoto, name: str) -> None:
+    def take(self, photo: OpenPhoto, file: str, picture: bytes, kept: Path | None) -> None:
         """Go on with another photo, or the same one in another model."""
-        self.photo, self.file, self.name, self.corner = photo, name, Path(name).stem, None
-        height, width = photo.image.shape[:2]
-        longest = max(height, width)
-        size = [max(1, round(side * np.clip(longest, *SHOWN) / longest)) for side in (width, height)]
-        self.small = np.asarray(Image.fromarray(photo.image).resize(size, reducing_gap=2))  # uint8 (h, w, 3)
+        if kept != self.kept:
+            for finalizer in self._finalizers:
+                finalizer()
+            self._finalizers.clear()
+        if kept and not self._finalizers:
+            self._finalizers.append(weakref.finalize(self, drop, kept))
+        self.photo, self.file, self.picture, self.kept, self.corner = photo, file, picture, kept, None
+
+    @property
+    def small(self) -> np.ndarray:
+        """What is shown of the photo, RGB ``uint8 (h, w, 3)``."""
+        return cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height of that."""
+        return size_to_show(self.photo.height, self.photo.width)
 
     @property
     def scale(self) -> np.ndarray:
         """Photo pixels for each pixel of the picture, across and down."""
-        return np.divide(self.photo.image.shape[1::-1], self.small.shape[1::-1])
+        return np.divide((self.photo.width, self.photo.height), self.shown_size)
+
+    def show(self, path: str) -> str:
+        """Remember a picture that goes to the browser, and delete the ones before the last few."""
+        self.shown.append(Path(path))
+        while len(self.shown) > 4:
+            drop(self.shown.pop(0))
+        return path
 
     def to_photo(self, x: float, y: float) -> tuple[float, float]:
         """Where gradio says that the picture was clicked, in the photo's pixels, whose centres are whole numbers.
@@ -86,17 +120,17 @@ class Work:
     def undo(self) -> None:
         """Take back the last click or box, or the corner of one that was begun."""
         if self.corner is None:
-            self.photo.undo()
+            self.photo.take_back()
         self.corner = None
 
     def clear(self) -> None:
         """Take back all clicks and boxes."""
         self.corner = None
-        self.photo.clear()
+        self.photo.take_all_back()
 
     def draw(self, colour: str, opacity: float) -> np.ndarray:
         """The picture with mask, clicks and boxes over it, ``uint8 (h, w, 3)``; a colour of `COLOURS`, 0 to 1."""
-        out = self.small.copy()
+        out = self.small
         mask = self.photo.mask_at(*out.shape[:2])
         tint = ImageColor.getrgb(COLOURS[colour] or CLASS_COLOURS[self.photo.label])
         tinted = cv2.addWeighted(out, 1 - opacity, np.full_like(out, tint), opacity, 0)
@@ -147,11 +181,24 @@ def sentence(photo: OpenPhoto) -> str:
     return f"{said} The last click lies outside the box." if lies_outside(photo) else said
 
 
+def size_to_show(height: int, width: int) -> tuple[int, int]:
+    """Width and height of what is shown of a photo."""
+    longest = max(height, width)
+    across, down = (max(1, round(side * min(max(longest, SHOWN[0]), SHOWN[1]) / longest)) for side in (width, height))
+    return across, down
+
+
+def small_picture(image: np.ndarray) -> bytes:
+    """What is shown of a photo ``uint8 (H, W, 3)``, as a JPEG file."""
+    small = Image.fromarray(image).resize(size_to_show(*image.shape[:2]), reducing_gap=2)
+    return encoded(small, "JPEG", quality=95, subsampling=0)
+
+
 def lies_outside(photo: OpenPhoto) -> bool:
     """Whether the latest prompt is a click or scribble that would add something, but for the boxes."""
     if not photo.prompts or latest_effect(photo.prompts) <= 0:
         return False
-    height, width = photo.image.shape[:2]
+    height, width = photo.height, photo.width
     allowed = within_boxes(photo.prompts, height, width)
     places = np.round(points_of(photo.prompts[-1])).astype(int).clip(0, (width - 1, height - 1))
     return allowed is not None and not allowed[places[:, 1], places[:, 0]].any()

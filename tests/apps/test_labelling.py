@@ -13,8 +13,9 @@ from petseg_utils.apps import label_page
 from petseg_utils.apps.cli import main
 from petseg_utils.apps.label_widget import label_photos
 from petseg_utils.apps.labelling import BORDER, Walk, breed_name, labelling, trimap
-from petseg_utils.apps.page import LAUNCH
+from petseg_utils.apps.page import LOOKS
 from petseg_utils.apps.photo_folders import LOCK
+from petseg_utils.apps.serving import serving
 from petseg_utils.data.audit import audit
 from petseg_utils.data.datasets import Picture, list_pictures, read_label
 from petseg_utils.segmenter import Segmenter
@@ -364,9 +365,8 @@ def address(browser, folder, tmp_path, monkeypatch):
     with labelling(folder, tmp_path / "set") as data:
         page = label_page.make_label_page(data)
         port = free_port()
-        page.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **LAUNCH)
-        yield f"http://127.0.0.1:{port}"
-        page.close()
+        with serving(page, port, **LOOKS):
+            yield f"http://127.0.0.1:{port}"
 
 
 def test_six_photos_are_labelled_on_the_page_and_a_decoder_learns_from_them(browser, address, tmp_path, monkeypatch):

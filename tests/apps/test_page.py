@@ -1,5 +1,6 @@
 """The demo page: what its functions answer; and the page itself, in a browser."""
 
+import html
 import io
 import os
 import re
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
@@ -22,8 +24,9 @@ from skimage.data import chelsea
 
 from petseg_utils import segmenter
 from petseg_utils.apps import page as app
-from petseg_utils.apps.cutouts import result_png
+from petseg_utils.apps import page_folder
 from petseg_utils.apps.page_state import GREEN, RED, SWITCH, Work
+from petseg_utils.apps.serving import serving
 from petseg_utils.data.datasets import DataError
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
@@ -51,6 +54,11 @@ def assert_cut_out(cutout: np.ndarray, image: np.ndarray, mask: np.ndarray) -> N
     np.testing.assert_array_equal(alpha > 127, mask > 0)
     np.testing.assert_array_equal(cutout[alpha == 255][:, :3], image[alpha == 255])
     assert (alpha == 255).any() and not cutout[alpha == 0].any()
+
+
+def text(said: str) -> str:
+    """What is said, without its HTML."""
+    return html.unescape(re.sub("<[^>]*>", "", said))
 
 
 def opened(path: Path, model: str = "point") -> Work:
@@ -102,10 +110,10 @@ def bad_file(kind: str, folder: Path) -> Path:
 def test_a_bad_file_gets_a_sentence_and_what_was_open_stays(kind, why, tmp_path, work):
     work.click("yes", 400, 300)
     after, picture, said, *_ = app.open_file(str(bad_file(kind, tmp_path)), work, "point", *LOOK)
-    assert said.startswith(why)
+    assert text(said).startswith(why) and said.startswith('<p role="alert">')
     assert after is work and len(work.photo.prompts) == 1 and Path(picture).is_file()
     nothing, picture, said, *_ = app.open_file(str(bad_file(kind, tmp_path)), None, "point", *LOOK)
-    assert nothing is None and picture is None and said.startswith(why)
+    assert nothing is None and picture == gr.skip() and text(said).startswith(why)
 
 
 def test_a_photo_is_not_decoded_before_its_size_is_known(tmp_path, monkeypatch):
@@ -149,7 +157,7 @@ def test_photos_of_odd_sizes_can_be_clicked_on_and_saved(size, tmp_path):
     work.click("yes", wide / 2, high / 2)
     work.draw(*LOOK)
     for what, mode in (("mask", "L"), ("cut-out", "RGBA")):
-        saved = Image.open(io.BytesIO(result_png(work.photo, what)))
+        saved = Image.open(app.save(what, work)[0])
         assert saved.size == size and saved.mode == mode
 
 
@@ -193,10 +201,10 @@ def test_clicks_and_boxes_reach_the_model_and_are_drawn_where_they_were_made(wor
 
 
 def test_choosing_the_box_says_what_comes_next_and_leaving_it_drops_the_corner(work):
-    assert app.take_tool(work, "box", *LOOK)[1] == "Click on one corner of a box around the pet."
+    assert text(app.take_tool(work, "box", *LOOK)[1]) == "Click on one corner of a box around the pet."
     work.click("box", 100, 90)
-    assert app.take_tool(work, "box", *LOOK)[1] == "Now click on the opposite corner of the box."  # came late
-    said = app.take_tool(work, "yes", *LOOK)[1]
+    assert text(app.take_tool(work, "box", *LOOK)[1]) == "Now click on the opposite corner of the box."  # came late
+    said = text(app.take_tool(work, "yes", *LOOK)[1])
     assert work.corner is None and said == work.status
     work.click("box", 100, 90)
     work.click("yes", 300, 200)
@@ -227,11 +235,13 @@ def test_two_visitors_do_not_see_each_other(tmp_path):
     one.click("yes", 400, 300)
     one.click("box", 10, 10)
     assert (other.photo.mask == before).all() and not other.photo.prompts and other.corner is None
-    files = [app.show(who, *LOOK)[0] for who in (one, other, other)] + [app.save("mask", who) for who in (one, other)]
+    files = [app.show(who, *LOOK)[0] for who in (one, other, other)] + [
+        app.save("mask", who)[0] for who in (one, other)
+    ]
     folders = {Path(file).parent.name for file in files}
     assert len(folders) == 5 and all(re.fullmatch("[0-9a-f]{32}", name) for name in folders)
     if os.name == "posix":
-        assert stat.S_IMODE(app.own_folder().stat().st_mode) == 0o700
+        assert stat.S_IMODE(page_folder.own_folder().stat().st_mode) == 0o700
 
 
 def tap(work: Work, tool: str, place: tuple[float, float]) -> str:
@@ -265,7 +275,7 @@ def test_with_the_switch_on_the_first_click_says_what_is_wanted(tailless):
     work = opened(tailless)
     tap(work, "yes", ON_TAIL)
     tap(work, "box", ON_CAT)
-    _, said = app.turn_switch(work, True, *LOOK)
+    said = text(app.turn_switch(work, True, *LOOK)[1])
     assert said == f"{CLEARED} Click on what you want: one of the pets, or the background."
     assert (
         not work.photo.prompts
@@ -278,10 +288,10 @@ def test_with_the_switch_on_the_first_click_says_what_is_wanted(tailless):
     work.clear()
     assert tap(work, "yes", ON_GROUND).startswith("Selected: background, ")
     assert selected_places(work.photo.mask)[1:] == [False, False, True]
-    _, said = app.turn_switch(work, False, *LOOK)
+    said = text(app.turn_switch(work, False, *LOOK)[1])
     assert said.startswith(f"{CLEARED} Proposed: cat, ") and work.photo.target == "pet"
-    assert app.turn_switch(work, True, *LOOK)[1] == "Click on what you want: one of the pets, or the background."
-    assert app.turn_switch(None, True, *LOOK)[1] == "Open a photo first."
+    assert text(app.turn_switch(work, True, *LOOK)[1]) == "Click on what you want: one of the pets, or the background."
+    assert text(app.turn_switch(None, True, *LOOK)[1]) == app.GONE
 
 
 def test_the_switch_stays_as_it_is_for_another_photo_and_another_model(tailless):
@@ -302,7 +312,7 @@ def test_the_switch_stays_as_it_is_for_another_photo_and_another_model(tailless)
 def test_a_model_without_prompts_proposes_a_mask_and_says_that_it_takes_no_clicks(tmp_path):
     path = write(tmp_path / "chelsea.png", chelsea())
     work, _, said, model, description, _, clicking = app.open_file(str(path), None, "decoder", *LOOK)
-    assert said.startswith(("Proposed: ", "No pet")) and model == "decoder" and clicking["visible"] is False
+    assert text(said).startswith(("Proposed: ", "No pet")) and model == "decoder" and clicking["visible"] is False
     assert "proposes a mask by itself, and takes no clicks" in description
     assert f"the frozen encoder {work.photo.segmenter.card['encoder']}" in description
     for tool in ("yes", "box"):
@@ -323,17 +333,18 @@ def test_the_page_says_what_a_models_weights_were_made_from(work):
 
 def test_switching_the_model_keeps_the_photo(work):
     work.click("yes", 400, 300)
-    prompts, image = list(work.photo.prompts), work.photo.image
+    prompts, kept = list(work.photo.prompts), work.kept
     *_, switched, clicking = app.switch_model(work, "point", *LOOK)  # both take clicks
     assert work.photo.prompts == prompts and clicking["visible"] and not switched
     _, _, said, model, *_, clicking = app.switch_model(work, "decoder", *LOOK)
     assert model == work.photo.segmenter.card["model"] == "decoder" and not clicking["visible"]
-    assert work.name == "chelsea" and work.photo.image is image and not said.startswith("Selected")
+    assert work.file == "chelsea.png" and work.kept == kept and kept.is_file()
+    assert not text(said).startswith("Selected")
 
 
 def test_a_model_that_cannot_be_loaded_gets_a_sentence_and_the_one_before_stays(work):
     after, _, said, model, *_ = app.switch_model(work, "nope", *LOOK)
-    assert after is work and model == "point" and said.startswith("No model 'nope'; it is one of unet,")
+    assert after is work and model == "point" and text(said).startswith("No model 'nope'; it is one of unet,")
 
 
 def test_only_models_whose_weights_ship_are_offered(tmp_path, monkeypatch):
@@ -346,21 +357,20 @@ def test_only_models_whose_weights_ship_are_offered(tmp_path, monkeypatch):
         app.make_page()
 
 
-def test_the_page_offers_no_interface_for_programs_and_keeps_no_history():
+def test_the_page_offers_no_interface_for_programs():
     assert not app.make_page().get_api_info()["named_endpoints"]
-    assert app.LAUNCH["share"] is False and app.LAUNCH["run_history"] is False
 
 
 @pytest.mark.parametrize("size", [(451, 300), (1200, 1700)])
 def test_saved_files_have_the_photos_own_size(size, tmp_path):
-    work = opened(write(tmp_path / "my cat.jpg", Image.fromarray(chelsea()).resize(size)))
+    work = opened(path := write(tmp_path / "my cat.jpg", Image.fromarray(chelsea()).resize(size)))
     work.click("yes", 400, 300)
-    mask, cutout = (Image.open(app.save(what, work)) for what in ("mask", "cut-out"))
+    mask, cutout = (Image.open(app.save(what, work)[0]) for what in ("mask", "cut-out"))
     assert mask.mode == "L" and cutout.mode == "RGBA" and mask.size == cutout.size == size
     assert Path(mask.filename).name == "my cat_mask.png" and Path(cutout.filename).name == "my cat_cut-out.png"
     assert set(np.unique(mask)) == {0, 255} and (np.asarray(mask) // 255 == work.photo.mask).mean() > 0.97
-    assert_cut_out(np.asarray(cutout), work.photo.image, np.asarray(mask))
-    written = Path(app.save("COCO", work))
+    assert_cut_out(np.asarray(cutout), read_photo(path), np.asarray(mask))
+    written = Path(app.save("COCO", work)[0])
     reader = COCO(written)
     assert written.name == "my cat_coco.json" and reader.imgs[1]["file_name"] == "my cat.jpg"
     assert reader.cats[reader.anns[1]["category_id"]]["name"] == work.photo.label
@@ -368,9 +378,10 @@ def test_saved_files_have_the_photos_own_size(size, tmp_path):
 
 
 def test_nothing_fails_where_no_photo_is_open():
-    assert app.show(None, *LOOK) == (None, "Open a photo first.")
-    assert app.change(Work.undo, None, *LOOK)[1] == app.take_tool(None, "yes", *LOOK)[1] == "Open a photo first."
-    assert app.save("mask", None) is None and app.switch_model(None, "decoder", *LOOK)[0] is None
+    picture, said = app.show(None, *LOOK)
+    assert picture == gr.skip() and said == f'<p role="alert">{app.GONE}</p>'
+    assert app.change(Work.undo, None, *LOOK)[1] == app.take_tool(None, "yes", *LOOK)[1] == said
+    assert app.save("mask", None) == (None, said) and app.switch_model(None, "decoder", *LOOK)[0] is None
 
 
 # The rest looks at the page in a browser.
@@ -387,9 +398,8 @@ def address(browser):
     """A page that is served from this process."""
     page = app.make_page()
     port = free_port()
-    page.launch(server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, **app.LAUNCH)
-    yield f"http://127.0.0.1:{port}"
-    page.close()
+    with serving(page, port, **app.LOOKS):
+        yield f"http://127.0.0.1:{port}"
 
 
 class Visitor:
@@ -725,13 +735,13 @@ def test_the_command_serves_the_page_on_this_machine_only_and_leaves_no_files():
     try:
         for _ in range(600):
             try:
-                html = urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).read().decode()
+                said = urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=10).read().decode()
                 break
             except OSError:
                 assert server.poll() is None, server.stdout.read()
                 time.sleep(0.2)
-        assert '"title":"petseg"' in html
-        folder = Path(re.search(r'"path": ?"([^"]+)/Chelsea\.png"', html)[1])
+        assert '"title":"petseg"' in said
+        folder = Path(re.search(r'"path": ?"([^"]+)/examples/Chelsea\.png"', said)[1])
         assert folder.is_dir() and stat.S_IMODE(folder.stat().st_mode) == 0o700
         if Path("/proc/net/tcp").is_file():  # lines of: number, address, remote address, state (0A listens)
             sockets = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

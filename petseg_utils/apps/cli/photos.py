@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import socket
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -227,8 +228,12 @@ def demo(
             "pip install --no-deps --upgrade pillow",
             err=True,
         )
-    from petseg_utils.apps.page import LAUNCH, make_page
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]  # the page needs no network; gradio would ask for one, and stop at what it cannot read
+    from petseg_utils.apps.page import LOOKS, make_page
+    from petseg_utils.apps.serving import end_by_signals, serving
 
+    end_by_signals()
     if (label is None) != (out is None):
         raise typer.BadParameter("--label and -o go together: the photos, and the data set that they become.")
     with contextlib.ExitStack() as held:
@@ -242,11 +247,10 @@ def demo(
             page = make_label_page(data)
         else:
             page = make_page()
-        typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
-        try:
-            page.launch(server_name="127.0.0.1", server_port=port, **LAUNCH)
-        except OSError as error:  # taken since; gradio's own advice is of no use here
-            raise PetsegError(f"Port {port} cannot be used: choose another with --port.") from error
+        with serving(page, port, **LOOKS), contextlib.suppress(KeyboardInterrupt):
+            typer.echo(f"Open http://127.0.0.1:{port} in a browser; Ctrl-C stops the page.")
+            while True:
+                time.sleep(60)
 
 
 def bench(runtime: RuntimeOption = None, json_path: JsonOption = None) -> None:

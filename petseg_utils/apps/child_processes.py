@@ -1,0 +1,189 @@
+"""Strangers' photos are decoded in child processes: their memory and their time are limited, and they may crash."""
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+
+from petseg_utils.apps.cutouts import result_file
+from petseg_utils.apps.page_folder import disk_sentence
+from petseg_utils.apps.page_state import small_picture
+from petseg_utils.data.transforms import Letterbox
+from petseg_utils.segmenter import Reduced, Selection, read_photo
+from petseg_utils.study import PetsegError
+
+T = TypeVar("T")
+CHILDREN = 2
+SECONDS = 30.0  # for one photo
+MEMORY = 3 * 1024**3  # bytes of address space, beside what Python itself takes: saving 52 megapixels takes 2 GB
+TASKS = 200  # of one child; then another takes its place, so that no decoder's leak grows
+
+
+def reduce_photo(path: Path, name: str, size: int, scale: int) -> tuple[Reduced, bytes]:
+    """A photo's file as a model sees it, and as the page shows it.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    name : str
+        What errors call it.
+    size, scale : int
+        Of the model's square, see `Letterbox.image`.
+
+    Returns
+    -------
+    tuple
+        The photo as the model sees it, and a JPEG file to show, see `page_state.small_picture`.
+    """
+    image = read_photo(path, name)
+    height, width = image.shape[:2]
+    return Reduced(Letterbox(height, width, size).image(image, scale), height, width), small_picture(image)
+
+
+def write_result(path: Path, selection: Selection, label: str, name: str, what: str, folder: Path) -> Path:
+    """Write what somebody saves of a photo's file, see `cutouts.result_file`, into a folder; gives the written file."""
+    file, content = result_file(read_photo(path, name), selection, label, name, what)
+    (folder / file).write_bytes(content)
+    return folder / file
+
+
+class Children:
+    """A few processes that wait for photos.  Each has its own pipe, and ends with this process however that ends."""
+
+    def __init__(self) -> None:
+        self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
+        self._lock, self._started = threading.Lock(), False
+
+    def start(self) -> None:
+        """Start them, if they are not: the first photo then need not wait for that."""
+        with self._lock:
+            for _ in range(0 if self._started else CHILDREN):
+                self._idle.put(_Child())
+            self._started = True
+
+    def call(self, name: str, function: Callable[..., T], *arguments: object) -> T:
+        """What a function returns in a child process.
+
+        Parameters
+        ----------
+        name : str
+            What errors call the photo.
+        function : callable
+            A function of a module, which a child can import.
+        arguments : object
+            Its arguments; they and what it returns travel pickled.
+
+        Raises
+        ------
+        PetsegError
+            As the function does, or if it crashes, or takes too long or too much memory.
+        """
+        self.start()
+        child = self._idle.get()
+        try:
+            return child.call(name, function, arguments)
+        finally:
+            self._idle.put(child if child.is_well else _Child())
+
+
+class _Child:
+    """One of them, as seen from the parent."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._left = TASKS
+        atexit.register(self._end)
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it takes another task."""
+        return self._left > 0
+
+    def call(self, name: str, function: Callable[..., T], arguments: tuple) -> T:
+        self._left -= 1
+        try:
+            self._pipe.send((name, function, arguments))
+            if not self._pipe.poll(SECONDS):
+                self._end()
+                raise PetsegError(
+                    f"{name} takes more than {SECONDS:g} seconds, or is damaged: make it smaller, or save it anew."
+                )
+            answer, trouble = self._pipe.recv()
+        except (EOFError, OSError):
+            self._end()
+            raise PetsegError(f"{name} is damaged, and its decoder crashed: save it anew as JPEG or PNG.") from None
+        if not self.is_well:
+            self._end()
+        if trouble:
+            raise PetsegError(trouble)
+        return answer
+
+    def _end(self) -> None:
+        self._left = 0
+        atexit.unregister(self._end)
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _work(pipe: Connection) -> None:
+    """Do tasks for as long as there is somebody who sends them."""
+    _limit()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            name, function, arguments = pipe.recv()
+            pipe.send(_answer(name, function, arguments))
+
+
+def _answer(name: str, function: Callable[..., Any], arguments: tuple) -> tuple[Any, str]:
+    """What a function returns, and what went wrong."""
+    too_large = f"{name} takes more memory than there is: make it smaller and try again."
+    if hasattr(signal, "alarm"):
+        signal.alarm(round(2 * SECONDS))  # ends this process, where nobody is left to do it
+    try:
+        return function(*arguments), ""
+    except PetsegError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, disk_sentence(error)
+    except MemoryError:
+        return None, too_large
+    except cv2.error as error:
+        if error.code != cv2.Error.StsNoMem:
+            raise
+        return None, too_large
+    finally:
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+
+
+def _limit() -> None:
+    """Limit this process, where the system can: its memory, and what a crash leaves on the disk."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this one, too
+    if os.name != "posix":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # elsewhere the limit is not held, or refused
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+children = Children()  # of this page; none is started before it is wanted

@@ -1,0 +1,248 @@
+"""What a page lets in: requests of its own browser windows, for what the page itself asks for, and no more.
+
+Other sites that are open in the same browser can send requests to this machine, too, and a name that somebody else
+owns can be made to point here.
+"""
+
+import json
+import secrets
+import shutil
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, Response
+
+from petseg_utils.apps.page_folder import QUOTA, own_folder, used
+from petseg_utils.segmenter import MAX_PIXELS
+
+HOSTS = ("localhost", "127.0.0.1", "[::1]")
+API = "/gradio_api"
+# What gradio's page asks for.  Gradio offers more: proxies, an interface for programs, a dashboard.
+PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
+READ = ("/assets/", "/static/", "/svelte/", f"{API}/heartbeat/", f"{API}/file=")
+ASKED = (f"{API}/queue/data", f"{API}/upload_progress", f"{API}/startup-events")
+POSTED = (f"{API}/run/predict", f"{API}/queue/join", f"{API}/cancel", f"{API}/reset")
+UPLOAD = f"{API}/upload"
+MAX_FILE = 3 * MAX_PIXELS  # bytes of a photo's file: the largest photo without any compression
+MAX_FORM = MAX_FILE + 64 * 1024  # with what a form has around it
+MAX_MESSAGE = 256 * 1024  # bytes of a click, or what else is said to the page
+SPARE = 64 * 1024**2  # bytes that an upload leaves free on the disk
+COOKIE = "petseg_visitor"
+SESSIONS = 10_000  # of which it is remembered whose they are
+FROM_OUTSIDE = ("x-forwarded-", "forwarded", "x-gradio-server")  # headers of proxies, which there are none of
+HEADERS = {
+    # Nothing from the network, and nobody may put the page into theirs.
+    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Door:
+    """The page, as it is served: what a request must be like.
+
+    Parameters
+    ----------
+    page : ASGI application
+        What answers.
+    """
+
+    def __init__(self, page: Callable[[Scope, Receive, Send], Awaitable[None]]):
+        self.page = page
+        self.open: Counter[str] = Counter()  # windows that are open, by session: each holds a connection
+        self._owners: OrderedDict[str, str] = OrderedDict()  # the cookie of whoever used a session first
+        self._coming = 0  # bytes of the uploads that are on their way
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            return await self.page(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close"})
+        headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
+        visitor = _cookie(headers)
+        session = ""
+        if refusal := _stranger(headers, scope["scheme"]) or _not_offered(method, path):
+            return await refusal(scope, receive, send)
+        scope["headers"] = [(key, value) for key, value in scope["headers"] if not _is_proxys(key.decode("latin-1"))]
+        if method == "POST" and path != UPLOAD:
+            body = await _whole(receive, MAX_MESSAGE)
+            message = _parsed(body)
+            if body is None or message is None:
+                return await _refused("That is no message of this page.", 400)(scope, receive, send)
+            if not _names_uploads(message.get("data")):
+                said = "A photo is an uploaded file: no address and no path of this machine is taken for one."
+                return await _refused(said, 400)(scope, receive, send)
+            session, receive = str(message.get("session_hash") or ""), _again(body, receive)
+        elif path.startswith(f"{API}/heartbeat/"):
+            session = path.rpartition("/")[2]
+        elif path == f"{API}/queue/data":
+            session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+        if session and not self._owns(visitor, session):
+            return await _refused("This window is somebody else's.", 403)(scope, receive, send)
+        if path == UPLOAD:
+            return await self._take_upload(scope, receive, send, headers)
+        beats = path.startswith(f"{API}/heartbeat/")
+        self.open[session] += beats
+        try:
+            await self.page(scope, receive, _with_headers(send, "" if visitor else secrets.token_urlsafe(32)))
+        finally:
+            if beats:
+                self.open[session] -= 1
+                if not self.open[session]:
+                    del self.open[session]
+
+    def _owns(self, visitor: str, session: str) -> bool:
+        """Whether a session is this visitor's; it is of whoever uses it first."""
+        owner = self._owners.setdefault(session, visitor)
+        self._owners.move_to_end(session)
+        while len(self._owners) > SESSIONS:
+            self._owners.popitem(last=False)
+        return secrets.compare_digest(owner.encode(), visitor.encode())
+
+    async def _take_upload(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        """Take an upload, if there is room for it."""
+        length = headers.get("content-length", "")
+        size = int(length) if length.isascii() and length.isdigit() else MAX_FORM + 1
+        said = ""
+        if size > MAX_FORM:
+            said = f"The file has more than {MAX_FILE // 1_000_000} MB: save the photo as JPEG and try again."
+        elif shutil.disk_usage(own_folder()).free < size + self._coming + SPARE:
+            said = "The disk of this page's temporary files is full: make room on it and try again."
+        elif used() + self._coming + size > QUOTA:
+            said = "This page holds as many photos as it has room for: try again in ten minutes."
+        if said:
+            await _whole(receive, 0)  # a browser listens only after it has sent all
+            return await _refused(said, 413 if size > MAX_FORM else 507)(scope, receive, send)
+        self._coming += size
+        try:
+            await self.page(scope, receive, _with_headers(send, "", failed="The file could not be stored: try again."))
+        finally:
+            self._coming -= size
+
+
+def _stranger(headers: Headers, scheme: str) -> Response | None:
+    """What to answer a request that comes by another name than this machine's, or from another page."""
+    host = headers.get("host", "")
+    name, _, port = host.rpartition(":") if not host.endswith("]") and ":" in host else (host, "", "")
+    if len(headers.getlist("host")) != 1 or name.lower() not in HOSTS or (port and not port.isdigit()):
+        return _refused("This page has the names localhost and 127.0.0.1 only.", 421)
+    origins = headers.getlist("origin")
+    elsewhere = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+    if any(origin.lower() != f"{scheme}://{host.lower()}" for origin in origins) or (
+        elsewhere and headers.get("sec-fetch-mode") != "navigate"
+    ):
+        return _refused("This page takes nothing from other pages.", 403)
+    return None
+
+
+def _not_offered(method: str, path: str) -> Response | None:
+    """What to answer a request for something that the page has no need of."""
+    if method in ("GET", "HEAD") and (path in (*PAGES, *ASKED) or path.startswith(READ)):
+        return None
+    if method == "POST" and path in (*POSTED, UPLOAD):
+        return None
+    return _refused("There is nothing here.", 404)
+
+
+def _names_uploads(data: Any) -> bool:
+    """Whether all files that a message names lie in the page's own folder."""
+    if isinstance(data, list):
+        return all(map(_names_uploads, data))
+    if not isinstance(data, dict):
+        return True
+    path = data.get("path")
+    if path is not None and not (isinstance(path, str) and "\0" not in path and _is_own(path)):
+        return False
+    return all(map(_names_uploads, data.values()))
+
+
+def _is_own(path: str) -> bool:
+    try:
+        return Path(path).is_absolute() and Path(path).resolve().is_relative_to(own_folder().resolve())
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
+def _cookie(headers: Headers) -> str:
+    """Who asks, by a cookie that only this page sets; empty where nobody has told."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _is_proxys(header: str) -> bool:
+    return header.startswith(FROM_OUTSIDE)
+
+
+def _refused(said: str, status: int) -> Response:
+    return PlainTextResponse(said, status, HEADERS)
+
+
+async def _whole(receive: Receive, most: int) -> bytes | None:
+    """A request's whole body; None if it is longer than that, or does not come whole."""
+    body: bytearray | None = bytearray()
+    while True:
+        part = await receive()
+        if part["type"] == "http.disconnect":
+            return None
+        if body is not None:
+            body += part.get("body", b"")
+            body = body if len(body) <= most else None
+        if not part.get("more_body"):
+            return None if body is None else bytes(body)
+
+
+def _parsed(body: bytes | None) -> dict | None:
+    """A message, which is a JSON object."""
+    try:
+        message = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Have a body that was read be received once more."""
+    parts = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> MutableMapping[str, Any]:
+        return parts.pop() if parts else await receive()
+
+    return receive_again
+
+
+def _with_headers(send: Send, cookie: str, failed: str = "") -> Send:
+    """Have an answer get the page's headers, a cookie, and, instead of a failure's own words, `failed`."""
+    replaced = False
+
+    async def send_with_headers(message: MutableMapping[str, Any]) -> None:
+        nonlocal replaced
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=message["headers"])
+            for name in [name for name in headers if name.lower().startswith("access-control-")]:
+                del headers[name]
+            headers.update(HEADERS)
+            if cookie:
+                headers.append("Set-Cookie", f"{COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Strict")
+            if failed and message["status"] >= 500:
+                replaced = True
+                headers["Content-Length"] = str(len(failed.encode()))
+        elif replaced:
+            message = {"type": "http.response.body", "body": failed.encode(), "more_body": False}
+        await send(message)
+
+    return send_with_headers

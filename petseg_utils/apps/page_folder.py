@@ -1,0 +1,126 @@
+"""Where a page keeps its files: a folder of its own, which goes when the page does, or at the latest with the next."""
+
+import atexit
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from petseg_utils.study import PetsegError
+
+NAME = "petseg-page-"
+QUOTA = 2 * 1024**3  # bytes of all files in the folder: 200 photos of 10 MB
+KEPT = 600  # seconds: uploads and pictures that are older have been read by now
+PHOTOS = "photos"  # the folder of those that somebody works on
+
+
+@cache
+def own_folder() -> Path:
+    """Where this process keeps the page's files: closed to other users of the machine, and deleted at the end.
+
+    A lock beside it says that its process is alive; the system takes it back however the process ends.
+    """
+    sweep()
+    folder = Path(tempfile.gettempdir()).resolve() / f"{NAME}{secrets.token_hex(8)}"
+    lock = FileLock(f"{folder}.lock")
+    with disk_errors():
+        lock.acquire()
+        folder.mkdir(mode=0o700)
+        (folder / PHOTOS).mkdir()
+
+    def clear() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+    atexit.register(clear)
+    return folder
+
+
+def sweep() -> None:
+    """Delete the folders of pages that were killed; those of running ones are locked, and others' are not ours."""
+    for lock in Path(tempfile.gettempdir()).resolve().glob(f"{NAME}*.lock"):
+        with contextlib.suppress(OSError, Timeout):
+            if hasattr(os, "getuid") and lock.lstat().st_uid != os.getuid():
+                continue
+            with FileLock(lock, timeout=0):
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink()
+
+
+def write_for_browser(content: bytes, name: str) -> str:
+    """Write a file where the browser may fetch it, under a path that nobody can guess."""
+    path = new_path(name)
+    with disk_errors():
+        path.write_bytes(content)
+    return str(path)
+
+
+def new_path(name: str, within: str = "") -> Path:
+    """A path for a file of this name, in a new folder whose own name nobody can guess."""
+    folder = own_folder() / within / secrets.token_hex(16)
+    with disk_errors():
+        folder.mkdir()
+    return folder / name
+
+
+def keep_photo(path: Path) -> Path:
+    """Keep a file for as long as somebody works on it, whatever becomes of where it lies now; see `drop`."""
+    kept = new_path(f"photo{path.suffix[:10]}", PHOTOS)
+    with disk_errors():
+        try:
+            os.link(path, kept)
+        except FileNotFoundError:
+            pass  # whoever reads it says so
+        except OSError:  # on another disk, or one that knows no links
+            shutil.copyfile(path, kept)
+    return kept
+
+
+def drop(path: Path) -> None:
+    """Delete a file of `new_path` with its folder, if it is still there."""
+    shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def used() -> int:
+    """Bytes of all files in the folder; those with two names count once."""
+    sizes = {}
+    for folder, _, names in os.walk(own_folder()):
+        for name in names:
+            with contextlib.suppress(OSError):  # gone since
+                found = os.lstat(os.path.join(folder, name))
+                sizes[found.st_dev, found.st_ino] = found.st_size
+    return sum(sizes.values())
+
+
+def tidy() -> None:
+    """Delete what was uploaded or shown more than `KEPT` seconds ago, but for the photos that somebody works on."""
+    late = time.time() - KEPT
+    for path in own_folder().iterdir():
+        with contextlib.suppress(OSError):
+            if path.name not in (PHOTOS, "examples") and path.lstat().st_ctime < late:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """Say in a sentence what is wrong with the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise PetsegError(disk_sentence(error)) from error
+
+
+def disk_sentence(error: OSError) -> str:
+    """What is wrong with the disk of the page's files, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk of this page's temporary files is full: make room on it and try again."
+    return f"This page's temporary files cannot be written ({error.strerror}): see to {tempfile.gettempdir()}."
