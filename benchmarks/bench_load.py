@@ -137,12 +137,14 @@ async def many_visitors(address: str, server: subprocess.Popen, visitors: int, s
         finally:
             await visitor.leave()
 
+    worked = sum(psutil.Process(server.pid).cpu_times()[:2])
     tasks = [asyncio.create_task(one()) for _ in range(visitors)]
     await asyncio.sleep(seconds)
     numbers["at work, MB"] = memory(server)[0]
     await asyncio.gather(*tasks)
     numbers |= {"clicks": len(times), "errors": len(errors), "median, s": statistics.median(times)}
     numbers |= {"95 %, s": statistics.quantiles(times, n=20)[-1], "slowest, s": max(times)}
+    numbers["the page's work per click, s"] = (sum(psutil.Process(server.pid).cpu_times()[:2]) - worked) / len(times)
     await asyncio.sleep(60)
     numbers["a minute later, MB"] = memory(server)[0]
     for error in errors[:3]:

@@ -13,7 +13,7 @@ from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.prompts import Box, Click, Scribble, deepest_click, draw_prompts
 from petseg_utils.models.selection import unsure_parts
 from petseg_utils.scores.predictions import predict
-from petseg_utils.segmenter import OpenPhoto, Segmenter
+from petseg_utils.segmenter import UNDONE, OpenPhoto, Segmenter
 from petseg_utils.study import PetsegError
 from petseg_utils.training.train import trained_checkpoint
 from tests.apps.fake_point import (
@@ -429,3 +429,30 @@ def test_a_box_or_a_negative_click_before_the_first_positive_one_chooses_nothing
 def test_a_target_of_another_name_is_refused():
     with pytest.raises(PetsegError, match="No target 'anything'; it is one of pet, clicked"):
         fake_segmenter().open(PHOTO, target="anything")
+
+
+def test_fifty_prompts_can_be_taken_back_and_what_is_kept_is_small():
+    opened = fake_segmenter(spread=0.3).open(PHOTO)
+    proposed, masks, rng = opened.mask, [], np.random.default_rng(0)
+    for _ in range(UNDONE + 10):
+        masks.append(opened.click(*somewhere(opened, rng), bool(rng.random() < 0.6)))
+    kept = {id(step): step for step, _ in opened._steps[1:]}.values()
+    assert sum(step.nbytes for step in kept) == (UNDONE + 1) * 2 * SIZE**2
+    for mask in masks[-2 : -UNDONE - 2 : -1]:
+        np.testing.assert_array_equal(opened.undo(), mask)
+    with pytest.raises(PetsegError, match="Only the last 50 clicks can be taken back one by one: clear takes back all"):
+        opened.undo()
+    assert len(opened.prompts) == 10
+    np.testing.assert_array_equal(opened.clear(), proposed)
+    assert not opened.prompts and len(opened._steps) == 1
+    opened.undo()  # nothing left: nothing happens
+
+
+def test_a_photo_can_be_worked_on_without_the_photo():
+    segmenter = fake_segmenter(spread=0.3)
+    whole, bare = segmenter.open(PHOTO), OpenPhoto(segmenter, segmenter.reduced(PHOTO))
+    for opened in (whole, bare):
+        opened.add(Click(20, 30)).add(Box(5, 5, 90, 80)).add(Click(60, 40, False))
+    np.testing.assert_array_equal(bare.mask, whole.mask)
+    np.testing.assert_array_equal(bare.selection.alpha(PHOTO), whole.alpha())
+    assert bare.summary == whole.summary and bare.label == whole.label

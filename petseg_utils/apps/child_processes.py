@@ -2,14 +2,14 @@
 
 import atexit
 import contextlib
-import multiprocessing
 import os
+import pickle
 import queue
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,7 +59,7 @@ def write_result(path: Path, selection: Selection, label: str, name: str, what: 
 
 
 class Children:
-    """A few processes that wait for photos.  Each has its own pipe, and ends with this process however that ends."""
+    """A few processes that wait for photos.  Each has its own pipes, and ends with this process however that ends."""
 
     def __init__(self) -> None:
         self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
@@ -98,14 +98,20 @@ class Children:
 
 
 class _Child:
-    """One of them, as seen from the parent."""
+    """One of them, as seen from the parent.
+
+    A plain process and no `multiprocessing` one: that would first run the script that started this process once more.
+    """
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
+        code = f"from {__name__} import work; work()"
+        places = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": places},
+        )
         self._left = TASKS
         atexit.register(self._end)
 
@@ -115,18 +121,23 @@ class _Child:
         return self._left > 0
 
     def call(self, name: str, function: Callable[..., T], arguments: tuple) -> T:
+        assert self._process.stdin and self._process.stdout
         self._left -= 1
+        timer = threading.Timer(SECONDS, self._process.kill)
+        timer.start()
         try:
-            self._pipe.send((name, function, arguments))
-            if not self._pipe.poll(SECONDS):
-                self._end()
-                raise PetsegError(
-                    f"{name} takes more than {SECONDS:g} seconds, or is damaged: make it smaller, or save it anew."
-                )
-            answer, trouble = self._pipe.recv()
-        except (EOFError, OSError):
+            pickle.dump((name, function, arguments), self._process.stdin)
+            self._process.stdin.flush()
+            answer, trouble = pickle.load(self._process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
             self._end()
-            raise PetsegError(f"{name} is damaged, and its decoder crashed: save it anew as JPEG or PNG.") from None
+            if timer.finished.is_set():
+                trouble = f"takes more than {SECONDS:g} seconds, or is damaged: make it smaller, or save it anew."
+            else:
+                trouble = "is damaged, and its decoder crashed: save it anew as JPEG or PNG."
+            raise PetsegError(f"{name} {trouble}") from None
+        finally:
+            timer.cancel()
         if not self.is_well:
             self._end()
         if trouble:
@@ -137,17 +148,19 @@ class _Child:
         self._left = 0
         atexit.unregister(self._end)
         self._process.kill()
-        self._process.join()
-        self._pipe.close()
+        self._process.communicate()
 
 
-def _work(pipe: Connection) -> None:
-    """Do tasks for as long as there is somebody who sends them."""
+def work() -> None:
+    """What a child does: tasks, for as long as there is somebody who sends them."""
     _limit()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a decoder prints is no answer
     with contextlib.suppress(EOFError, OSError):
         while True:
-            name, function, arguments = pipe.recv()
-            pipe.send(_answer(name, function, arguments))
+            name, function, arguments = pickle.load(sys.stdin.buffer)
+            pickle.dump(_answer(name, function, arguments), answers)
+            answers.flush()
 
 
 def _answer(name: str, function: Callable[..., Any], arguments: tuple) -> tuple[Any, str]:
@@ -175,15 +188,13 @@ def _answer(name: str, function: Callable[..., Any], arguments: tuple) -> tuple[
 def _limit() -> None:
     """Limit this process, where the system can: its memory, and what a crash leaves on the disk."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this one, too
-    if os.name != "posix":
-        return
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # elsewhere the limit is not held, or refused
+        import resource
+
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 children = Children()  # of this page; none is started before it is wanted

@@ -15,7 +15,7 @@ import gradio as gr
 from petseg_utils.apps.child_processes import children, reduce_photo, write_result
 from petseg_utils.apps.cutouts import EXAMPLES, encoded
 from petseg_utils.apps.page_folder import disk_errors, drop, keep_photo, new_path, own_folder, write_for_browser
-from petseg_utils.apps.page_state import ABOUT_SWITCH, COLOURS, SWITCH, TOOLS, Work, after_switch
+from petseg_utils.apps.page_state import ABOUT_SWITCH, COLOURS, MODELS, SWITCH, TOOLS, Work, after_switch
 from petseg_utils.segmenter import OpenPhoto, Segmenter, shipped_weights
 from petseg_utils.study import PetsegError
 
@@ -33,7 +33,8 @@ CSS = """
 #said p { font-size: 1.1em; min-height: 3.2em; }
 """
 # A screen reader is to speak what is said.  And gradio drops a click that comes while the next picture is on its way to
-# the browser, because its size is not known then; such a click is held back until it is.
+# the browser, because its size is not known then; such a click is held back until it is.  Gradio's own messages, of
+# uploads, are no alerts.
 START = """() => {
     document.querySelector("#said .prose").setAttribute("aria-live", "polite");
     document.addEventListener("click", event => {
@@ -42,6 +43,9 @@ START = """() => {
         event.stopPropagation();
         image.addEventListener("load", () => event.target.dispatchEvent(new MouseEvent("click", event)), {once: true});
     }, true);
+    new MutationObserver(() => {
+        for (const message of document.querySelectorAll(".toast-body.error:not([role=alert])")) message.role = "alert";
+    }).observe(document.body, {childList: true, subtree: true});
 }"""
 SAVE = """(file) => {
     if (!file) return;
@@ -237,7 +241,8 @@ def opened(path: Path, name: str, segmenter: Segmenter, target: str) -> tuple[Op
     """
     size, scale = segmenter.card["image_size"], segmenter.model.scale
     reduced, picture = children.call(name, reduce_photo, path, name, size, scale)
-    return OpenPhoto(segmenter, reduced, target), picture
+    with MODELS:
+        return OpenPhoto(segmenter, reduced, target), picture
 
 
 @in_turn

@@ -24,10 +24,10 @@ HOSTS = ("localhost", "127.0.0.1", "[::1]")
 API = "/gradio_api"
 # What gradio's page asks for.  Gradio offers more: proxies, an interface for programs, a dashboard.
 PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
-READ = ("/assets/", "/static/", "/svelte/", f"{API}/heartbeat/", f"{API}/file=")
+READ = ("/assets/", "/static/", "/svelte/", f"{API}/heartbeat/")
 ASKED = (f"{API}/queue/data", f"{API}/upload_progress", f"{API}/startup-events")
 POSTED = (f"{API}/run/predict", f"{API}/queue/join", f"{API}/cancel", f"{API}/reset")
-UPLOAD = f"{API}/upload"
+UPLOAD, FILE = f"{API}/upload", f"{API}/file="
 MAX_FILE = 3 * MAX_PIXELS  # bytes of a photo's file: the largest photo without any compression
 MAX_FORM = MAX_FILE + 64 * 1024  # with what a form has around it
 MAX_MESSAGE = 256 * 1024  # bytes of a click, or what else is said to the page
@@ -93,15 +93,13 @@ class Door:
             return await _refused("This window is somebody else's.", 403)(scope, receive, send)
         if path == UPLOAD:
             return await self._take_upload(scope, receive, send, headers)
-        beats = path.startswith(f"{API}/heartbeat/")
-        self.open[session] += beats
+        beating = [session] if path.startswith(f"{API}/heartbeat/") else []
+        self.open.update(beating)
         try:
             await self.page(scope, receive, _with_headers(send, "" if visitor else secrets.token_urlsafe(32)))
         finally:
-            if beats:
-                self.open[session] -= 1
-                if not self.open[session]:
-                    del self.open[session]
+            self.open.subtract(beating)
+            self.open += Counter()  # without those that are zero
 
     def _owns(self, visitor: str, session: str) -> bool:
         """Whether a session is this visitor's; it is of whoever uses it first."""
@@ -149,8 +147,11 @@ def _stranger(headers: Headers, scheme: str) -> Response | None:
 
 def _not_offered(method: str, path: str) -> Response | None:
     """What to answer a request for something that the page has no need of."""
-    if method in ("GET", "HEAD") and (path in (*PAGES, *ASKED) or path.startswith(READ)):
-        return None
+    if method in ("GET", "HEAD"):
+        if path in (*PAGES, *ASKED) or path.startswith(READ):
+            return None
+        if path.startswith(FILE) and _is_own(path.removeprefix(FILE)):
+            return None
     if method == "POST" and path in (*POSTED, UPLOAD):
         return None
     return _refused("There is nothing here.", 404)

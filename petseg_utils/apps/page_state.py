@@ -23,6 +23,9 @@ ABOUT_SWITCH = (
 )
 COLOURS = {"by class": None, "pink": "#CC79A7", "green": "#009E73", "yellow": "#F0E442", "black": "#000000"}
 GREEN, RED, WHITE = (0, 158, 115), (213, 94, 0), (255, 255, 255)  # Okabe and Ito's, as in the notebooks' demo
+# One visitor's photo or click at a time goes through a model, which uses all cores for it: two at once would not be
+# faster, and ONNX Runtime keeps for ever what memory the most at once have taken.
+MODELS = threading.Lock()
 SHOWN = (800, 1024)  # the picture on the page: pixels of its longer side, at least and at most
 
 
@@ -111,7 +114,8 @@ class Work:
         if tool == "box" and corner is None and self.photo.segmenter.takes_prompts:
             self.corner = spot
         else:
-            self.photo.add(Box(*corner, *spot) if tool == "box" and corner else Click(*spot, tool == "yes"))
+            with MODELS:
+                self.photo.add(Box(*corner, *spot) if tool == "box" and corner else Click(*spot, tool == "yes"))
 
     def drop_corner(self) -> None:
         """Forget a box that was begun."""
@@ -133,9 +137,9 @@ class Work:
         out = self.small
         mask = self.photo.mask_at(*out.shape[:2])
         tint = ImageColor.getrgb(COLOURS[colour] or CLASS_COLOURS[self.photo.label])
-        tinted = cv2.addWeighted(out, 1 - opacity, np.full_like(out, tint), opacity, 0)
-        np.copyto(out, tinted, where=mask[..., None])
-        outlines = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
+        levels = np.rint((1 - opacity) * np.arange(256)[:, None] + opacity * np.array(tint)).astype(np.uint8)
+        cv2.copyTo(cv2.LUT(out, levels[None]), mask.astype(np.uint8), out)
+        outlines = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)[0]
         cv2.drawContours(out, outlines, -1, tint, 2, cv2.LINE_AA)
         pen = max(out.shape) // 200
         for prompt in [*self.photo.prompts, *([Click(*self.corner)] if self.corner else [])]:

@@ -21,6 +21,7 @@ from petseg_utils.apps.page_folder import tidy
 from petseg_utils.study import PetsegError
 
 VISITORS = 200  # whose photos stay open, the latest ones
+THREADS = 12  # that answer; some wait for child processes
 AWAY = 30  # seconds without an open window after which a visitor's photo is closed
 EVERY = 10.0  # seconds between two looks at what can go
 
@@ -43,7 +44,7 @@ def serving(page: gr.Blocks, port: int, **looks: object) -> Iterator[None]:
     PetsegError
         If the port cannot be used.
     """
-    page.state_session_capacity = VISITORS
+    page.state_session_capacity, page.max_threads = VISITORS, THREADS
     options = {"max_file_size": MAX_FILE, "enable_monitoring": False, "footer_links": [], "show_error": False}
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No history: it would keep each visitor's pictures in the browser.
@@ -73,7 +74,9 @@ def _listening(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port), backlog=1024)
     except OSError as error:
-        raise PetsegError(f"Port {port} cannot be used ({error.strerror}): choose another with --port.") from error
+        raise PetsegError(
+            f"Port {port} cannot be used ({os.strerror(error.errno or 0)}): choose another with --port."
+        ) from error
 
 
 def _keep_tidy(page: gr.Blocks, door: Door, done: threading.Event) -> None:
@@ -81,8 +84,8 @@ def _keep_tidy(page: gr.Blocks, door: Door, done: threading.Event) -> None:
     while not done.wait(EVERY):
         with contextlib.suppress(OSError):
             tidy()
-        if close_abandoned(page, door):
-            _give_back()
+        close_abandoned(page, door)
+        _give_back()
 
 
 def close_abandoned(page: gr.Blocks, door: Door) -> int:

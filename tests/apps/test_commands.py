@@ -4,11 +4,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from typer.testing import CliRunner
 
+from petseg_utils.apps.cli import photos
 from petseg_utils.apps.cli.main import app, main
 from petseg_utils.data import download
 from petseg_utils.data.datasets import DataError, list_pictures
@@ -74,16 +75,25 @@ def test_a_port_that_cannot_be_used_is_told_in_one_line_with_the_right_advice(po
 
 
 def test_a_port_that_is_taken_at_the_last_moment_is_told_alike(monkeypatch, capsys):
-    from petseg_utils.apps import page
+    from petseg_utils.apps import page, serving
 
-    def launch(**options):
-        raise OSError("Cannot find empty port: set GRADIO_SERVER_PORT")
+    monkeypatch.setattr(serving, "end_by_signals", lambda: None)  # this process is not the command's own
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        number = other.getsockname()[1]
 
-    monkeypatch.setattr(page, "make_page", lambda: SimpleNamespace(launch=launch))
-    monkeypatch.setattr(sys, "argv", ["petseg", "demo", "--port=7869"])
-    with pytest.raises(SystemExit):
-        main()
-    assert capsys.readouterr().err == "petseg: Port 7869 cannot be used: choose another with --port.\n"
+        def make_page():
+            other.listen()
+            return gr.Blocks()
+
+        monkeypatch.setattr(page, "make_page", make_page)
+        monkeypatch.setattr(photos, "_check_port", lambda port: None)
+        monkeypatch.setattr(sys, "argv", ["petseg", "demo", f"--port={number}"])
+        with pytest.raises(SystemExit):
+            main()
+    said = capsys.readouterr()
+    assert said.err == f"petseg: Port {number} cannot be used (Address already in use): choose another with --port.\n"
+    assert said.out == ""
 
 
 @pytest.mark.parametrize(("version", "told"), [("12.3.0", True), ("13.0.0", False), ("9.5.0", True)])

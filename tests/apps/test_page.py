@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import tracemalloc
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -226,6 +227,22 @@ def test_undo_and_clear_give_back_the_masks_before(work):
     assert (work.photo.mask == masks[0]).all() and not work.photo.prompts and work.corner is None
     work.undo()  # nothing left: nothing happens
     assert (work.photo.mask == masks[0]).all()
+
+
+def test_a_visitor_takes_little_memory_and_clear_frees_what_clicks_took(tmp_path):
+    path = write(tmp_path / "large.jpg", Image.fromarray(chelsea()).resize((4000, 3000)))
+    opened(path).click("yes", 400, 300)  # loads what there is to load
+    tracemalloc.start()
+    try:
+        work = opened(path)
+        assert tracemalloc.get_traced_memory()[0] < 6e6  # the photo alone takes 36 MB
+        for k in range(60):
+            work.click("yes" if k % 2 else "no", 300 + k, 300)
+        assert tracemalloc.get_traced_memory()[0] < 12e6
+        work.clear()
+        assert tracemalloc.get_traced_memory()[0] < 6e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_two_visitors_do_not_see_each_other(tmp_path):
@@ -649,6 +666,31 @@ def test_fast_clicks_are_all_answered(visit, heard):
         if len(heard) < 4:
             visitor.page.wait_for_timeout(100)
     assert sorted(round(click.x / 451, 1) for click in heard) == [0.3, 0.4, 0.5, 0.6]
+
+
+def test_trouble_is_an_alert_in_which_html_does_nothing_and_the_photo_box_stays_usable(visit, tmp_path, monkeypatch):
+    visitor = visit()
+    name = "<img src=x onerror=alert(1)> ![a](x) &amp; **b**.png"
+    (tmp_path / name).write_bytes(b"hello")
+    visitor.open(tmp_path / name)
+    alert = visitor.page.locator("#said").get_by_role("alert")
+    alert.get_by_text("is no picture, or is damaged").wait_for()
+    assert not visitor.page.locator("#said img, #said b, #said strong").count()
+    assert "[a](x) &amp; **b**.png" in alert.inner_text()
+    large = tmp_path / "large.png"
+    with large.open("wb") as file:
+        file.truncate(3 * MAX_PIXELS + 1)
+    visitor.page.locator("input[type=file]").first.set_input_files(large)
+    visitor.page.get_by_role("alert").get_by_text("exceed the maximum allowed size").wait_for()
+    visitor.open(write(tmp_path / "good.png", NOISE))
+    assert not visitor.page.locator("#said").get_by_role("alert").count()
+
+
+def test_html_in_a_name_does_nothing_where_it_is_said(tmp_path):
+    name = "<img src=x onerror=alert(1)>.png"
+    (tmp_path / name).write_bytes(b"hello")
+    said = app.open_file(str(tmp_path / name), None, "point", *LOOK)[2]
+    assert said.startswith('<p role="alert">&lt;img src=x onerror=alert(1)&gt;.png is no picture')
 
 
 @pytest.mark.parametrize("kind", ["text", "gif", "large", "damaged"])
