@@ -17,6 +17,7 @@ from petseg_utils.apps.page import (
     load_model,
     offer_clicks,
     offer_looks,
+    saying,
     show,
     show_picture,
 )
@@ -139,7 +140,7 @@ def go(
 def opened(walk: Walk, species: str, breed: str, look: tuple) -> tuple:
     """What `go` returns, for a photo that was just opened; the breed stays as long as the species does."""
     if walk.photo is None:
-        return walk, None, *show(None, *look, walk.end), walk.progress, gr.skip(), gr.skip()
+        return walk, None, None, saying(walk.end), walk.progress, gr.skip(), gr.skip()
     work, (likely, known) = Work(walk.photo, walk.name, small_picture(walk.photo.image)), walk.suggested()
     breed = known or (breed if likely == species else "")
-    return walk, work, *show(work, *look, walk.before + work.status), walk.progress, likely, breed
+    return walk, work, *show(work, *look, said=walk.before + work.status), walk.progress, likely, breed

@@ -74,7 +74,7 @@ class Work:
     @property
     def small(self) -> np.ndarray:
         """What is shown of the photo, RGB ``uint8 (h, w, 3)``."""
-        return cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR_RGB)
+        return np.asarray(cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR_RGB))
 
     @property
     def shown_size(self) -> tuple[int, int]:

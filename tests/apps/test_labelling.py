@@ -321,21 +321,21 @@ def test_what_cannot_be_labelled_is_told(folder, tmp_path, monkeypatch, capsys, 
 def test_what_the_page_answers(start):
     data = start().data
     walk, work, picture, said, progress, species, breed = label_page.begin(data, fake_segmenter(), *LOOK)
-    assert picture and said.startswith("Proposed: cat, ") and (species, breed) == ("cat", "")
+    assert picture and said.startswith("<p>Proposed: cat, ") and (species, breed) == ("cat", "")
     assert progress == "1 of 7: a.png. Labelled: 0 cats and 0 dogs."
     back = label_page.go(lambda walk, *_: walk.back(), walk, work, "cat", "", *LOOK)
-    assert back[1] is work and back[3] == "This is the first photo."
+    assert back[1] is work and back[3] == '<p role="alert">This is the first photo.</p>'
     walk, work, _, said, progress, species, breed = label_page.go(Walk.save, walk, work, "cat", "Tabby", *LOOK)
     assert work.file == "b.png" and breed == "Tabby" and progress.endswith("Labelled: 1 cat and 0 dogs.")
     *_, progress, species, breed = label_page.go(Walk.save, walk, work, "cat", "Tabby", *LOOK)
     assert (species, breed) == ("dog", "")  # no cat's breed for a dog
     save_all(walk)
     walk, work, picture, said, progress, *_ = label_page.begin(data, fake_segmenter(), *LOOK)
-    assert work is None and picture is None and said.startswith("That was all.")
+    assert work is None and picture is None and said.startswith("<p>That was all.")
     assert progress.startswith("All photos were shown. Labelled: 3 cats and 3 dogs.")
-    assert label_page.go(Walk.save, walk, work, "cat", "", *LOOK)[3].startswith("That was all.")
+    assert label_page.go(Walk.save, walk, work, "cat", "", *LOOK)[3].startswith("<p>That was all.")
     _, work, _, said, *_ = label_page.go(lambda walk, *_: walk.back(), walk, work, "cat", "", *LOOK)
-    assert work.file == "more/turned.png" and said.startswith("Saved before as a dog; saving replaces that. Proposed: ")
+    assert work.file == "more/turned.png" and said.startswith("<p>Saved before as a dog; saving replaces that. ")
     assert label_page.go(Walk.save, None, None, "cat", "", *LOOK)[0] is None
 
 
