@@ -261,7 +261,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
 
     Its other ports are open on all of the machine's addresses: Ray takes no loopback address for them.
     """
-    import ray.data
+    from ray.data import DataContext
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     alone = {"include_dashboard": False, "object_store_memory": STORE}
@@ -276,7 +276,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         raise PetsegError(
             f"No cluster of Ray at {address} ({reason}): start one with ray start, or say --ray local."
         ) from error
-    context = ray.data.DataContext.get_current()
+    context = DataContext.get_current()
     context.enable_progress_bars, context.print_on_execution_start = False, False
     try:
         yield

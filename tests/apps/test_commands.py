@@ -98,10 +98,14 @@ def test_a_port_that_is_taken_at_the_last_moment_is_told_alike(monkeypatch, caps
 
 @pytest.mark.parametrize(("version", "told"), [("12.3.0", True), ("13.0.0", False), ("9.5.0", True)])
 def test_the_page_says_when_its_decoders_are_old(version, told, monkeypatch):
-    from petseg_utils.apps import page
+    from petseg_utils.apps import page, serving
+
+    def make_page():
+        raise PetsegError("enough")
 
     monkeypatch.setattr("PIL.__version__", version)
-    monkeypatch.setattr(page, "make_page", lambda: SimpleNamespace(launch=lambda **options: None))
+    monkeypatch.setattr(page, "make_page", make_page)
+    monkeypatch.setattr(serving, "end_by_signals", lambda: None)  # this process is not the command's own
     said = CliRunner().invoke(app, ["demo", "--port=7869"]).stderr
     assert (f"Pillow {version}" in said and "pip install --no-deps" in said) == told
 
