@@ -236,6 +236,7 @@ def split_validation(pictures: list[Picture], share: float) -> tuple[list[Pictur
 
     Within a breed the pictures stand in the order of their names' hashes; along the list of all breeds every
     ``1 / share``-th picture goes to validation.  So each breed gives its share, and small breeds give theirs by turns.
+    Of a set so small that this holds out none, the last picture is.
 
     Parameters
     ----------
@@ -248,6 +249,11 @@ def split_validation(pictures: list[Picture], share: float) -> tuple[list[Pictur
     -------
     (list of Picture, list of Picture)
         Train and validation.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two pictures, or the share leaves none to train on.
     """
     ordered = sorted(pictures, key=lambda picture: (picture.breed, hashlib.sha256(picture.name.encode()).digest()))
     train: list[Picture] = []
@@ -255,8 +261,12 @@ def split_validation(pictures: list[Picture], share: float) -> tuple[list[Pictur
     for position, picture in enumerate(ordered):
         held_out = int((position + 1) * share) > int(position * share)
         (validation if held_out else train).append(replace(picture, split="validation" if held_out else "train"))
+    if not validation and len(train) > 1:
+        validation.append(replace(train.pop(), split="validation"))
     if not train or not validation:
-        raise DataError(f"{len(pictures)} pictures are too few to hold out a share of {share:g} for validation.")
+        raise DataError(
+            f"{len(pictures)} labelled pictures are too few to hold out a share of {share:g} for validation: add some."
+        )
     return train, validation
 
 

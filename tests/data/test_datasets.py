@@ -157,8 +157,14 @@ def test_fingerprint_follows_content(data, study):
 
 def test_too_few_pictures_to_hold_any_out():
     one = [Picture("a_1", "trainval", 1, "a", None, None)]
-    with pytest.raises(DataError, match="1 pictures are too few to hold out a share"):
+    with pytest.raises(DataError, match="1 labelled pictures are too few to hold out a share .*: add some"):
         split_validation(one, 0.2)
+
+
+def test_of_a_few_pictures_one_is_held_out_however_small_the_share():
+    few = [Picture(f"a_{number}", "trainval", 1, "a", None, None) for number in range(5)]
+    train, validation = split_validation(few, 0.1)
+    assert (len(train), len(validation)) == (4, 1)
 
 
 # Bad input: each has an error that says what and where
