@@ -1,10 +1,13 @@
 """How a notebook begins, and how it shows sentences and code."""
 
+import ast
 import inspect
 import logging
 import sys
 import textwrap
 from collections.abc import Callable
+
+from IPython.display import Markdown, display
 
 from petseg_utils.study import Study, load_study
 from petseg_utils.study.provenance import describe
@@ -23,15 +26,50 @@ def begin() -> Study:
 
 def say(text: str) -> None:
     """Show a sentence as Markdown, for prose that holds computed numbers."""
-    from IPython.display import Markdown, display
-
     display(Markdown(text))
 
 
-def show_source(function: Callable) -> None:
-    """Print the code of a function or class as it stands in its module, without its docstring."""
-    source = textwrap.dedent(inspect.getsource(function))
-    if function.__doc__:
-        before, _, after = source.split('"""', 2)
-        source = before.rstrip() + "\n" + after.lstrip("\n")
-    print(source.rstrip())
+def show_source(thing: Callable, *, first: str = "", last: str = "", docstrings: bool = False) -> Markdown:
+    """Code of a function, method or class as it stands in its module, highlighted, under the module's name and lines.
+
+    Parameters
+    ----------
+    thing : callable
+        A function, a class, or a method such as ``UNetDecoder.forward``.
+    first, last : str
+        Show from the first line that holds this text, to the next one that holds that; by default from the beginning,
+        and to the end.
+    docstrings : bool
+        Show docstrings, too.  Lines are left out where they stand.
+
+    Raises
+    ------
+    ValueError
+        If no line holds `first` or `last`.
+    """
+    lines, start = inspect.getsourcelines(thing)
+    hidden = set() if docstrings else _docstring_lines(textwrap.dedent("".join(lines)))
+    begin = _line_with(first, lines, 0)
+    end = _line_with(last, lines, begin) if last else len(lines) - 1
+    code = textwrap.dedent("".join(lines[line] for line in range(begin, end + 1) if line not in hidden)).rstrip()
+    place = inspect.getmodule(thing).__name__.replace(".", "/") + ".py"
+    return Markdown(f"`{place}`, lines {start + begin} to {start + end}\n\n```python\n{code}\n```")
+
+
+def _line_with(text: str, lines: list[str], begin: int) -> int:
+    """Number of the first line from `begin` on that holds a text."""
+    for number in range(begin, len(lines)):
+        if text in lines[number]:
+            return number
+    raise ValueError(f"No line of the code to be shown holds {text!r}.")
+
+
+def _docstring_lines(source: str) -> set[int]:
+    """Numbers, from 0, of the lines that docstrings take, with the blank line after a class's."""
+    hidden: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
+            string = node.body[0]
+            blank = isinstance(node, ast.ClassDef)
+            hidden |= set(range(string.lineno - 1, string.end_lineno + blank))
+    return hidden
