@@ -31,7 +31,17 @@ TRY_TAG = "try-page"  # of a notebook's cell whose widget the page for own photo
 WIDE = 800  # pixels of a figure that a phone does not shrink to its screen
 _CELLS = """
 {%- extends 'basic/index.html.j2' -%}
-{% block input %}{% if cell.source.strip() %}
+{% block codecell %}
+{% if "solution" in cell.metadata.tags %}
+<details class="solution"{% if cell.metadata.failed %} open id="failed"{% endif %}>
+<summary>Solution</summary>
+{{ super() }}
+</details>
+{% else %}{{ super() }}{% endif %}
+{% endblock %}
+{% block input %}{% if "solution" in cell.metadata.tags %}
+<div class="code">{{ cell.source.strip() | highlight_code(metadata=cell.metadata) }}</div>
+{% elif cell.source.strip() %}
 <details class="code"{% if cell.metadata.failed %} open id="failed"{% endif %}>
 {% set lines = cell.source.strip().splitlines() | length -%}
 <summary>code <span>{{ lines }} line{{ "s" if lines > 1 }}</span></summary>

@@ -49,12 +49,17 @@ display(HTML('<img src="https://example.org/a.png">'))
 """
 BARE = 'display(Image(png)); display(Image(filename="large.png")); print(os.path.abspath("dot.png"))'
 
+SOLUTION = "#? Six times seven.\nprint(6 * 7)"
+
 LAST = 'from IPython.display import Image; Image("dot.png", alt="The last word")'
 
 
 def write_notebook(path: Path, title: str, *cells: str) -> None:
-    """Cells that start with ``#:`` are prose, without these two characters."""
+    """Cells that start with ``#:`` are prose, without these two characters; with ``#?`` they are solutions."""
     made = [new_markdown_cell(cell[2:]) if cell.startswith("#:") else new_code_cell(cell) for cell in cells]
+    for cell in made:
+        if cell.source.startswith("#?"):
+            cell.metadata["tags"] = ["solution"]
     nbformat.write(new_notebook(cells=[new_markdown_cell(f"# {title}"), *made]), path)
 
 
@@ -69,7 +74,7 @@ def project(tmp_path_factory):
     Image.fromarray(noise).save(books / "large.png")
     links = "See [the next](02_bad.ipynb#x), [a file](../README.md), [a paper](https://example.org)."
     opening = f"#:> Is it *right*?\n\n{links}\n\n#### Deep"
-    write_notebook(books / "01_good.ipynb", "First", opening, LOOK, SHOW, "#:Words.", BARE)
+    write_notebook(books / "01_good.ipynb", "First", opening, LOOK, SHOW, "#:Words.", BARE, SOLUTION)
     write_notebook(books / "02_bad.ipynb", "Second", "print('before')", "1 / 0", "print('never')")
     write_notebook(books / "03_results.ipynb", "Third", "#:A paragraph that asks.", "print('still here')", LAST)
     text = (STUDIES / "smoke.toml").read_text().replace("Smoke test", "Study of a test")
@@ -380,6 +385,18 @@ def test_a_notebook_without_heading_is_named_after_its_file(tmp_path):
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), tmp_path / "04_some_thing.ipynb")
     sheet = read_sheet(tmp_path / "04_some_thing.ipynb")
     assert (sheet.title, sheet.question, sheet.number) == ("04 some thing", "", "04")
+
+
+def test_a_solution_is_folded_with_its_output_and_opens_by_key(project, browser):
+    page = browser.new_page()
+    page.goto((project["out"] / "01_good.html").as_uri())
+    solution = page.locator("details.solution")
+    code, output = solution.locator(".code .highlight"), solution.locator(".output_text")
+    assert not code.is_visible() and not output.is_visible()
+    solution.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible() and "print" in code.inner_text() and output.inner_text().strip() == "42"
+    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
