@@ -1,0 +1,155 @@
+"""Diagrams of the networks, narrow enough for a phone; every shape in them is that of a real module's output."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor, nn
+
+from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.models.autoencoder import Autoencoder
+from petseg_utils.models.click_head import PointSegmenter
+from petseg_utils.models.decoder import FrozenSegmenter
+from petseg_utils.models.unet import UNet
+
+WIDTH = 5.2  # inches: a phone shows it 3.3 wide, and its words can still be read
+ROW = 0.68  # inches from one row of boxes to the next
+BOX = 0.6  # height of a box, of that
+INK = "#20242A"
+FIXED = "#E2E2E2"  # what stays as it is while the model is trained
+GIVEN = "white"  # what goes in and what comes out
+Boxes = dict[str, tuple[tuple[float, float], str, str]]  # by name: column and row from the top left, text, colour
+
+
+def unet_diagram(network: UNet, size: int) -> Figure:
+    """The U-Net on pictures of ``size x size`` pixels: down on the left, up on the right, skip connections across."""
+    down, up = list(network.encoder.blocks), list(network.decoder.blocks)
+    picture = torch.zeros(1, 3, size, size)
+    shapes = output_shapes(network, [*down, *up, network.decoder.head], picture)
+    boxes, arrows = _down_and_up(shapes[: len(down)], shapes[len(down) : -1], MODEL_COLOURS["unet"])
+    boxes |= {"picture": ((0, 0), words("picture", picture), GIVEN), "end": ((1, 0), f"logits\n{shapes[-1]}", GIVEN)}
+    arrows += [(f"down {row}", f"up {row}") for row in range(1, len(down))]
+    arrows.append((f"down {len(down)}", f"up {len(down) - 1}"))
+    return _draw(boxes, arrows)
+
+
+def autoencoder_diagram(network: Autoencoder, size: int) -> Figure:
+    """The autoencoder without skip connections, on pictures of ``size x size`` pixels; its code at the bottom."""
+    down, code = list(network.encoder.blocks), network.bottleneck[0]
+    *up, last = [layer for layer in network.decoder.children() if not isinstance(layer, nn.ConvTranspose2d)]
+    picture = torch.zeros(1, 3, size, size)
+    shapes = output_shapes(network, [*down, *up, code, last], picture)
+    boxes, arrows = _down_and_up(shapes[: len(down)], shapes[len(down) : -2], MODEL_COLOURS["autoencoder_unet"])
+    boxes |= {"picture": ((0, 0), words("picture", picture), GIVEN), "end": ((1, 0), f"painted\n{shapes[-1]}", GIVEN)}
+    boxes["code"] = ((1, len(down)), f"code\n{shapes[-2]}", MODEL_COLOURS["autoencoder_unet"])
+    arrows += [(f"down {len(down)}", "code"), ("code", f"up {len(down) - 1}")]
+    return _draw(boxes, arrows)
+
+
+def decoder_diagram(network: FrozenSegmenter, size: int) -> Figure:
+    """The decoder on a frozen encoder, for masks of ``size x size`` pixels: maps on the left, its path on the right."""
+    decoder, colour = network.decoder, MODEL_COLOURS["decoder"]
+    picture = torch.zeros(1, 3, network.scale * size, network.scale * size)
+    with torch.inference_mode():
+        maps = [network.encode(picture)[0][number] for number in decoder.maps]
+    narrow, join, head, *merged = output_shapes(
+        network, [decoder.narrow, decoder.join, decoder.head, *decoder.merge], picture
+    )
+    boxes: Boxes = {
+        "logits": ((1, 0), f"logits\n{head}", GIVEN),
+        "join": ((1, 1), f"join\n{join}", colour),
+        "narrow": ((1, 2 + decoder.n_fine), f"halve channels\n{narrow}", colour),
+        "picture": ((0, 2), words("picture", picture), GIVEN),
+    }
+    arrows = [("join", "logits"), ("narrow", "join"), ("picture", "map 0")]
+    if decoder.stem is not None:
+        (stem,) = output_shapes(network, [decoder.stem], picture)
+        boxes["stem"] = ((0, 1), f"stem\n{stem}", colour)
+        arrows += [("picture", "stem"), ("stem", "join")]
+    for row, (number, found) in enumerate(zip(decoder.maps, maps, strict=True)):
+        boxes[f"map {row}"] = ((0, row + 3), words(f"map {number + 1}", found), FIXED)
+        arrows.append((f"map {row}", "join" if row < decoder.n_fine else f"merge {row}"))
+    for row, shape in enumerate(reversed(merged), start=decoder.n_fine):
+        boxes[f"merge {row}"] = ((1, row + 3), f"merge\n{shape}", colour)
+        arrows.append((f"merge {row}", "narrow" if row == decoder.n_fine else f"merge {row - 1}"))
+    return _draw(boxes, arrows, "frozen encoder")
+
+
+def click_head_diagram(network: PointSegmenter, size: int) -> Figure:
+    """The click head, for masks of ``size x size`` pixels: what is known before a click on the left, down, and up."""
+    head, colour = network.head, MODEL_COLOURS["point"]
+    picture = torch.zeros(1, 3, network.scale * size, network.scale * size)
+    prompts, latest = torch.zeros(1, 4, size, size), torch.ones(1)
+    with torch.inference_mode():
+        known = network.look(picture)[2:]
+    parts = [head.first, head.blocks[0], head.blocks[2], head.blocks[3], head.blocks[4], head]
+    first, middle, coarse, *up, selection = output_shapes(network, parts, picture, None, None, prompts, latest)
+    boxes: Boxes = {
+        "prompts": ((1, 0), words("prompts", prompts), GIVEN),
+        "selection": ((2, 0), f"selection\n{selection}", GIVEN),
+        "up 1": ((2, 1), f"up\n{up[1]}", colour),
+        "up 2": ((2, 2), f"up\n{up[0]}", colour),
+    }
+    for row, (shape, context) in enumerate(zip((first, middle, coarse), known, strict=True), start=1):
+        boxes[f"known {row}"] = ((0, row), words("features", context), FIXED)
+        boxes[f"down {row}"] = ((1, row), f"{'down' if row > 1 else 'first'}\n{shape}", colour)
+    arrows = [(f"known {row}", f"down {row}") for row in (1, 2, 3)]
+    arrows += [("prompts", "down 1"), ("down 1", "down 2"), ("down 2", "down 3"), ("down 3", "up 2"), ("up 2", "up 1")]
+    arrows += [("down 1", "up 1"), ("down 2", "up 2"), ("up 1", "selection"), ("prompts", "selection")]
+    return _draw(boxes, arrows, "before any click")
+
+
+def output_shapes(network: nn.Module, parts: Sequence[nn.Module], *inputs: Tensor | None) -> list[str]:
+    """What each part of a network gives for some inputs, as ``channels × height × width``."""
+    found: dict[nn.Module, str] = {}
+
+    def note(part: nn.Module, _: tuple, output: Tensor) -> None:
+        found[part] = words("", output).strip()
+
+    hooks = [part.register_forward_hook(note) for part in parts]
+    training = network.training
+    with torch.inference_mode():
+        network.eval()(*inputs)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    return [found[part] for part in parts]
+
+
+def words(name: str, tensor: Tensor) -> str:
+    """A name above the shape of one example of a batch."""
+    return f"{name}\n" + " × ".join(str(edge) for edge in tensor.shape[1:])
+
+
+def _down_and_up(down: list[str], up: list[str], colour: str) -> tuple[Boxes, list[tuple[str, str]]]:
+    """Two columns of boxes below the rows of picture and end: shapes going down, deepest last, and back up."""
+    boxes: Boxes = {f"down {row}": ((0, row), shape, colour) for row, shape in enumerate(down, start=1)}
+    boxes |= {f"up {row}": ((1, row), shape, colour) for row, shape in enumerate(reversed(up), start=1)}
+    arrows = [("picture", "down 1"), ("up 1", "end")]
+    arrows += [(f"down {row}", f"down {row + 1}") for row in range(1, len(down))]
+    return boxes, arrows + [(f"up {row + 1}", f"up {row}") for row in range(1, len(up))]
+
+
+def _draw(boxes: Boxes, arrows: list[tuple[str, str]], fixed: str = "") -> Figure:
+    """Boxes in columns and rows, arrows from box to box, and words beside those of the first column that are fixed."""
+    columns, rows = (1 + max(place[axis] for place, _, _ in boxes.values()) for axis in (0, 1))
+    figure, axis = new_figure(width=WIDTH, height=ROW * rows)
+    axis.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.6, -0.4))
+    axis.set_axis_off()
+    width = 0.62 if columns == 2 else 0.78
+    if fixed:
+        held = [row for (_, row), _, colour in boxes.values() if colour == FIXED]
+        axis.text(-0.5, (min(held) + max(held)) / 2, fixed, rotation=90, va="center", fontsize=10.5, color=INK)
+        axis.plot([-0.41] * 2, [min(held) - BOX / 2, max(held) + BOX / 2], color=INK, linewidth=0.8)
+    patches = {}
+    for name, ((column, row), text, colour) in boxes.items():
+        corner, face = (column - width / 2, row - BOX / 2), colour if colour in (FIXED, GIVEN) else (colour, 0.25)
+        patches[name] = FancyBboxPatch(corner, width, BOX, "round,pad=0,rounding_size=0.05", fc=face, ec=INK, lw=0.8)
+        axis.add_patch(patches[name])
+        axis.text(column, row, text, ha="center", va="center", fontsize=10.5, color=INK, linespacing=1.1)
+    for start, end in arrows:
+        style = {"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0}
+        style |= {"patchA": patches[start], "patchB": patches[end]}
+        axis.annotate("", xy=boxes[end][0], xytext=boxes[start][0], arrowprops=style)
+    return figure
