@@ -157,7 +157,7 @@ def test_fingerprint_follows_content(data, study):
 
 def test_too_few_pictures_to_hold_any_out():
     one = [Picture("a_1", "trainval", 1, "a", None, None)]
-    with pytest.raises(DataError, match="1 labelled pictures are too few to hold out a share .*: add some"):
+    with pytest.raises(DataError, match=r"1 labelled pictures are too few to hold out a share .*: add some"):
         split_validation(one, 0.2)
 
 
