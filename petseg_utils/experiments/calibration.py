@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import batches_of
-from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.experiments.plotting import GREY, MODEL_COLOURS, new_figure
 from petseg_utils.models.names import titled
 from petseg_utils.scores.metrics import picture_confusions, picture_miou
 from petseg_utils.scores.results import PRIMARY
@@ -168,13 +168,11 @@ def reliability_chart(by_model: dict[str, Outputs], table: pd.DataFrame) -> Figu
         colour = MODEL_COLOURS[name]
         for axis, temperature in zip(axes[:2], (1.0, table.loc[name, "temperature"]), strict=True):
             bins = reliability(outputs, temperature)
-            # Wide under narrow: the two decoders on one encoder may give the same curve.
-            width = 4 if name == "decoder" else 1.4
-            axis.plot(bins["confidence"], bins["accuracy"], color=colour, label=titled(name), linewidth=width)
+            axis.plot(bins["confidence"], bins["accuracy"], color=colour, label=titled(name), linewidth=1.4)
             axis.scatter(bins["confidence"], bins["accuracy"], 4 + 120 * bins["share"], color=colour, alpha=0.8)
         axes[2].scatter(outputs.confidence, outputs.miou, s=12, color=colour, alpha=0.6, edgecolor="none")
     for axis, title in zip(axes[:2], ("As trained", "After temperature scaling"), strict=True):
-        axis.plot([0, 1], [0, 1], color="#8C8C8C", linewidth=1)
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
         axis.set(title=title, xlabel="confidence of pixels", xlim=(0.3, 1.01), ylim=(0, 1.01))
     axes[0].set_ylabel("accuracy of pixels")
     axes[2].set(title="Each picture", xlabel="mean confidence", ylabel="mIoU of the picture", ylim=(0, 1.01))

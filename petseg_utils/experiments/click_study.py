@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments.plotting import MODEL_COLOURS, masked, new_figure, picture_grid
+from petseg_utils.experiments.plotting import GREY, MODEL_COLOURS, masked, new_figure, picture_grid
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.models.prompts import (
@@ -128,7 +128,7 @@ def clicks_curve(values: dict[str, np.ndarray], plain: np.ndarray, n_resamples: 
 def gain_chart(plain: np.ndarray, clicked: np.ndarray) -> Figure:
     """IoU of each pet without help against after one click; above the diagonal the click helped."""
     figure, axis = new_figure(width=4.6, height=4.2)
-    axis.plot([0, 1], [0, 1], color="#8C8C8C", linewidth=1)
+    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
     axis.scatter(plain, clicked, s=14, color=COLOUR, alpha=0.6, edgecolor="none")
     axis.set(xlabel="IoU of the decoder without prompts", ylabel="IoU after one click", xlim=(0, 1.01), ylim=(0, 1.01))
     axis.set_title("What a click buys, picture by picture")
@@ -184,7 +184,7 @@ def show_corrections(model: PointSegmenter, pictures: PictureSet, features: Feat
     for column, (_, _, click, _, _) in enumerate(steps):
         for row in (1, 2):
             axis = figure.axes[row * len(steps) + column]
-            axis.plot(click.x, click.y, "o", color="#009E73", markeredgecolor="white", markersize=7)
+            axis.plot(click.x, click.y, "o", color="#007A5A", markeredgecolor="white", markersize=7)
     return figure
 
 
@@ -199,7 +199,7 @@ def natural_chart(values: dict[str, np.ndarray]) -> Figure:
     figure, axes = new_figure(1, 2, width=8.5, height=4)
     titles = {"missed": '"This is the pet", on what is missing', "excess": '"This is not", on what is too much'}
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color="#8C8C8C", linewidth=1)
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
         axis.scatter(*values[name], s=16, color=COLOUR, alpha=0.7, edgecolor="none")
         axis.set(
             title=title, xlabel="IoU of the proposal", ylabel="IoU after the click", xlim=(0, 1.01), ylim=(0, 1.01)

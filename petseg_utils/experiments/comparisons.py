@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,11 @@ from torch import nn
 
 from petseg_utils.data.pictures import PictureSet, load_splits
 from petseg_utils.data.tensors import BATCH
-from petseg_utils.experiments.plotting import new_figure
-from petseg_utils.experiments.score_charts import COLOURS, GREY, axis_titles
+from petseg_utils.experiments.plotting import GREY, new_figure
+from petseg_utils.experiments.score_charts import COLOURS, axis_titles
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import FrozenSegmenter
-from petseg_utils.models.names import titled
+from petseg_utils.models.names import count_of, titled
 from petseg_utils.scores.clicks import clicked_classes, first_clicks, open_pictures
 from petseg_utils.scores.intervals import paired_difference
 from petseg_utils.scores.metrics import picture_confusions, pooled_miou
@@ -23,6 +24,7 @@ from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.results import CLICKED, PRIMARY, PROMPTED
 from petseg_utils.study import PetsegError, Study, load_study
 from petseg_utils.training.checkpoints import find_checkpoint, load
+from petseg_utils.training.recipes import RECIPES
 
 SEGMENTERS = ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED)  # as the notebooks have them
 LEVEL = 0.95
@@ -73,8 +75,8 @@ def compared_models(study: Study) -> tuple[str, ...]:
 def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[str, Remade]:
     """Predict pictures anew with every model, one after the other.
 
-    The click model is there twice: before anybody clicks, and after one click at random on the pet, as ``point, one
-    click``.
+    The click model is there after one click at random on the pet, as ``point, one click``: before it, its masks are
+    those of the decoder that it stands on.
 
     Parameters
     ----------
@@ -88,13 +90,15 @@ def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[s
     dict of str to Remade
         By model.
     """
-    remade, seconds = {}, least_seconds({name: seeds[0] for name, seeds in networks.items()}, pictures)
+    remade = {}
+    alone = {name: seeds[0] for name, seeds in networks.items() if not isinstance(seeds[0], PointSegmenter)}
+    seconds = least_seconds(alone, pictures)
     for name, seeds in networks.items():
-        classes = [predict(network, pictures).classes for network in seeds]
-        remade[name] = _remade(classes, pictures, seeds[0], seconds[name])
-        prompted = [network for network in seeds if isinstance(network, PointSegmenter)]
-        if prompted:
-            clicked = [predict_clicked(network, pictures) for network in prompted]
+        if name in alone:
+            classes = [predict(network, pictures).classes for network in seeds]
+            remade[name] = _remade(classes, pictures, seeds[0], seconds[name])
+        else:
+            clicked = [predict_clicked(cast(PointSegmenter, network), pictures) for network in seeds]
             remade[CLICKED] = _remade(clicked, pictures, seeds[0], np.nan)
     return remade
 
@@ -134,9 +138,6 @@ def predict_clicked(model: PointSegmenter, pictures: PictureSet) -> np.ndarray:
 def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
     """Difference in mIoU of each pair of models, border ignored, with its paired bootstrap interval.
 
-    The click model before a click gives the masks of the decoder that it stands on, so it is in no pair; after a click
-    it is.
-
     Several seeds are pooled: their counts are added up picture by picture, so pictures stay the unit that is drawn.
     A difference is called real where an interval at the level ``1 - 0.05 / pairs`` leaves zero out (Bonferroni), so
     that all verdicts together are wrong once in twenty times; and where it has the same sign with every seed.
@@ -145,11 +146,12 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
     -------
     DataFrame
         ``study``, ``a``, ``b`` (a has the higher score), ``encoder a``, ``encoder b``, ``difference`` (a minus b, 0 to
-        1), ``low``, ``high`` (95 %), ``real``, ``prompted`` (one of them was clicked), ``pictures``, ``seeds``, largest
-        difference first.
+        1), ``low``, ``high`` (95 %), ``real``, ``compared`` (how many pairs the verdict allows for), ``prompted``
+        (one of them was clicked), ``pictures``, ``seeds``, ``recipe a`` and ``recipe b`` (versions), largest difference
+        first.
     """
     by_score = sorted(remade, key=lambda name: -pooled_miou(remade[name].counts, PRIMARY))
-    pairs = list(combinations([name for name in by_score if name != PROMPTED], 2))
+    pairs = list(combinations(by_score, 2))
     strict = 1 - (1 - LEVEL) / max(1, len(pairs))
     rows = []
     for a, b in pairs:
@@ -168,19 +170,21 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
                 "encoder b": remade[b].encoder,
                 **shown,
                 "real": bool(agree and sure["low"] > 0),
+                "compared": len(pairs),
                 "prompted": CLICKED in (a, b),
                 "pictures": len(remade[a].counts),
                 "seeds": len(remade[a].by_seed),
+                "recipe a": recipe_version(a),
+                "recipe b": recipe_version(b),
             }
         )
     return pd.DataFrame(rows).sort_values("difference", ascending=False, ignore_index=True)
 
 
-def distinct_pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """A `paired_table` without the click model before a click, which older files hold as a model of its own."""
-    if table.empty:
-        return table
-    return table[~table[["a", "b"]].eq(PROMPTED).any(axis=1)].reset_index(drop=True)
+def recipe_version(name: str) -> int:
+    """Version of the recipe that a compared model was trained by; 1 for somebody's own model."""
+    recipe = RECIPES.get(PROMPTED if name == CLICKED else name)
+    return recipe.version if recipe else 1
 
 
 def timing_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
@@ -204,6 +208,8 @@ def timing_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
 def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
     """`paired_table` of the models whose checkpoints of all seeds are there, without training what is not.
 
+    Those that a former version of a recipe made are left out.
+
     Writes ``pairs.csv`` and ``timing.csv`` into the study's folder of figures.
 
     Raises
@@ -215,7 +221,9 @@ def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataF
     for name in SEGMENTERS:
         with contextlib.suppress(PetsegError):
             loaded = [load(find_checkpoint(name, study, seed)) for seed in study.seeds]
-            if all(card.get("training_seconds") for _, card in loaded):
+            if all(
+                card.get("training_seconds") and card.get("version", 1) == recipe_version(name) for _, card in loaded
+            ):
                 networks[name] = [network for network, _ in loaded]
     if len(networks) < 2:
         raise PetsegError(f"Study {study.name!r} has fewer than two finished checkpoints to compare: train some.")
@@ -238,7 +246,7 @@ def cost_chart(table: pd.DataFrame) -> Figure:
     figure, axis = new_figure(width=8.5, height=3.6)
     areas = 40 + 500 * table["parameters"] / table["parameters"].max()
     for (_, row), area, name in zip(table.iterrows(), areas, axis_titles(table), strict=True):
-        label = f"{name}\n{row['parameters'] / 1e6:.2f} M weights, {row['ms']:.1f} ms"
+        label = f"{name}\n{count_of(row['parameters'])} weights, {row['ms']:.0f} ms"
         axis.scatter(row["ms"], row["mIoU"], s=area, color=COLOURS[row["model"]], alpha=0.75, label=label)
     low = table["mIoU"].min()
     axis.set(xlim=(0, 1.15 * table["ms"].max()), ylim=(low - 0.25 * (1 - low), 1))
@@ -251,7 +259,6 @@ def cost_chart(table: pd.DataFrame) -> Figure:
 
 def pairs_chart(pairs: pd.DataFrame) -> Figure:
     """Differences of a `paired_table` with their intervals; grey where not shown to be real."""
-    pairs = distinct_pairs(pairs)
     figure, axis = new_figure(width=8.5, height=1.1 + 0.32 * len(pairs))
     rows = np.arange(len(pairs))[::-1]
     colours = ["#0072B2" if real else GREY for real in pairs["real"]]
@@ -260,7 +267,7 @@ def pairs_chart(pairs: pd.DataFrame) -> Figure:
     axis.axvline(0, color="black", linewidth=1)
     names = [f"{titled(row['a'])} minus {titled(row['b'])}" for _, row in pairs.iterrows()]
     axis.set(yticks=rows, yticklabels=names, ylim=(-0.7, len(pairs) - 0.3))
-    axis.set(title="Paired differences in mIoU: blue is real, grey is not shown", xlabel="difference in mIoU")
+    axis.set(title="Paired differences in mIoU: blue is real, grey is not shown to be", xlabel="difference in mIoU")
     return figure
 
 

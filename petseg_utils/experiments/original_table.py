@@ -116,13 +116,13 @@ def possible_chart(published: pd.DataFrame, mixed: pd.DataFrame) -> Figure:
     """
     figure, axis = new_figure(width=7.5, height=4.2)
     miou = np.linspace(0, 1, 200)
-    axis.fill_between(miou, miou, highest_dice(miou), color="#009E73", alpha=0.25, label="possible")
-    axis.scatter(published["mIoU"], published["Dice"], marker="x", s=60, color="#D55E00", label="published")
+    axis.fill_between(miou, miou, highest_dice(miou), color="#007A5A", alpha=0.25, label="possible")
+    axis.scatter(published["mIoU"], published["Dice"], marker="x", s=60, color="#B85000", label="published")
     for _, row in published.iterrows():
         left = row["mIoU"] > 0.8
         offset = {"xytext": (-8, -12) if left else (7, 5), "ha": "right" if left else "left"}
         axis.annotate(row["model"], (row["mIoU"], row["Dice"]), textcoords="offset points", fontsize=8, **offset)
-    looks = {"one rule": ("o", "black"), "mixed": ("^", "#0072B2"), "mixed the other way": ("v", "#CC79A7")}
+    looks = {"one rule": ("o", "black"), "mixed": ("^", "#0072B2"), "mixed the other way": ("v", "#A8487F")}
     for rule, (marker, colour) in looks.items():
         rows = mixed[mixed["rule"] == rule]
         axis.scatter(rows["mIoU"], rows["Dice"], marker=marker, color=colour, s=28, label=f"ours, {rule}")

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments.plotting import MODEL_COLOURS, blank_padding, new_figure, picture_grid
+from petseg_utils.experiments.plotting import GREY, MODEL_COLOURS, blank_padding, new_figure, picture_grid
 
 
 def show_reconstructions(pictures: PictureSet, painted: np.ndarray, rows: list[int]) -> Figure:
@@ -38,7 +38,7 @@ def show_reconstructions(pictures: PictureSet, painted: np.ndarray, rows: list[i
 def variant_bars(table: pd.DataFrame) -> Figure:
     """Reconstruction and what it is worth, from columns ``pretraining``, ``psnr``, ``miou``, ``low`` and ``high``."""
     figure, (left, right) = new_figure(1, 2, width=9, height=0.9 + 0.45 * len(table), sharey=True)
-    colours = ["#8C8C8C", *[MODEL_COLOURS["autoencoder_unet"]] * (len(table) - 1)]
+    colours = [GREY, *[MODEL_COLOURS["autoencoder_unet"]] * (len(table) - 1)]
     left.bar_label(left.barh(table["pretraining"], table["psnr"], color=colours), fmt=" %.1f")
     left.set(title="Reconstruction, higher is better", xlabel="PSNR, decibels", xlim=(0, 1.2 * table["psnr"].max()))
     spans = [table["miou"] - table["low"], table["high"] - table["miou"]]

@@ -11,25 +11,27 @@ from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.scores.results import CLICKED, PROMPTED, SCORE_NAMES
 
-GREY = "#8C8C8C"
-COLOURS = defaultdict(lambda: "#555555", MODEL_COLOURS | {CLICKED: "#0B3C5D"})  # somebody's own model is dark grey
+COLOURS = defaultdict(
+    lambda: "#555555", MODEL_COLOURS | {CLICKED: MODEL_COLOURS[PROMPTED]}
+)  # somebody's own model is dark grey
 
 
 def axis_titles(table: pd.DataFrame) -> list[str]:
-    """A table's models for the labels of an axis: the click model with a dagger, the encoder on a second line."""
+    """A table's models for the labels of an axis: the encoder on a second line."""
     titles = []
     for name, encoder in zip(table["model"], table["encoder"], strict=True):
         below = f"\non {encoder_title(encoder)}" if isinstance(encoder, str) else ""
-        titles.append(titled(name) + " †" * (name == PROMPTED) + below)
+        titles.append(titled(name) + below)
     return titles
 
 
 def scores_chart(table: pd.DataFrame) -> Figure:
     """Scores with 95 % intervals of a `results_table` of one protocol, a panel a score, the best model on top.
 
-    A thin line beside each whisker spans the seeds, where there are several.  The click model stands below a rule.
+    A thin line beside each whisker spans the seeds, where there are several.  The click model is left out: before a
+    click its masks are those of the decoder that it stands on.
     """
-    order = table.assign(helped=table["model"] == PROMPTED).sort_values(["helped", "mIoU"], ascending=[True, False])
+    order = table[table["model"] != PROMPTED].sort_values("mIoU", ascending=False)
     rows = np.arange(len(order))[::-1].astype(float)
     figure, axes = new_figure(1, len(SCORE_NAMES), width=10, height=1.2 + 0.5 * len(order), sharey=True)
     for axis, name in zip(axes, SCORE_NAMES.values(), strict=True):
@@ -41,8 +43,6 @@ def scores_chart(table: pd.DataFrame) -> Figure:
         axis.set(title=name, yticks=rows, yticklabels=axis_titles(order), ylim=(-0.7, len(order) - 0.4))
         axis.locator_params(axis="x", nbins=4)
         axis.margins(x=0.1)
-        if order["helped"].any() and not order["helped"].all():
-            axis.axhline(order["helped"].sum() - 0.5, color=GREY, linewidth=1, linestyle=":")
     return figure
 
 

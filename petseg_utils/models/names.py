@@ -50,6 +50,13 @@ def encoder_title(identity: str) -> str:
     return f"CLIP {name}" + ("" if weights == "openai" else f" ({Path(weights).name})")
 
 
+def count_of(number: float) -> str:
+    """A number of weights for reading, as ``163``, ``53,600`` or ``3.9 million``: three digits, no second look."""
+    if number >= 1e6:
+        return f"{number / 1e6:.3g} million"
+    return f"{float(f'{number:.3g}'):,.0f}"
+
+
 def titled(model: str, encoder: str | None = None) -> str:
     """A model's title for prose, tables and charts, as ``decoder on CLIP ViT-B/16``.
 

@@ -17,7 +17,7 @@ from petseg_utils.experiments.elsewhere import clicked_records, home_and_elsewhe
 from petseg_utils.experiments.front_picture import ABOUT, front_picture
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.encoders import resolve
-from petseg_utils.models.names import titled
+from petseg_utils.models.names import count_of, titled
 from petseg_utils.report.pages import PICTURES, WIDEST, Sheet, TryPage, data_of, data_uri, template, today
 from petseg_utils.report.sentences import (
     answer,
@@ -30,7 +30,7 @@ from petseg_utils.report.sentences import (
 from petseg_utils.report.tables import protocol_tabs
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.records import read_records
-from petseg_utils.scores.results import PRIMARY, PROMPTED, results_table, select, time_text, weights_text
+from petseg_utils.scores.results import PRIMARY, PROMPTED, results_table, select, time_text
 from petseg_utils.study import ROOT, Study
 from petseg_utils.study.provenance import git_commit, versions
 
@@ -148,7 +148,7 @@ def _ways(table: pd.DataFrame, shipped: list[dict]) -> list[dict]:
         if name == PROMPTED:
             proposed, after = (clicks["clicks"][key] for key in ("proposed", "iou@3"))
             score = f"IoU of the pet {proposed:.3f} without a click, {after:.3f} after three (the weights that ship)"
-        learned = f"{weights_text(row['trained parameters'])} weights trained in {time_text(row['training_seconds'])}."
+        learned = f"{count_of(row['trained parameters'])} weights trained in {time_text(row['training_seconds'])}."
         title = titled(name, row["encoder"])
         ways.append({"title": title[0].upper() + title[1:], "text": text, "score": f"{score}; {learned}"})
     return ways

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from petseg_utils.data.datasets import OFFICIAL_COUNTS
-from petseg_utils.experiments.comparisons import distinct_pairs
 from petseg_utils.experiments.elsewhere import clicked_records
 from petseg_utils.experiments.robustness.corruptions import TITLES as TITLES_OF_PERTURBATIONS
 from petseg_utils.experiments.robustness.tables import relative_loss
@@ -42,7 +41,7 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
         return []
     best, others = rows.iloc[0], rows.iloc[1:]
     seeds = f", mean of {best['seeds']} seeds" if best["seeds"] > 1 else ""
-    leader = f"Without clicks, the {titled(best['model'], best['encoder'])} does best on {best['n_images']} {pictures} "
+    leader = f"Without clicks, the {titled(best['model'], best['encoder'])} is best on {best['n_images']} {pictures} "
     leader += f"of {best['n_breeds']} breeds: mIoU {_score(best)}{seeds}"
     if len(others):
         # An encoder that was just named need not be named again.
@@ -50,7 +49,7 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
         names = [titled(model, encoder) for model, encoder in zip(others["model"], encoders, strict=True)]
         behind = [f"the {name} ({_score(row)})" for name, (_, row) in zip(names, others.iterrows(), strict=True)]
         leader += ", ahead of " + (_listed(behind) if len(behind) > 1 else behind[0])
-    return [leader + ".", lead_sentence(rows, distinct_pairs(pairs)), clicks_sentence(records)]
+    return [leader + ".", lead_sentence(rows, pairs), clicks_sentence(records)]
 
 
 def _score(row: pd.Series) -> str:
@@ -67,18 +66,19 @@ def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
             gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
             return (
                 f"Picture by picture, the lead of the {titled(pair['a'])} over the {titled(pair['b'])} is {gap}, "
-                f"{_verdict(pair, len(pairs))}. Of all {len(pairs)} pairs compared, {int(pairs['real'].sum())} are "
-                f"real ({_seeds(pairs)})."
+                f"{_verdict(pair)}. Of the {len(pairs)} pairs listed, {int(pairs['real'].sum())} differ for real "
+                f"({_seeds(pairs)})."
             )
     return f"Whether the lead over the {second} is real was not tested picture by picture on this data."
 
 
-def _verdict(pair: pd.Series, n_pairs: int) -> str:
+def _verdict(pair: pd.Series) -> str:
     """Whether a difference is real: a word, a colon, and why."""
     if pair["real"]:
         return "real: on other pictures of this kind it would be there again"
     if pair["low"] > 0:
-        return f"not sure: alone it would count, but not among {n_pairs} pairs, or not with every seed"
+        among = f"not among the {pair['compared']} pairs compared"
+        return f"not sure: alone it would count, but {among}, or not with every seed"
     if pair["low"] == pair["high"] == 0:
         return "none: on these pictures the two give the same masks, or equally good ones"
     return "not shown: these pictures do not tell the two apart"
@@ -104,7 +104,7 @@ def clicks_sentence(records: list[dict]) -> str:
     mean = f" (mean of {len(runs)} seeds)" if len(runs) > 1 else ""
     return (
         f"The {titled(first['model'], first['encoder'])}{mean} finds the pet with an IoU of "
-        f"{clicks['proposed'][0]:.3f} before anybody clicks, {with_interval(*clicks['iou@1'])} after one click at "
+        f"{clicks['proposed'][0]:.3f} before any click, {with_interval(*clicks['iou@1'])} after one click at "
         f"random on it and {with_interval(*clicks['iou@3'])} after two corrections."
     )
 
@@ -181,10 +181,10 @@ def _listed(parts: list[str]) -> str:
 
 def pair_sentences(pairs: pd.DataFrame) -> str:
     """A sentence for each pair that says whether its difference is real; Markdown."""
-    pairs, lines = distinct_pairs(pairs), []
+    lines = []
     for _, pair in pairs.iterrows():
         gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
-        word, _, why = _verdict(pair, len(pairs)).partition(":")
+        word, _, why = _verdict(pair).partition(":")
         lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}: {gap}. **{word.capitalize()}**:{why}.")
     return "\n".join(lines) + (f"\n\nCompared: {_seeds(pairs)}." if lines else "")
 

@@ -3,19 +3,16 @@
 import pandas as pd
 from markupsafe import Markup, escape
 
-from petseg_utils.models.names import encoder_title, titled
+from petseg_utils.models.names import count_of, encoder_title, titled
 from petseg_utils.scores.metrics import PROTOCOLS
-from petseg_utils.scores.results import PROMPTED, SCORE_NAMES, time_text, weights_text
+from petseg_utils.scores.results import PROMPTED, SCORE_NAMES
 
 CAPTIONS = {
     "ignore_border": "Border pixels left out of the scores",
     "border_as_background": "Border pixels counted as background",
     "binary_border_as_pet": "Pet or not, border pixels counted as pet",
 }
-ABOUT_CLICKS = (
-    "The click model is no row here: before anybody clicks, its masks are the decoder's. What clicks add has scores of "
-    "its own."
-)
+NOTE = "Before a click, the click model's masks are the decoder's. What clicks buy has a table of its own."
 
 
 def cell(text: str, value: object = None, *below: str, number: bool = True) -> dict:
@@ -63,12 +60,13 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
         below = [f"on {encoder_title(row['encoder'])}"] if isinstance(row["encoder"], str) else []
         below += ["1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"]
         below += [f"stale, of commit {row['stale']}"] if row["stale"] else []
-        rows.append([cell(titled(row["model"]), None, *below, number=False), *(_score(row, name) for name in names)])
+        title = titled(row["model"])
+        rows.append([cell(title, title, *below, number=False), *(_score(row, name) for name in names)])
         weights, trained = row["parameters"], row["trained parameters"]
         rows[-1] += [
             _plain(row["test_loss"]),
-            cell(weights_text(weights), weights, f"{weights_text(trained)} trained"),
-            cell(f"{row['ms_per_picture']:.1f}", row["ms_per_picture"], *_training_time(row)),
+            cell(count_of(weights), weights, f"{count_of(trained)} trained"),
+            cell(f"{row['ms_per_picture']:.0f}", row["ms_per_picture"], *_training_time(row)),
         ]
     return html_table(columns, rows, caption)
 
@@ -96,7 +94,10 @@ def _score(row: pd.Series, name: str) -> dict:
 
 
 def _training_time(row: pd.Series) -> list[str]:
-    return [f"trained in {time_text(row['training_seconds'])}"] if row["training_seconds"] > 0 else []
+    seconds = row["training_seconds"]
+    if not seconds > 0:
+        return []
+    return [f"trained {seconds:.0f} s" if seconds < 100 else f"trained {seconds / 60:.0f} min"]
 
 
 def _plain(value: float) -> dict:
@@ -106,6 +107,8 @@ def _plain(value: float) -> dict:
 def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
     """The three protocols of a `results.results_table`, one open at a time, the primary one first.
 
+    The click model has no row: before a click it is the decoder.
+
     Parameters
     ----------
     table : DataFrame
@@ -114,9 +117,10 @@ def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
     subject : str
         What the table is of; it goes into the captions and tells groups of tabs apart.
     """
-    parts, unhelped = [], table[table["model"] != PROMPTED]
-    for protocol in PROTOCOLS if len(unhelped) else ():
-        rows = unhelped[unhelped["protocol"] == protocol]
+    parts = []
+    listed = table[table["model"] != PROMPTED]
+    for protocol in [protocol for protocol in PROTOCOLS if (listed["protocol"] == protocol).any()]:
+        rows = listed[listed["protocol"] == protocol]
         classes = [f"IoU {name}" for name in ("background", "cat", "dog", "pet")]
         rows = rows.drop(columns=[name for name in classes if name in rows and rows[name].isna().all()])
         opened = " open" if protocol == PROTOCOLS[0] else ""
@@ -125,5 +129,5 @@ def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
             f'<details class="more" name="{escape(subject)}"{opened}><summary>{CAPTIONS[protocol]} '
             f"(<code>{protocol}</code>)</summary>\n{inner}</details>\n"
         )
-    note = f'<p class="note">{ABOUT_CLICKS}</p>\n' if len(unhelped) < len(table) else ""
+    note = f'<p class="note">{NOTE}</p>\n' if (table["model"] == PROMPTED).any() else ""
     return Markup("".join(parts) + note)

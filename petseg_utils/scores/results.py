@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from petseg_utils.models.names import titled
+from petseg_utils.models.names import count_of, titled
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.metrics import PROTOCOLS
 
@@ -13,6 +13,25 @@ PRIMARY = PROTOCOLS[0]
 PROMPTED = "point"  # the model that can be helped by clicks, and so is not ranked with the others
 CLICKED = f"{PROMPTED}, one click"
 SCORE_NAMES = {"miou": "mIoU", "dice": "mean Dice", "accuracy": "accuracy", "boundary_iou": "boundary IoU"}
+
+CLICK_NAMES = {
+    "proposed": "IoU before any click",
+    "iou@1": "IoU after one click at random on the pet",
+    "iou@3": "IoU after two corrections more",
+    "iou@5": "IoU after four corrections more",
+    "noc@85": "clicks to an IoU of 0.85 (NoC@85)",
+    "noc@90": "clicks to an IoU of 0.90 (NoC@90)",
+} | {
+    f"{name}@1.{key}": f"a click on {what}: {says}"
+    for name, what in (("missed", "what is missed"), ("excess", "what is too much"))
+    for key, says in {
+        "n_images": "pictures",
+        "before": "IoU before",
+        "after": "IoU after",
+        "worse": "share of pictures that got worse",
+    }.items()
+}
+CLICK_NAMES |= {f"same_class_click.{key}": f"same-class click: {SCORE_NAMES[key]}" for key in ("miou", "dice")}
 
 
 def select(records: list[dict], *, split: str = "test", subset: str = "all", protocol: str | None = None) -> list[dict]:
@@ -50,16 +69,25 @@ def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
 
 
 def clicks_table(records: list[dict]) -> pd.DataFrame:
-    """Click scores for reading: a row per score, a column per model and encoder, means over seeds, with 95 % bounds."""
+    """Click scores for reading: a row per score, a column per study and encoder, means over seeds, with 95 % bounds."""
     columns: dict[str, list] = {}
     for record in select(records, protocol=PRIMARY):
         if "clicks" in record:
-            columns.setdefault(titled(record["model"], record["encoder"]), []).append(flat_clicks(record))
+            run = f"{titled(record['model'], record['encoder'])}, study {record['study']}"
+            columns.setdefault(run, []).append(flat_clicks(record))
     table: dict[str, dict[str, str]] = {}
     for name, seeds in columns.items():
         means = {score: np.mean([by_score[score] for by_score in seeds], axis=0) for score in seeds[0]}
-        table[name] = {score: with_interval(*mean) for score, mean in means.items()}
+        column = f"{name}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+        table[column] = {name: _click_cell(score, *means[score]) for score, name in CLICK_NAMES.items()}
     return pd.DataFrame(table).rename_axis("score")
+
+
+def _click_cell(score: str, value: float, low: float, high: float) -> str:
+    """A click score for reading: pictures as a number, shares in per cent, clicks with two digits, else an IoU."""
+    if score.endswith("n_images"):
+        return "none" if np.isnan(value) else f"{value:.0f}"
+    return with_interval(value, low, high, ".0%" if score.endswith("worse") else ".2f" if "noc" in score else ".3f")
 
 
 def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
@@ -143,18 +171,9 @@ def cost_line(table: pd.DataFrame) -> str:
     """
     row = table.iloc[0]
     return (
-        f"{weights_text(row['parameters'])} weights, {weights_text(row['trained parameters'])} of them trained, in "
+        f"{count_of(row['parameters'])} weights, {count_of(row['trained parameters'])} of them trained, in "
         f"{time_text(row['training_seconds'])}; test loss {row['test_loss']:.3f}."
     )
-
-
-def weights_text(number: int) -> str:
-    """A number of weights in a unit that needs no second look: ``163``, ``76 thousand``, ``3.9 million``."""
-    for size, unit in ((1_000_000, "million"), (10_000, "thousand")):
-        if number >= size:
-            count = number / {"million": 1e6, "thousand": 1e3}[unit]
-            return f"{count:.{1 if count < 10 else 0}f} {unit}"
-    return f"{number:,}"
 
 
 def time_text(seconds: float) -> str:

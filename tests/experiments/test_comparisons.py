@@ -11,7 +11,8 @@ from petseg_utils.data.labels import PADDING
 from petseg_utils.experiments import comparisons
 from petseg_utils.scores.metrics import protocol_matrix, scores
 from petseg_utils.scores.results import CLICKED
-from petseg_utils.study import ROOT, PetsegError
+from petseg_utils.study import PetsegError
+from petseg_utils.training.recipes import RECIPES
 from petseg_utils.training.train import train
 from tests.experiments.invented_masks import remade, some_labels, spoiled
 
@@ -71,19 +72,17 @@ def test_checkpoints_that_are_there_are_compared_without_training(study, splits)
 
 def test_the_click_model_is_compared_after_a_click_alone_and_marked(study):
     labels = some_labels()
-    models = {name: remade(labels, spoiled(labels, 0.1, 1)) for name in ("unet", "decoder", "point", CLICKED)}
+    models = {name: remade(labels, spoiled(labels, 0.1, 1)) for name in ("unet", "decoder", CLICKED)}
     pairs = comparisons.paired_table(models, study)
-    assert len(pairs) == 3 and not pairs[["a", "b"]].eq("point").any(axis=None)  # before a click it is the decoder
+    assert (pairs["compared"] == 3).all() and len(pairs) == 3
+    versions = pairs.apply(lambda pair: {pair["a"]: pair["recipe a"], pair["b"]: pair["recipe b"]}, axis=1)
+    assert {name: n for pair in versions for name, n in pair.items()} == {
+        "unet": 1,
+        "decoder": 1,
+        CLICKED: RECIPES["point"].version,
+    }
     assert pairs["prompted"].tolist() == [CLICKED in pair for pair in pairs[["a", "b"]].to_numpy().tolist()]
-    assert list(comparisons.timing_table(models, study)["model"]) == ["unet", "decoder", "point"]
-
-
-def test_older_files_hold_pairs_of_the_click_model_before_a_click_which_are_left_out():
-    old = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "pairs.csv")
-    distinct = comparisons.distinct_pairs(old)
-    assert not distinct[["a", "b"]].eq("point").any(axis=None)
-    models = set(distinct["a"]) | set(distinct["b"])
-    assert len(distinct) == len(models) * (len(models) - 1) // 2
+    assert list(comparisons.timing_table(models, study)["model"]) == ["unet", "decoder"]
 
 
 def test_a_comparison_takes_ten_thousand_resamples_but_for_trial_runs(study):

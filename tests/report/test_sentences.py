@@ -5,7 +5,6 @@ import json
 import pandas as pd
 import pytest
 
-from petseg_utils.experiments.comparisons import distinct_pairs
 from petseg_utils.experiments.elsewhere import shipped_records
 from petseg_utils.experiments.robustness.tables import relative_loss
 from petseg_utils.experiments.study_records import committed_records
@@ -18,11 +17,10 @@ from petseg_utils.study import ROOT
 def test_the_answer_is_made_of_the_records(sample_records):
     table = results.results_table(sample_records)
     pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
-    distinct = distinct_pairs(pairs)
     first, second, third = sentences.answer(table, sample_records, pairs, "drawn pictures")
     for _, row in sentences.ranked(table).iterrows():
         assert f"{row['mIoU']:.3f} [{row['mIoU low']:.3f}, {row['mIoU high']:.3f}]" in first
-    assert f"all {len(distinct)} pairs compared, {distinct['real'].sum()} are real" in second
+    assert f"the {len(pairs)} pairs listed, {pairs['real'].sum()} differ for real" in second
     clicks = next(record["clicks"] for record in sample_records if "clicks" in record)
     assert f"{clicks['iou@1']:.3f}" in third and f"{clicks['proposed']:.3f}" in third
     changed = json.loads(json.dumps(sample_records))
@@ -45,7 +43,7 @@ def test_the_lead_is_that_of_the_same_encoders(sample_records):
         record["scores"] = record["scores"] | {"miou": record["scores"]["miou"] + 0.01}
     pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
     said = sentences.answer(results.results_table(sample_records + other), sample_records, pairs, "pictures")
-    assert "the decoder on lite:other does best" in said[0] and "was not tested" in said[1]
+    assert "the decoder on lite:other is best" in said[0] and "was not tested" in said[1]
 
 
 def test_limits_name_the_encoder_and_say_that_it_is_not_clip(sample_records):
@@ -84,7 +82,7 @@ def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
 def some_pairs(**changes) -> pd.DataFrame:
     """A pair of models whose difference is real, or what the changes make of it."""
     pair = {"a": "decoder", "b": "unet", "encoder a": "lite:x", "encoder b": None, "difference": 0.1, "low": 0.05}
-    pair |= {"high": 0.15, "real": True, "prompted": False, "pictures": 9, "seeds": 1}
+    pair |= {"high": 0.15, "real": True, "compared": 6, "prompted": False, "pictures": 9, "seeds": 1}
     return pd.DataFrame([pair | changes])
 
 
@@ -102,10 +100,9 @@ def test_each_pair_gets_its_verdict(changes, word):
     assert word in said and said.startswith("* decoder over U-Net: ") and "Compared: one seed of each model." in said
 
 
-def test_of_the_click_model_only_the_pairs_after_a_click_are_told():
-    pairs = pd.concat([some_pairs(a="point"), some_pairs(a="point, one click", prompted=True, seeds=2)])
-    said = sentences.pair_sentences(pairs)
-    assert said.count("* ") == 1 and said.startswith("* click model after one click over U-Net: ")
+def test_a_verdict_names_all_pairs_that_it_allows_for_and_the_click_model_after_its_click():
+    said = sentences.pair_sentences(some_pairs(a="point, one click", real=False, compared=15, seeds=2))
+    assert said.startswith("* click model after one click over U-Net: ") and "among the 15 pairs compared" in said
     assert "2 seeds of each model" in said
 
 
@@ -117,7 +114,7 @@ def test_the_prompted_model_never_leads(sample_records):
     table = results.results_table(best)
     first = sentences.answer(table, best, pd.DataFrame(), "pictures")[0]
     leader = sentences.ranked(table).iloc[0]
-    assert first.startswith(f"Without clicks, the {titled(leader['model'], leader['encoder'])} does best")
+    assert first.startswith(f"Without clicks, the {titled(leader['model'], leader['encoder'])} is best on")
     assert "click model" not in first
 
 

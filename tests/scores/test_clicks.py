@@ -310,7 +310,12 @@ def test_a_loss_that_nobody_would_see_is_not_counted_as_worse():
     # Nobody had anything to take away: that is no number, and JSON can hold it.
     assert summary["excess@1"] == {"before": None, "after": None, "worse": None, "n_images": 0.0}
     assert summary["ci95"]["excess@1.after"] == [None, None]
-    record = {"clicks": json.loads(json.dumps(summary, allow_nan=False)), "model": "point", "encoder": None}
+    record = {
+        "clicks": json.loads(json.dumps(summary, allow_nan=False)),
+        "model": "point",
+        "encoder": None,
+        "study": "x",
+    }
     record |= {"split": "test", "subset": "all", "protocol": "ignore_border", "n_images": n, "n_breeds": 1}
     record |= {"scores": {"iou": {}, "ci95": {}}}
     flat = flat_clicks(record)
@@ -320,8 +325,10 @@ def test_a_loss_that_nobody_would_see_is_not_counted_as_worse():
     lines = score_lines([record]).splitlines()
     assert any("missed@1.worse" in line and "0.2500" in line for line in lines)
     assert any("excess@1.before" in line and line.endswith("absent") for line in lines)
-    table = clicks_table([record])
-    assert table.iloc[:, 0]["excess@1.after"] == "absent" and table.iloc[:, 0]["missed@1.worse"].startswith("0.250 [")
+    column = clicks_table([record])["click model, study x, 1 seed"]
+    assert column["a click on what is too much: IoU after"] == "absent"
+    assert column["a click on what is too much: pictures"] == "0"
+    assert column["a click on what is missed: share of pictures that got worse"].startswith("25% [")
 
 
 # All of them

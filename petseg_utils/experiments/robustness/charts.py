@@ -12,9 +12,10 @@ from petseg_utils.experiments.plotting import MODEL_COLOURS, class_legend, maske
 from petseg_utils.experiments.robustness.corruptions import LEVELS, REFERENCE_SIZE, TITLES
 from petseg_utils.experiments.robustness.sweep import HELPED, largest_scale, perturbed, predict_cases
 from petseg_utils.experiments.robustness.tables import CLAIMED, model_title
+from petseg_utils.scores.results import PROMPTED
 
-COLOURS = MODEL_COLOURS | {HELPED: MODEL_COLOURS["point"]}
-STYLES, WIDTHS = {HELPED: "--"}, {"decoder": 3}  # wide under narrow: the click model's curve is often the decoder's
+COLOURS = MODEL_COLOURS | {HELPED: MODEL_COLOURS[PROMPTED]}
+STYLES = {HELPED: "--"}
 SHOWN = (0, 3, 6, 9)  # levels of ten that strips of pictures show
 
 
@@ -32,8 +33,8 @@ def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
     figure, axes = new_figure(3, 4, width=12.5, height=8.6, sharey=True)
     for axis, kind in zip(axes.flat, LEVELS, strict=True):
         for model, group in table[table["corruption"] == kind].groupby("model", sort=False):
-            look = {"linestyle": STYLES.get(model, "-"), "linewidth": WIDTHS.get(model, 1.4)}
-            axis.plot(group["level"], group["value"], color=COLOURS[model], label=model_title(model), **look)
+            look = {"color": COLOURS[model], "linestyle": STYLES.get(model, "-"), "linewidth": 1.4}
+            axis.plot(group["level"], group["value"], label=model_title(model), **look)
             axis.fill_between(group["level"], group["low"], group["high"], color=COLOURS[model], alpha=0.12, lw=0)
         if score == "dice":
             axis.axhline(CLAIMED, color="#333333", linewidth=1, linestyle=":")
@@ -118,7 +119,7 @@ def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: 
     """
     picture = pictures.subset([pictures.table["name"].iloc[row]])
     levels = [LEVELS[kind][at] for at in SHOWN]
-    names = [HELPED if name == "point" else name for name in networks]
+    names = [HELPED if name == PROMPTED else name for name in networks]
     lines: list[list[np.ndarray]] = [[] for _ in range(1 + len(names))]
     scale = largest_scale(networks)
     for level in levels:

@@ -25,7 +25,7 @@ from petseg_utils.training.losses import segmentation_loss
 
 KIND = "gaussian_noise"
 BEFORE, WITHOUT, WITH = "as it was", "more training", "more training, with noise"
-COLOURS = {BEFORE: "#555555", WITHOUT: "#E69F00", WITH: "#0072B2"}
+COLOURS = {BEFORE: "#555555", WITHOUT: "#9A6A00", WITH: "#0072B2"}
 
 
 def noisy(most: float, scale: int = 1) -> Make:

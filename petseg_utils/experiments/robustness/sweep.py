@@ -27,6 +27,7 @@ from petseg_utils.models.prompts import Click, Prompt, random_click
 from petseg_utils.scores.clicks import Opened, clicked_classes
 from petseg_utils.scores.metrics import picture_confusions
 from petseg_utils.scores.records import write_records
+from petseg_utils.scores.results import PROMPTED
 from petseg_utils.study import Study
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.checkpoints import run_folder
@@ -35,8 +36,8 @@ from petseg_utils.training.train import trained
 
 SWEEP_VERSION = 1  # raise it whenever the same weights and pictures would give other counts
 BATCH = 8  # faster on a CPU than 16: what a layer gives fits its caches better
-COMPARED = ("unet", "autoencoder_unet", "decoder", "point")
-HELPED = "point+click"  # the click model after one click on the pet
+COMPARED = ("unet", "autoencoder_unet", "decoder", PROMPTED)
+HELPED = f"{PROMPTED}+click"  # the click model after one click on the pet
 CLEAN = ("clean", 0.0)
 MISSED = "click_offset"  # the one perturbation that leaves the picture as it is
 UNCHANGED = (CLEAN[0], MISSED)
@@ -74,8 +75,8 @@ def sweep(
     """Score models on every step of `sweep_steps`, or read what was scored before with the same weights and pictures.
 
     Records are appended to ``robustness.jsonl`` in the folder of runs step by step, so a run that is cut goes on where
-    it was.  The click model is there twice: by itself, and as ``point+click`` after one click at random on the pet.  A
-    frozen encoder runs once for a perturbed picture, however many decoders share it.
+    it was.  The click model is there as ``point+click``, after one click at random on the pet; before it, its masks are
+    those of the decoder that it stands on.  A frozen encoder runs once for a perturbed picture, however many share it.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def sweep(
         ``counts``, the confusion matrix of each picture as 15 numbers (see `metrics.picture_confusions`), ``versions``
         and ``commit``.
     """
-    names = [*networks, *([HELPED] if "point" in networks else [])]
+    names = [HELPED if name == PROMPTED else name for name in networks]
     scale = largest_scale(networks)
     wanted = {name: conditions(name, study, seed, pictures, scale) for name in names}
     path = study.runs_dir / "robustness.jsonl"

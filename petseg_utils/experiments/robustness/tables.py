@@ -9,8 +9,9 @@ from petseg_utils.models.names import titled
 from petseg_utils.scores.intervals import percentile_interval, resampled_sums
 from petseg_utils.scores.metrics import protocol_matrix, scores
 from petseg_utils.scores.records import write_records
-from petseg_utils.scores.results import CLICKED, PRIMARY
+from petseg_utils.scores.results import CLICKED, PRIMARY, PROMPTED
 from petseg_utils.study import Study
+from petseg_utils.training.recipes import RECIPES
 
 SCORES = {"miou": "mIoU", "dice": "dice"}
 MUCH = 0.05  # a loss of so much mIoU is called five points
@@ -175,10 +176,10 @@ def verdict_sentences(table: pd.DataFrame, judged: pd.DataFrame) -> str:
 
 
 def helped_by(table: pd.DataFrame) -> pd.DataFrame:
-    """What one click adds to the click model's mIoU at the hardest level of each perturbation."""
+    """What one click adds to the mIoU at each perturbation's hardest level; before it, the mask is the decoder's."""
     last = table[table["score"] == "mIoU"].groupby(["corruption", "model"], sort=False)["value"].last().unstack()
-    both = last.reindex(index=list(LEVELS), columns=["point", HELPED]).dropna()
-    return both.assign(gain=both[HELPED] - both["point"])
+    both = last.reindex(index=list(LEVELS), columns=["decoder", HELPED]).dropna()
+    return both.assign(gain=both[HELPED] - both["decoder"])
 
 
 def for_reading(table: pd.DataFrame, *, units: bool = False) -> pd.DataFrame:
@@ -195,6 +196,7 @@ def write_curves(study: Study, records: list[dict], table: pd.DataFrame) -> None
     lines = []
     for name in models_of(records):
         own = [record for record in records if record["model"] == name]
-        line = {"model": name, "clicks": int(name == HELPED), "steps": len(own), "protocol": PRIMARY}
+        version = RECIPES[PROMPTED if name == HELPED else name].version
+        line = {"model": name, "clicks": int(name == HELPED), "recipe": version, "steps": len(own), "protocol": PRIMARY}
         lines.append(line | own[0]["conditions"] | {key: own[0][key] for key in ("versions", "commit")})
     write_records(study.figures_dir / "robustness.jsonl", lines)
