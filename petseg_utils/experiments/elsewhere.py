@@ -22,7 +22,7 @@ from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
-from petseg_utils.scores.intervals import percentile_interval, resampled_sums, with_interval
+from petseg_utils.scores.intervals import percentile_interval, resampled_sums, unpaired_difference, with_interval
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, read_records, write_records
@@ -228,6 +228,31 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
                     else "no such picture"
                 )
     return pd.DataFrame(columns).rename_axis("score")
+
+
+def away_from_home(records: list[dict]) -> pd.DataFrame:
+    """Elsewhere less at home, the first source, of `score_shipped`'s records: a row per score, a column per source.
+
+    See `intervals.unpaired_difference` for the intervals.
+    """
+    scored: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for record in records:
+        column, scores = scored.setdefault(record["source"], {}), record["scores"]
+        if record["model"] == "decoder" and record["protocol"] == "binary_border_as_pet":
+            column["IoU of the pet"] = (scores["iou"]["pet"], *scores["ci95"]["iou.pet"])
+        if "clicks" in record and record["protocol"] == PRIMARY:
+            clicks = record["clicks"]
+            column |= {name: (clicks[name], *clicks["ci95"][name]) for name in ("proposed", "iou@1", "iou@3", "iou@5")}
+    home, *others = scored
+    return pd.DataFrame(
+        {
+            f"{source} less {home}": {
+                name: with_interval(*unpaired_difference(values, scored[home][name]), "+.3f")
+                for name, values in scored[source].items()
+            }
+            for source in others
+        }
+    ).rename_axis("score")
 
 
 if __name__ == "__main__":

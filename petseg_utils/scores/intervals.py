@@ -74,6 +74,25 @@ def paired_difference(
     return {"difference": float(whole_a - whole_b), "low": float(low), "high": float(high)}
 
 
+def unpaired_difference(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Difference of two scores, first minus second, of different pictures: value, low and high.
+
+    Both are given as value, low and high of their own 95 % intervals.  Pictures of two sources have nothing in common,
+    so that the squares of the distances from the values add up.
+
+    References
+    ----------
+    Zou, Donner: "Construction of confidence limits about effect measures: a general approach", Statistics in Medicine
+    27, 2008 (the method MOVER).
+    """
+    difference = first[0] - second[0]
+    low = difference - np.hypot(first[0] - first[1], second[2] - second[0])
+    high = difference + np.hypot(first[2] - first[0], second[0] - second[1])
+    return float(difference), float(low), float(high)
+
+
 def summarise(confusions: np.ndarray, protocol: str, boundary: np.ndarray, n_resamples: int) -> dict:
     """All scores of a split with 95 % intervals, for JSON: unrounded plain floats, None for NaN.
 
