@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from petseg_utils.experiments import elsewhere
-from petseg_utils.experiments.comparisons import distinct_pairs
+from petseg_utils.experiments import calibration, elsewhere, validation_gap
+from petseg_utils.experiments.robustness import noise_training
 from petseg_utils.experiments.robustness import tables as robustness_tables
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import titled
 from petseg_utils.report import sentences
 from petseg_utils.report.tables import protocol_tabs
 from petseg_utils.scores import results
+from petseg_utils.scores.records import read_records
 from petseg_utils.study import ROOT
 
 PHOTOS = ROOT / "figures" / "oxford-cpu"
@@ -44,14 +45,15 @@ def test_the_results_of_07_are_those_of_the_records():
     for html, (study, subset) in zip(displayed, wanted, strict=True):
         subject = BeautifulSoup(html, "html.parser").details["name"]
         table = results.results_table(committed_records(study), subset=subset)
-        assert without_costs(html) == without_costs(str(protocol_tabs(table, subject))), subject
+        tabs = str(protocol_tabs(table, subject, opened=subset == "all"))
+        assert without_costs(html) == without_costs(tabs), subject
 
 
 def test_the_sentences_of_07_are_those_of_the_records():
     said = "\n".join(shown("07", "text/markdown"))
-    records, photos, shipped = (committed_records(study) for study in ("sample", "oxford-cpu", "shipped"))
+    records, photos = (committed_records(study) for study in ("sample", "oxford-cpu"))
     own_pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
-    of_photos = results.results_table(photos), photos + shipped, pd.read_csv(PHOTOS / "pairs.csv"), "photos"
+    of_photos = results.results_table(photos), photos, pd.read_csv(PHOTOS / "pairs.csv"), "photos"
     for sentence in sentences.answer(results.results_table(records), records, own_pairs, "drawn pictures"):
         assert sentence in said
     for sentence in sentences.answer(*of_photos):
@@ -84,8 +86,10 @@ def test_a_notebooks_tables_of_photos_are_those_of_the_records(number, study, mo
     ("number", "name", "read"),
     [
         ("04", "looks", lambda path: pd.read_csv(path, index_col="seed").round(3)),
-        ("05", "shipped", lambda path: results.clicks_table(committed_records(path.stem))),
-        ("07", "shipped", lambda path: results.clicks_table(committed_records(path.stem))),
+        ("05", "", lambda _: results.clicks_table([*committed_records("oxford-cpu"), *committed_records("shipped")])),
+        ("07", "", lambda _: elsewhere.home_and_elsewhere(elsewhere.shipped_records())),
+        ("07", "", lambda _: elsewhere.away_from_home(elsewhere.shipped_records())),
+        ("07", "", lambda _: elsewhere.where_it_fails(elsewhere.shipped_records())),
         ("06", "noise", lambda path: pd.read_csv(path).set_index("what").round(3)),
         ("06", "calibration", lambda path: pd.read_csv(path, index_col=0).rename(titled).round(3)),
         ("06", "elsewhere", lambda path: elsewhere.by_set(pd.read_csv(path))),
@@ -101,7 +105,6 @@ def test_the_pairs_of_photos_in_07_are_those_of_the_file_and_agree_with_the_tabl
     assert sentences.pair_sentences(pairs) in shown("07", "text/markdown")
     records = [record for record in committed_records("oxford-cpu") if "stale" not in record]
     scored = results.results_table(results.select(records, protocol=results.PRIMARY)).set_index("model")["mIoU"]
-    pairs = distinct_pairs(pairs)
     pairs = pairs[pairs["a"].isin(scored.index) & pairs["b"].isin(scored.index)]  # a click's answer has no row there
     n_models = len(set(pairs["a"]) | set(pairs["b"]))
     assert n_models >= 4 and len(pairs) == n_models * (n_models - 1) // 2
@@ -109,10 +112,66 @@ def test_the_pairs_of_photos_in_07_are_those_of_the_file_and_agree_with_the_tabl
     assert (pairs["difference"] - gaps).abs().max() < 5e-4  # pairs pool the seeds' counts, the table takes their mean
 
 
-def test_what_06_says_of_photos_is_what_the_sweep_found():
-    photos = pd.read_csv(PHOTOS / "robustness.csv")
-    said = robustness_tables.verdict_sentences(photos, robustness_tables.verdicts(photos))
-    assert said in shown("06", "text/markdown")
+def of_06(folder) -> dict[str, str]:
+    """What notebook 06 says of a study, by the file that it is made of."""
+    levels, noise = pd.read_csv(folder / "robustness.csv"), pd.read_csv(folder / "noise.csv")
+    calibrated = pd.read_csv(folder / "calibration.csv", index_col=0)
+    return {
+        "losses": robustness_tables.loss_sentences(robustness_tables.relative_loss(levels)),
+        "claim": robustness_tables.verdict_sentences(levels, robustness_tables.verdicts(levels)),
+        "noise": noise_training.change_sentence(noise),
+        "calibration": calibration.calibration_sentences(calibrated),
+    }
+
+
+@pytest.mark.parametrize("study", ["sample", "oxford-cpu"])
+def test_what_06_says_of_a_study_is_what_its_files_hold(study):
+    said = "\n".join(shown("06", "text/markdown"))
+    for what, sentence in of_06(ROOT / "figures" / study).items():
+        assert sentence in said, what
+
+
+def test_what_06_says_of_photos_from_elsewhere_is_what_the_file_holds():
+    assert elsewhere.set_sentences(pd.read_csv(PHOTOS / "elsewhere.csv")) in shown("06", "text/markdown")
+
+
+def test_07_says_why_validation_lies_below_test():
+    table = pd.read_csv(PHOTOS / "breeds.csv")
+    assert validation_gap.gap_sentence(table) in shown("07", "text/markdown")
+    records = results.select(committed_records("oxford-cpu", "decoder"), protocol=results.PRIMARY)
+    of_test = validation_gap.miou_of(table[table["split"] == "test"])
+    assert abs(of_test - results.results_table(records)["mIoU"].iloc[0]) < 5e-4  # seeds pooled, and their mean
+    validation, test = (table.loc[table["split"] == split] for split in validation_gap.PARTS)
+    pictures = pd.read_csv(PHOTOS / "pictures.csv")["split"].value_counts()
+    assert (validation["pictures"].sum(), test["pictures"].sum()) == (pictures["validation"], pictures["test"])
+
+
+def test_05_says_of_photos_which_weights_a_number_is_of():
+    said = "\n".join(shown("05", "text/markdown"))
+    for study in ("oxford-cpu", "shipped"):
+        assert f"Study {study}: {sentences.clicks_sentence(committed_records(study))}" in said
+
+
+@pytest.mark.parametrize("study", [path.parent.name for path in sorted((ROOT / "figures").glob("*/records.jsonl"))])
+def test_comparisons_and_perturbations_are_of_the_models_that_the_records_are_of(study):
+    """Rows of a former version of a model once stood beside records of the present one, unseen."""
+    folder = ROOT / "figures" / study
+    records = [record for record in committed_records(study) if "stale" not in record]
+    versions = {record["model"]: record["trained_on"].get("version") or 1 for record in records}
+    weights = {record["model"]: record["parameters"]["total"] for record in records}
+    compared: list[tuple[str, int]] = []
+    if (folder / "pairs.csv").is_file():
+        pairs = pd.read_csv(folder / "pairs.csv")
+        compared += [pair for side in "ab" for pair in zip(pairs[side], pairs[f"recipe {side}"], strict=True)]
+    if (folder / "robustness.jsonl").is_file():
+        swept = read_records(folder / "robustness.jsonl")
+        compared += [(line["model"], line.get("recipe", 1)) for line in swept]
+        assert {line["model"] for line in swept} == set(pd.read_csv(folder / "robustness.csv")["model"])
+    for model, version in compared:
+        assert version == versions[model.partition(",")[0].partition("+")[0]], model
+    if (folder / "timing.csv").is_file():
+        timing = pd.read_csv(folder / "timing.csv").set_index("model")["parameters"]
+        assert timing.to_dict() == {model: weights[model] for model in timing.index}
 
 
 def test_the_clicks_that_people_make_help_on_photos_of_every_source():

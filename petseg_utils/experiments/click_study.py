@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.plotting import GREY, MODEL_COLOURS, masked, new_figure, picture_grid
 from petseg_utils.models.click_head import PointSegmenter
@@ -13,6 +14,7 @@ from petseg_utils.models.feature_cache import Features
 from petseg_utils.models.prompts import (
     CHANNELS,
     SIGMA,
+    Click,
     Prompt,
     centre_click,
     deepest_click,
@@ -21,10 +23,10 @@ from petseg_utils.models.prompts import (
     random_click,
     random_scribble,
 )
-from petseg_utils.scores.clicks import dialogue, open_pictures, proposals, select
-from petseg_utils.scores.intervals import mean_interval
+from petseg_utils.scores.clicks import dialogue, open_pictures, picture_iou, proposals, select
+from petseg_utils.scores.intervals import mean_interval, told_apart, with_interval
 
-COLOUR, PLAIN = MODEL_COLOURS["point"], MODEL_COLOURS["decoder"]
+COLOUR = MODEL_COLOURS["point"]
 KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], list[Prompt]]] = {
     "nothing": lambda pet, rng: [],
     "click at the centre": lambda pet, rng: [centre_click(pet)],
@@ -95,27 +97,23 @@ def show_maps(maps: np.ndarray) -> Figure:
     return figure
 
 
-def clicks_curve(values: dict[str, np.ndarray], plain: np.ndarray, n_resamples: int) -> Figure:
+def clicks_curve(values: dict[str, np.ndarray], n_resamples: int) -> Figure:
     """Left: IoU of the pet by number of clicks.  Right: share of the pictures that have reached an IoU by then.
 
     Parameters
     ----------
     values : dict
         From `clicks.click_values`.
-    plain : ndarray
-        ``float (n,)``, IoU of the decoder without prompts.
     n_resamples : int
         Bootstrap resamples of pictures.
     """
     figure, (left, right) = new_figure(1, 2, width=9, height=3.3)
     after = [values["proposed"], *np.nanmean(values["iou"], 0)]
     table = summary(dict(enumerate(after)), "clicks", n_resamples)
-    left.plot(table["clicks"], table["iou"], "o-", color=COLOUR, label="click model")
+    left.plot(table["clicks"], table["iou"], "o-", color=COLOUR)
     left.fill_between(table["clicks"], table["low"], table["high"], color=COLOUR, alpha=0.2)
-    left.axhline(np.nanmean(plain), color=PLAIN, linestyle="--", label="decoder without prompts")
-    low = min(table["low"].min(), np.nanmean(plain)) - 0.02
+    low = table["low"].min() - 0.02
     left.set(title="IoU of the pet", xlabel="clicks, the first at random", ylabel="mean IoU", ylim=(low, 1))
-    left.legend(loc="lower right")
     shown = values["centre"][:10]
     for target, style in ((0.85, "-"), (0.90, "--")):
         reached = np.maximum.accumulate(shown >= target, 0).mean(1)
@@ -125,13 +123,63 @@ def clicks_curve(values: dict[str, np.ndarray], plain: np.ndarray, n_resamples: 
     return figure
 
 
-def gain_chart(plain: np.ndarray, clicked: np.ndarray) -> Figure:
-    """IoU of each pet without help against after one click; above the diagonal the click helped."""
-    figure, axis = new_figure(width=4.6, height=4.2)
-    axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
-    axis.scatter(plain, clicked, s=14, color=COLOUR, alpha=0.6, edgecolor="none")
-    axis.set(xlabel="IoU of the decoder without prompts", ylabel="IoU after one click", xlim=(0, 1.01), ylim=(0, 1.01))
-    axis.set_title("What a click buys, picture by picture")
+def change_sentence(what: str, change: np.ndarray, n_resamples: int) -> str:
+    """What some clicks change of the pet's IoU, in a sentence, with the verdict that the interval allows.
+
+    Parameters
+    ----------
+    what : str
+        The clicks, as the subject of the sentence, in the singular.
+    change : ndarray
+        ``float (n,)``, IoU after less IoU before, of each picture; NaNs are left out.
+    n_resamples : int
+        Bootstrap resamples of pictures.
+    """
+    if not np.isfinite(change).any():
+        return f"{what}: no picture asks for it here."
+    mean, low, high = mean_interval(change, n_resamples)
+    verdict = told_apart(low, high, "it rises", "it falls", "no change is shown")
+    return (
+        f"{what} changes the pet's IoU by **{with_interval(mean, low, high, '+.3f')}** on average over "
+        f"{np.isfinite(change).sum()} pictures: {verdict}."
+    )
+
+
+def kind_sentences(by_kind: dict[str, np.ndarray], n_resamples: int, against: str = "click at random") -> str:
+    """Each kind of first prompt against one of them, picture by picture; a Markdown list."""
+    lines = []
+    for kind in by_kind:
+        if kind == against:
+            continue
+        mean, low, high = mean_interval(by_kind[kind] - by_kind[against], n_resamples)
+        verdict = told_apart(low, high, "better", "worse", "no difference is shown")
+        lines.append(f"* {kind}: {with_interval(mean, low, high, '+.3f')}, {verdict}")
+    return "\n".join([f"IoU after the first answer, less that after a {against}:", "", *lines])
+
+
+def show_dialogue(picture: PictureSet, masks: list[np.ndarray], said: list[Click]) -> Figure:
+    """A dialogue about one picture: each selection with the click that answers it, and the IoU that it has.
+
+    Parameters
+    ----------
+    picture : PictureSet
+        The one picture.
+    masks : list of ndarray
+        ``bool (H, W)``: the proposal, and the selection after each click.
+    said : list of Click
+        One fewer, or as many where the last was not answered.
+    """
+    image, label = picture.images[0], np.array(picture.labels[0])
+    pet, known, species = np.isin(label, (1, 2)), label < PADDING, picture.table["species"].iloc[0]
+    scored = [picture_iou(pet[None], mask[None], known[None])[0] for mask in masks]
+    panels = [masked(image, label, label), *(masked(image, label, mask * species) for mask in masks)]
+    after = ["proposed", *(f"after {turn} click{'s' * (turn > 1)}" for turn in range(1, len(masks)))]
+    titles = ["true", *(f"{name}, IoU {value:.3f}" for name, value in zip(after, scored, strict=True))]
+    figure = picture_grid([panels], titles, [""], size=2.2)
+    for axis, click in zip(figure.axes[1:], said, strict=False):
+        sign, colour = ("+", "#007A5A") if click.positive else ("_", "#B00020")
+        axis.plot(click.x, click.y, "o", color=colour, markeredgecolor="white", markersize=11)
+        axis.plot(click.x, click.y, sign, color="white", markersize=7)
     return figure
 
 

@@ -26,7 +26,7 @@ from petseg_utils.scores.intervals import percentile_interval, resampled_sums, u
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, read_records, write_records
-from petseg_utils.scores.results import PRIMARY
+from petseg_utils.scores.results import CLICK_NAMES, PRIMARY
 from petseg_utils.study import ROOT, Study, load_study
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.process import set_up_process
@@ -101,6 +101,20 @@ def by_set(table: pd.DataFrame) -> pd.DataFrame:
     flat = table.assign(cell=cells, title=titles)
     flat = flat.set_index(["model", "score", "title"])["cell"].unstack("title")
     return flat.reindex(pd.MultiIndex.from_frame(table[["model", "score"]].drop_duplicates()))[titles.unique()]
+
+
+def set_sentences(table: pd.DataFrame, home: str = "its cats", away: str = "elsewhere") -> str:
+    """What each model loses from one set of `compare_sets` to another, outline and name, with intervals; Markdown."""
+    scored = table.set_index(["pictures", "model", "score"])[["value", "low", "high"]]
+    lines = []
+    for name in table["model"].unique():
+        changes = {
+            score: unpaired_difference(*(tuple(scored.loc[where, name, score]) for where in (away, home)))
+            for score in table["score"].unique()
+        }
+        told = "; ".join(f"{score} {with_interval(*change, '+.3f')}" for score, change in changes.items())
+        lines.append(f"* {titled(name)}: {told}")
+    return f"From {home} to {away}:\n\n" + "\n".join(lines)
 
 
 def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
@@ -218,12 +232,12 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
             clicks, bounds = record["clicks"], record["clicks"]["ci95"]
             for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
                 low, high = bounds[name]
-                column[name] = with_interval(clicks[name], low, high, ".2f" if "noc" in name else ".3f")
+                column[CLICK_NAMES[name]] = with_interval(clicks[name], low, high, ".2f" if "noc" in name else ".3f")
             for name in ("missed@1", "excess@1"):
                 natural = clicks[name]
-                column[name] = (
-                    f"{natural['before']:.3f} -> {natural['after']:.3f}, worse {natural['worse']:.1%}, "
-                    f"n = {natural['n_images']:.0f}"
+                column[CLICK_NAMES[f"{name}.before"].replace("before", "before and after")] = (
+                    f"{natural['before']:.3f}, {natural['after']:.3f}; {natural['worse']:.0%} of "
+                    f"{natural['n_images']:.0f} got worse"
                     if natural["n_images"]
                     else "no such picture"
                 )
@@ -233,16 +247,17 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
 def away_from_home(records: list[dict]) -> pd.DataFrame:
     """Elsewhere less at home, the first source, of `score_shipped`'s records: a row per score, a column per source.
 
-    See `intervals.unpaired_difference` for the intervals.
+    Border ignored: at home it is marked, elsewhere it is not.  See `intervals.unpaired_difference` for the intervals.
     """
     scored: dict[str, dict[str, tuple[float, float, float]]] = {}
     for record in records:
-        column, scores = scored.setdefault(record["source"], {}), record["scores"]
-        if record["model"] == "decoder" and record["protocol"] == "binary_border_as_pet":
-            column["IoU of the pet"] = (scores["iou"]["pet"], *scores["ci95"]["iou.pet"])
+        column = scored.setdefault(record["source"], {})
         if "clicks" in record and record["protocol"] == PRIMARY:
             clicks = record["clicks"]
-            column |= {name: (clicks[name], *clicks["ci95"][name]) for name in ("proposed", "iou@1", "iou@3", "iou@5")}
+            column |= {
+                CLICK_NAMES[name]: (clicks[name], *clicks["ci95"][name])
+                for name in ("proposed", "iou@1", "iou@3", "iou@5")
+            }
     home, *others = scored
     return pd.DataFrame(
         {

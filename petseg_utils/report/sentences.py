@@ -185,8 +185,10 @@ def pair_sentences(pairs: pd.DataFrame) -> str:
     for _, pair in pairs.iterrows():
         gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
         word, _, why = _verdict(pair).partition(":")
-        lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}: {gap}. **{word.capitalize()}**:{why}.")
-    return "\n".join(lines) + (f"\n\nCompared: {_seeds(pairs)}." if lines else "")
+        reason = "" if pair["real"] else f":{why}"
+        lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}: {gap}. **{word.capitalize()}**{reason}.")
+    meaning = "Real: on other pictures of this kind it would be there again. " if pairs["real"].any() else ""
+    return "\n".join(lines) + (f"\n\n{meaning}Compared: {_seeds(pairs)}." if lines else "")
 
 
 def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
@@ -194,10 +196,10 @@ def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
     (unet, decoder), (long_unet, long_decoder) = _unet_and_decoder(brief), _unet_and_decoder(thorough)
     short, long = _unet_settings(brief), _unet_settings(thorough)
     return (
-        f"The U-Net is trained briefly here. On a GPU, with {long['epochs']} epochs in place of {short['epochs']} "
-        f"and {long['width']} channels in place of {short['width']}, it reaches mIoU {_score(long_unet)} on the same "
-        f"photos; the decoder, with the same settings there as here, {_score(long_decoder)}. So of the distance of "
-        f"{decoder['mIoU'] - unet['mIoU']:.3f} between the two, {long_decoder['mIoU'] - long_unet['mIoU']:.3f} is left."
+        f"Trained on a GPU, with {long['epochs']} epochs in place of {short['epochs']} and {long['width']} channels in "
+        f"place of {short['width']}, the U-Net reaches mIoU {_score(long_unet)} on the same photos; the decoder, with "
+        f"the settings that it has here, {_score(long_decoder)}. The distance between the two is "
+        f"{long_decoder['mIoU'] - long_unet['mIoU']:.3f} there, and {decoder['mIoU'] - unet['mIoU']:.3f} here."
     )
 
 

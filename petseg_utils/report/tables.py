@@ -104,7 +104,7 @@ def _plain(value: float) -> dict:
     return cell("–", "") if pd.isna(value) else cell(f"{value:.3f}", value)
 
 
-def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
+def protocol_tabs(table: pd.DataFrame, subject: str, *, opened: bool = True) -> Markup:
     """The three protocols of a `results.results_table`, one open at a time, the primary one first.
 
     The click model has no row: before a click it is the decoder.
@@ -116,6 +116,8 @@ def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
         decoder's equal, are left out.
     subject : str
         What the table is of; it goes into the captions and tells groups of tabs apart.
+    opened : bool
+        Whether the primary protocol is open.
     """
     parts = []
     listed = table[table["model"] != PROMPTED]
@@ -123,10 +125,10 @@ def protocol_tabs(table: pd.DataFrame, subject: str) -> Markup:
         rows = listed[listed["protocol"] == protocol]
         classes = [f"IoU {name}" for name in ("background", "cat", "dog", "pet")]
         rows = rows.drop(columns=[name for name in classes if name in rows and rows[name].isna().all()])
-        opened = " open" if protocol == PROTOCOLS[0] else ""
+        state = " open" if opened and protocol == PROTOCOLS[0] else ""
         inner = scores_table(rows, f"{subject}. {CAPTIONS[protocol]}.")
         parts.append(
-            f'<details class="more" name="{escape(subject)}"{opened}><summary>{CAPTIONS[protocol]} '
+            f'<details class="more" name="{escape(subject)}"{state}><summary>{CAPTIONS[protocol]} '
             f"(<code>{protocol}</code>)</summary>\n{inner}</details>\n"
         )
     note = f'<p class="note">{NOTE}</p>\n' if (table["model"] == PROMPTED).any() else ""

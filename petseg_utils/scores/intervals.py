@@ -178,3 +178,8 @@ def with_interval(value: float | None, low: float | None, high: float | None, fo
     if value is None or low is None or high is None or np.isnan([value, low, high]).any():
         return "absent"
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def told_apart(low: float, high: float, higher: str, lower: str, neither: str) -> str:
+    """The words for a difference with a 95 % interval: `neither` where the interval holds zero, or there is none."""
+    return higher if low > 0 else lower if high < 0 else neither

@@ -10,6 +10,7 @@ from petseg_utils.models.prompts import centre_click
 from petseg_utils.scores.clicks import add_clicks, click_values, open_pictures
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, read_records
+from petseg_utils.scores.results import CLICK_NAMES
 from petseg_utils.study import ROOT
 from tests.scores.painter import Painter
 
@@ -76,9 +77,12 @@ def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):
     table = home_and_elsewhere(records)
     assert table.columns.tolist() == ["at home (6)", "elsewhere (6)"]
     elsewhere, clicks = table["elsewhere (6)"], next(r["clicks"] for r in records[-1:])
-    assert elsewhere["proposed"].startswith("0.000 [") and elsewhere["excess@1"] == "no such picture"
+    assert elsewhere["IoU before any click"].startswith("0.000 [")
+    assert elsewhere["a click on what is too much: IoU before and after"] == "no such picture"
     natural = clicks["missed@1"]
-    assert elsewhere["missed@1"] == f"0.000 -> {natural['after']:.3f}, worse 0.0%, n = 6"
-    assert elsewhere["iou@3"].startswith(f"{clicks['iou@3']:.3f} [") and elsewhere["noc@90"].count(".") == 3
+    missed = elsewhere["a click on what is missed: IoU before and after"]
+    assert missed == f"0.000, {natural['after']:.3f}; 0% of 6 got worse"
+    assert elsewhere[CLICK_NAMES["iou@3"]].startswith(f"{clicks['iou@3']:.3f} [")
+    assert elsewhere[CLICK_NAMES["noc@90"]].count(".") == 3
     at_home = [r for r in records if r["source"] == "at home" and r["protocol"] == "binary_border_as_pet"]
     assert table["at home (6)"]["IoU of the pet"].startswith(f"{at_home[0]['scores']['iou']['pet']:.3f} [")

@@ -367,7 +367,7 @@ def test_the_worst_level_counts_even_where_it_is_not_the_last():
 def test_the_model_that_is_helped_is_not_judged_with_the_others():
     judged = pd.DataFrame({"point": ["no", "unsure"], HELPED: ["yes", "yes"]}, index=["blur", "jpeg"])
     said = verdict_sentences(curves(invented_records({kind: [0.9] * 10 for kind in ORIGINAL}), 10), judged)
-    assert "Every model without help is below under: Blur. At least one is above under: none." in said
+    assert "Without clicks, every model is below under: Blur. At least one is above under: none." in said
 
 
 def test_what_a_click_adds_is_read_off_the_hardest_level():

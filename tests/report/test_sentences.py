@@ -72,11 +72,11 @@ def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
         results.results_table(results.select(records, protocol=results.PRIMARY)).set_index("model") for records in both
     ]
     gaps = [table.loc["decoder", "mIoU"] - table.loc["unet", "mIoU"] for table in tables]
-    assert said.endswith("distance of {:.3f} between the two, {:.3f} is left.".format(*gaps))
+    assert said.endswith("the two is {:.3f} there, and {:.3f} here.".format(*reversed(gaps)))
     here, there = [
         next(record["trained_on"]["settings"] for record in records if record["model"] == "decoder") for records in both
     ]
-    assert here | {"mixed_precision": ""} == there | {"mixed_precision": ""}  # "with the same settings there as here"
+    assert here | {"mixed_precision": ""} == there | {"mixed_precision": ""}  # "with the settings that it has here"
 
 
 def some_pairs(**changes) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from petseg_utils.data.tensors import input_scale
 from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.experiments.robustness.corruptions import LEVELS, ORIGINAL, TITLES, corrupt
 from petseg_utils.experiments.robustness.sweep import perturbed, predict_cases
-from petseg_utils.scores.intervals import paired_difference
+from petseg_utils.scores.intervals import paired_difference, told_apart
 from petseg_utils.scores.metrics import picture_confusions, pooled_miou
 from petseg_utils.scores.predictions import validation_scores
 from petseg_utils.scores.results import PRIMARY
@@ -125,6 +125,23 @@ def gains(counts: dict[str, dict], n_resamples: int) -> pd.DataFrame:
         what = "unperturbed" if step[1] == 0 else TITLES[step[0]][0]
         rows.append({"what": what} | change)
     return pd.DataFrame(rows)
+
+
+def change_sentence(table: pd.DataFrame) -> str:
+    """What noise in training raised, lowered and is not shown to have changed, from the table of `gains`."""
+    words = [told_apart(row["low"], row["high"], "raises", "lowers", "neither") for _, row in table.iterrows()]
+    by_word = {
+        word: ", ".join(
+            f"{row['what']} ({row['difference']:+.3f})"
+            for (_, row), own in zip(table.iterrows(), words, strict=True)
+            if own == word
+        )
+        for word in ("raises", "lowers", "neither")
+    }
+    return (
+        f"Noise in training raises the mIoU under: {by_word['raises'] or 'none'}. It lowers it under: "
+        f"{by_word['lowers'] or 'none'}. No change is shown under: {by_word['neither'] or 'none'}."
+    )
 
 
 def noise_chart(counts: dict[str, dict], table: pd.DataFrame) -> Figure:

@@ -14,6 +14,7 @@ from petseg_utils.study import Study
 from petseg_utils.training.recipes import RECIPES
 
 SCORES = {"miou": "mIoU", "dice": "dice"}
+MUCH_OF_IT, LITTLE_OF_IT = 0.1, 0.05  # of the unperturbed mIoU
 MUCH = 0.05  # a loss of so much mIoU is called five points
 CLAIMED = 0.9  # Dice that the original work claims "even under severe degradation"
 
@@ -114,6 +115,31 @@ def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
     return loss.unstack().reindex(index=table["model"].unique(), columns=[k for k in LEVELS if k != "click_offset"])
 
 
+def loss_sentences(loss: pd.DataFrame) -> str:
+    """What costs each model much and little at the worst level, from `relative_loss`, and what all share; Markdown."""
+    lines, named = [], loss.rename(columns=lambda kind: TITLES[kind][0])
+    for name, losses in named.iterrows():
+        ordered = losses.dropna().sort_values(ascending=False)
+        much = ", ".join(f"{kind} {value:.0%}" for kind, value in ordered[ordered >= MUCH_OF_IT].items())
+        little = ", ".join(ordered.index[ordered < LITTLE_OF_IT])
+        lines.append(
+            f"* {model_title(str(name))}: a tenth or more of its mIoU to {much or 'nothing'}; less than a twentieth "
+            f"each to {little or 'nothing'}."
+        )
+    return "What each loses at the worst level:\n\n" + "\n".join(lines) + f"\n\n{shared_losses(loss)}"
+
+
+def shared_losses(loss: pd.DataFrame) -> str:
+    """What costs every model a tenth of its mIoU or more, and what costs none of them a twentieth; a sentence."""
+    titles = loss.rename(columns=lambda kind: TITLES[kind][0]).dropna(axis=1)
+    every = ", ".join(titles.columns[(titles >= MUCH_OF_IT).all()])
+    none = ", ".join(titles.columns[(titles < LITTLE_OF_IT).all()])
+    return (
+        f"Every model loses a tenth or more to: {every or 'none of them'}. No model loses a twentieth to: "
+        f"{none or 'none of them'}."
+    )
+
+
 def breaking_points(table: pd.DataFrame) -> pd.DataFrame:
     """The level at which each model has lost 5 points of mIoU; NaN where it never does.
 
@@ -170,7 +196,7 @@ def verdict_sentences(table: pd.DataFrame, judged: pd.DataFrame) -> str:
     verdict = "**The claim does not hold** here" if number["no"] else "**Nothing speaks against the claim** here"
     return (
         f"{verdict}. Of {judged.size} cases {number['yes']} are above {CLAIMED}, {number['no']} below, "
-        f"{number['unsure']} unsure. Every model without help is below under: {', '.join(refuted) or 'none'}. "
+        f"{number['unsure']} unsure. Without clicks, every model is below under: {', '.join(refuted) or 'none'}. "
         f"At least one is above under: {', '.join(held) or 'none'}. Unperturbed mean Dice: {start}."
     )
 
