@@ -267,7 +267,7 @@ def pairs_chart(pairs: pd.DataFrame) -> Figure:
     axis.axvline(0, color="black", linewidth=1)
     names = [f"{titled(row['a'])} minus {titled(row['b'])}" for _, row in pairs.iterrows()]
     axis.set(yticks=rows, yticklabels=names, ylim=(-0.7, len(pairs) - 0.3))
-    axis.set(title="Paired differences in mIoU: blue is real, grey is not shown to be", xlabel="difference in mIoU")
+    axis.set(title="Paired differences in mIoU: blue is real", xlabel="difference in mIoU")
     return figure
 
 

@@ -75,10 +75,11 @@ def mistake_counts(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFr
 def breeds_chart(table: pd.DataFrame) -> Figure:
     """IoU of each breed's own species by model, the twelve hardest breeds, from `breed_table`."""
     part = table.iloc[:12]
-    figure, axis = new_figure(width=8.5, height=1.1 + 0.3 * len(part))
-    rows = np.arange(len(part))[::-1]
-    for column in part.columns.drop(["species", "pictures"]):
-        axis.scatter(part[column], rows, color=COLOURS[column], s=34, alpha=0.85, label=titled(column))
+    figure, axis = new_figure(width=8.5, height=1.1 + 0.4 * len(part))
+    rows, models = np.arange(len(part))[::-1], part.columns.drop(["species", "pictures"])
+    offsets = np.linspace(0.27, -0.27, len(models))  # one below the other, for two of them may be equal
+    for column, offset in zip(models, offsets, strict=True):
+        axis.scatter(part[column], rows + offset, color=COLOURS[column], s=26, label=titled(column))
     names = [f"{breed}, {row['species']}, n = {row['pictures']}" for breed, row in part.iterrows()]
     axis.set(yticks=rows, yticklabels=names, xlim=(-0.02, 1.02), xlabel="IoU of the breed's own species")
     axis.set_title(f"The {len(part)} hardest of {len(table)} breeds")

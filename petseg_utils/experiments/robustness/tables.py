@@ -193,9 +193,10 @@ def verdict_sentences(table: pd.DataFrame, judged: pd.DataFrame) -> str:
     held = [TITLES[kind][0] for kind in judged.index[(unhelped == "yes").any(axis=1)]]
     clean = table[(table["score"] == "dice") & (table["corruption"] == ORIGINAL[0])].groupby("model", sort=False)
     start = ", ".join(f"{model_title(name)} {value:.3f}" for name, value in clean["value"].first().items())
-    verdict = "**The claim does not hold** here" if number["no"] else "**Nothing speaks against the claim** here"
+    failing = int((judged == "no").any().sum())
     return (
-        f"{verdict}. Of {judged.size} cases {number['yes']} are above {CLAIMED}, {number['no']} below, "
+        f"Under one perturbation at least, the claim fails for **{failing} of {judged.shape[1]}** models here. Of "
+        f"{judged.size} cases {number['yes']} are above {CLAIMED}, {number['no']} below, "
         f"{number['unsure']} unsure. Without clicks, every model is below under: {', '.join(refuted) or 'none'}. "
         f"At least one is above under: {', '.join(held) or 'none'}. Unperturbed mean Dice: {start}."
     )
