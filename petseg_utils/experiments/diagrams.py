@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
@@ -11,7 +12,7 @@ from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
 from petseg_utils.models.autoencoder import Autoencoder
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import FrozenSegmenter
-from petseg_utils.models.unet import UNet
+from petseg_utils.models.unet import UNet, UNetEncoder, receptive_field
 
 WIDTH = 5.2  # inches: a phone shows it 3.3 wide, and its words can still be read
 ROW = 0.68  # inches from one row of boxes to the next
@@ -32,6 +33,20 @@ def unet_diagram(network: UNet, size: int) -> Figure:
     arrows += [(f"down {row}", f"up {row}") for row in range(1, len(down))]
     arrows.append((f"down {len(down)}", f"up {len(down) - 1}"))
     return _draw(boxes, arrows)
+
+
+def stage_table(encoder: UNetEncoder, maps: list[Tensor]) -> pd.DataFrame:
+    """A row per stage of the U-Net's encoder, which gave these maps: their shapes, and what a stage sees and costs."""
+    weights = [sum(values.numel() for values in block.parameters()) for block in encoder.blocks]
+    return pd.DataFrame(
+        {
+            "feature map": words("", found).strip(),
+            "receptive field, px": receptive_field(stage),
+            "weights": count,
+            "million multiplications": round(count * found[0, 0].numel() / 1e6),
+        }
+        for stage, (count, found) in enumerate(zip(weights, maps, strict=True), start=1)
+    )
 
 
 def autoencoder_diagram(network: Autoencoder, size: int) -> Figure:

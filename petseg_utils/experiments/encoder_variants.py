@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 
 from petseg_utils.data.pictures import load_splits
@@ -39,6 +40,24 @@ def encoding_ms(images: torch.Tensor) -> dict[str, float]:
             encoder(images)
             times[spec].append(time.perf_counter() - began)
     return {spec: 1e3 * min(seconds) / len(images) for spec, seconds in times.items()}
+
+
+def encoders_in_words(table: pd.DataFrame) -> str:
+    """What each change of the encoder was worth, and cost, in a table that `main` wrote; Markdown."""
+    cached = table["cache"] == "mirrored pictures"
+    score, cost = (table[cached].groupby("encoder")[column].mean() for column in ("miou", "encoding_ms"))
+    named = {
+        LITE + TWICE: "a second look at twice the size",
+        LITE2: "the larger encoder",
+        LITE2 + TWICE: "the larger encoder with the second look",
+    }
+    lines = [
+        f"* {name[:1].upper()}{name[1:]}: **{score[spec] - score[LITE]:+.3f}** mIoU, for "
+        f"{cost[spec] / cost[LITE]:.1f} times the encoder's time."
+        for spec, name in named.items()
+    ]
+    varied = table.loc[~cached, "miou"].mean() - score[LITE + TWICE]
+    return "\n".join([*lines, f"* With the second look, pictures that vary in place of cached ones: {varied:+.3f}."])
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from petseg_utils.experiments.plotting import (
     new_figure,
     picture_grid,
     with_masks,
+    write_in_cells,
 )
 from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
 from petseg_utils.scores.results import PRIMARY
@@ -28,11 +29,10 @@ PET_SHARES = (0, 0.15, 0.25, 0.35, 0.5, 1)  # bounds of the groups of pictures b
 def confusion(pictures: PictureSet, predicted: np.ndarray) -> Figure:
     """Where the pixels of each true class went, in percent of that class; border and padding left out."""
     matrix = protocol_matrix(picture_confusions(pictures.labels, predicted).sum(0), PRIMARY)
-    share = 100 * matrix / matrix.sum(1, keepdims=True).clip(1)
+    share = matrix / matrix.sum(1, keepdims=True).clip(1)
     figure, axis = new_figure(width=4.6, height=3.6)
-    axis.imshow(share, cmap="Greys", vmin=0, vmax=130)
-    for (row, column), value in np.ndenumerate(share):
-        axis.text(column, row, f"{value:.1f} %", ha="center", va="center", color="white" if value > 70 else "black")
+    axis.imshow(share, cmap="Greys", vmin=0, vmax=1.3)
+    write_in_cells(axis, share, ".1%")
     axis.set(xticks=range(3), yticks=range(3), xticklabels=CLASSES, yticklabels=CLASSES)
     axis.set(xlabel="predicted", ylabel="true", title="Where each class's pixels go")
     axis.grid(False)
@@ -116,6 +116,24 @@ def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]
     seen = named.any(axis=1)
     right = 1 + named.argmax(1) == pictures.table["species"].to_numpy()
     return float(right[seen].mean()) if seen.any() else float("nan"), int(seen.sum())
+
+
+def names_in_words(pictures: PictureSet, counts: np.ndarray) -> str:
+    """How many animals got the right name, and how good the masks would be if names did not matter.
+
+    Parameters
+    ----------
+    pictures, counts
+        As for `rightly_named`.
+    """
+    share, number = rightly_named(pictures, counts)
+    matrix = protocol_matrix(counts.sum(0), PRIMARY)
+    _, cat, dog = scores(matrix)["iou"]
+    return (
+        f"On {number} of {len(pictures)} pictures some of the pet was found, and on **{share:.0%}** of these most of "
+        f"what was found has the right name. IoU of pet against rest, border ignored: "
+        f"**{pet_against_rest(matrix):.3f}**; of cat {cat:.3f}, of dog {dog:.3f}."
+    )
 
 
 def scores_by_size(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:

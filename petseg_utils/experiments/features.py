@@ -153,3 +153,13 @@ def ablation_chart(table: pd.DataFrame) -> Figure:
     axis.grid(False, axis="y")
     axis.invert_yaxis()
     return figure
+
+
+def ablation_in_words(table: pd.DataFrame) -> str:
+    """Which part of the table of `ablation_chart` was missed most, and which parts were not missed."""
+    whole, parts = table.iloc[0], table[table["decoder"].str.startswith("without")]
+    change = (parts["miou"] - whole["miou"]).set_axis(parts["decoder"]).sort_values()
+    missed, no_loss = change[change < 0], change[change >= 0]
+    most = f"*{missed.index[0]}*, {missed.iloc[0]:+.3f}" if len(missed) else "no part"
+    rest = f" Not missed: {', '.join(f'*{name}*' for name in no_loss.index)}." if len(no_loss) else ""
+    return f"With every part mIoU is {whole['miou']:.3f}. Missed most: {most}.{rest} Each is one short run."

@@ -62,9 +62,7 @@ def run_shares(
         part = splits | {"train": labelled.subset(names)}
         folder = study.runs_dir / "labels" / f"{name.replace(' ', '-')}-{share:g}-seed{seed}"
         best = best_epoch(model, study, seed, part, settings, folder, start=start, length=len(labelled))
-        (folder / "best.safetensors").unlink(
-            missing_ok=True
-        )  # of dozens of runs the scores are wanted, not the weights
+        (folder / "best.safetensors").unlink(missing_ok=True)  # of many runs the scores are wanted, not the weights
         rows.append({"start": name, "share": share, "pictures": len(names), "seed": seed, "miou": best["miou"]})
     return pd.DataFrame(rows)
 
@@ -95,6 +93,45 @@ def update_label_runs(study: Study, splits: dict[str, PictureSet], rows: pd.Data
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.to_csv(path, index=False, float_format="%.4f")
     return rows
+
+
+def decoder_in_words(runs: pd.DataFrame, scratch: pd.DataFrame) -> str:
+    """How far the decoder comes with few and with all labels, and with how many it is as good as a U-Net with all.
+
+    Parameters
+    ----------
+    runs, scratch : DataFrame
+        From `run_shares`: the decoder's, and those of the U-Net from scratch; the latter may have no rows.
+    """
+    ours, others = (rows.groupby("pictures")["miou"].mean() for rows in (runs, scratch))
+    few, most = ours.iloc[0], ours.iloc[-1]
+    text = f"With {ours.index[0]} labels the decoder reaches {few:.3f}, with {ours.index[-1]} {most:.3f}."
+    if others.empty:
+        return text
+    text += f" The U-Net from scratch reaches {others.iloc[-1]:.3f} with {others.index[-1]}; "
+    enough = ours.index[ours >= others.iloc[-1]]
+    return text + (f"the decoder is as good with **{enough[0]}**." if len(enough) else "the decoder is never as good.")
+
+
+def starts_in_words(runs: pd.DataFrame) -> str:
+    """For each number of labels, which start did best and which did better or worse than from scratch; Markdown."""
+    lines = []
+    for pictures, some in runs.groupby("pictures"):
+        by = some.groupby("start")["miou"].agg(["mean", "min", "max"])
+        scratch, best, others = by.loc["from scratch"], by["mean"].idxmax(), by.drop(index="from scratch")
+        better, worse = others.index[others["min"] > scratch["max"]], others.index[others["max"] < scratch["min"]]
+        lines.append(
+            f"* With **{pictures}** labels *{best}* does best, {by['mean'][best]:.3f}; *from scratch* reaches "
+            f"{scratch['mean']:.3f}. In every run better than that: {', '.join(better) or 'none'}; worse: "
+            f"{', '.join(worse) or 'none'}."
+        )
+    gain = runs[runs["start"] == "from scratch"].groupby("pictures")["miou"].mean()
+    lines.append(
+        f"* From scratch, {gain.index[-1]} labels in place of {gain.index[0]} change mIoU by "
+        f"{gain.iloc[-1] - gain.iloc[0]:+.3f}."
+    )
+    n_runs = runs.groupby(["start", "pictures"]).size().max()
+    return "\n".join(lines) + f"\n\nRuns of each kind: {n_runs}."
 
 
 START_COLOURS = {

@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -72,6 +73,15 @@ def save_figure(figure: Figure, name: str, study: Study, caption: str, *, photos
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
     display(Image(path.read_bytes(), alt=caption), Markdown(f"*{caption}*"))
+
+
+def write_in_cells(axis: Axes, values: np.ndarray, spec: str) -> None:
+    """Write each value into its cell of a picture drawn by ``imshow``, in black or white, whichever can be read."""
+    (picture,) = axis.images
+    for (row, column), value in np.ndenumerate(values):
+        light = np.array(picture.to_rgba(value)[:3]) ** 2.2 @ (0.2126, 0.7152, 0.0722)  # relative luminance, 0..1
+        colour = "black" if light > 0.18 else "white"
+        axis.text(column, row, format(value, spec), ha="center", va="center", color=colour)
 
 
 def picture_grid(rows: list[list[np.ndarray]], titles: list[str], row_names: list[str], size: float = 1.55) -> Figure:

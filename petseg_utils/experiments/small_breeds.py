@@ -11,12 +11,13 @@ and trained more briefly.  Variants are compared with the first picture by pictu
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from petseg_utils.data.pictures import PictureSet, join, load_splits
 from petseg_utils.experiments.comparisons import paired_resamples
 from petseg_utils.experiments.variants import add_row, command_line, made_of, trained_briefly
 from petseg_utils.models.encoders import resolve
-from petseg_utils.scores.intervals import bootstrap_intervals, paired_difference
+from petseg_utils.scores.intervals import bootstrap_intervals, paired_difference, with_interval
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix, scores
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.results import PRIMARY
@@ -52,6 +53,21 @@ def confusions_by_fold(
         pictures = everything.subset(held_out)
         counts.append(picture_confusions(pictures.labels, predict(network, pictures).classes))
     return np.concatenate(counts)
+
+
+def variants_in_words(table: pd.DataFrame) -> str:
+    """What a table that `main` wrote says of each variant, against the first; Markdown."""
+    first, others = table.iloc[0], table.iloc[1:]
+    lines = [
+        f"* A decoder {first['decoder']} reaches mIoU **{with_interval(first['miou'], first['low'], first['high'])}** "
+        f"on {first['pictures']} pictures, each held out in one of {first['folds']} folds. "
+        f"{first['wrong_species']:.1%} of the pets' pixels get the other species' name."
+    ]
+    for _, row in others.iterrows():
+        change = with_interval(row["change"], row["change low"], row["change high"], "+.3f")
+        verdict = "worse" if row["change high"] < 0 else "better" if row["change low"] > 0 else "no difference shown"
+        lines.append(f"* {row['decoder'][:1].upper()}{row['decoder'][1:]}: {change}, {verdict}.")
+    return "\n".join(lines)
 
 
 def main() -> None:

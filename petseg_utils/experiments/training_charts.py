@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
+from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure, write_in_cells
 from petseg_utils.models.unet import UNet, receptive_field
 from petseg_utils.study import Study
 from petseg_utils.training.checkpoints import run_folder
@@ -57,13 +57,25 @@ def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> 
     return figure
 
 
+def run_in_words(history: pd.DataFrame) -> str:
+    """What a run's history says: the best epoch, the last, and how unsteady the score was early and late."""
+    best, middle, miou = history.loc[history["miou"].idxmax()], len(history) // 2, history["miou"]
+    early, late = (part.diff().abs().mean() for part in (miou[: middle + 1], miou[middle:]))
+    loss = history["validation_loss"]
+    return (
+        f"Best validation mIoU **{best['miou']:.3f}**, in epoch {best['epoch']:.0f} of {len(history)}; "
+        f"{miou.iloc[-1]:.3f} after the last. From epoch to epoch it moves by {early:.3f} on average in the first half "
+        f"of the run, and by {late:.3f} in the second. The validation loss ends at {loss.iloc[-1]:.3f}; its lowest "
+        f"value was {loss.min():.3f}."
+    )
+
+
 def grid_heatmap(table: pd.DataFrame) -> Figure:
     """Validation mIoU by learning rate and batch size, from columns ``learning_rate``, ``batch_size``, ``miou``."""
     grid = table.pivot(index="batch_size", columns="learning_rate", values="miou")
     figure, axis = new_figure(width=5, height=1.2 + 0.7 * len(grid))
     axis.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(grid.to_numpy()):
-        axis.text(column, row, f"{value:.3f}", ha="center", va="center", color="white" if value < 0.55 else "black")
+    write_in_cells(axis, grid.to_numpy(), ".3f")
     axis.set(xticks=range(grid.shape[1]), xticklabels=[f"{rate:g}" for rate in grid.columns], xlabel="learning rate")
     axis.set(yticks=range(grid.shape[0]), yticklabels=list(grid.index), ylabel="batch size", title="Validation mIoU")
     axis.grid(False)
