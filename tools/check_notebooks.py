@@ -97,14 +97,14 @@ def _wrong_exercises(notebook: nbformat.NotebookNode) -> Iterator[str]:
     """Exercises: two or three, numbered, each followed by its solution, folded and run."""
     numbers = []
     for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
-        if number := re.match(r"### Exercise (\d+)\b", cell.source):
+        if number := re.search(r"^### Exercise (\d+)\b", cell.source, re.MULTILINE):
             numbers.append(int(number[1]))
             if following is None or not _is_solution(following):
                 yield f"exercise {number[1]} is not followed by a code cell with the tag 'solution'"
         if _is_solution(cell) and cell.metadata.get("jupyter") != FOLDED:
             yield f"the solution {cell.source.splitlines()[0]!r} is not folded: its metadata need jupyter = {FOLDED}"
     if numbers not in ([1, 2], [1, 2, 3]):
-        yield f"its exercises have the numbers {numbers}; there must be two or three, '### Exercise 1' the first"
+        yield f"its exercises have the numbers {numbers}; there must be two or three, numbered from 1"
 
 
 def _code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
