@@ -4,12 +4,18 @@ import textwrap
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import nn
 
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments.plotting import MODEL_COLOURS, class_legend, masked, new_figure, picture_grid
+from petseg_utils.experiments.plotting import (
+    MODEL_COLOURS,
+    class_legend,
+    masked,
+    new_figure,
+    picture_grid,
+    write_in_cells,
+)
 from petseg_utils.experiments.robustness.corruptions import LEVELS, REFERENCE_SIZE, TITLES
 from petseg_utils.experiments.robustness.sweep import HELPED, largest_scale, perturbed, predict_cases
 from petseg_utils.experiments.robustness.tables import CLAIMED, model_title
@@ -51,22 +57,14 @@ def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
 def loss_heatmap(loss: pd.DataFrame) -> Figure:
     """Share of the unperturbed mIoU that the worst level of each perturbation costs, from `relative_loss`."""
     figure, axis = new_figure(width=11, height=1.9 + 0.42 * len(loss))
-    colours = colormaps["Reds"]
-    axis.imshow(100 * loss, cmap=colours, vmin=0, vmax=100, aspect="auto")
-    for (row, column), value in np.ndenumerate(100 * loss.to_numpy()):
-        axis.text(column, row, f"{value:.0f} %", ha="center", va="center", color=_ink(colours(value / 100)))
+    axis.imshow(loss, cmap="Reds", vmin=0, vmax=1, aspect="auto")
+    write_in_cells(axis, loss.to_numpy(), ".0%")
     names = [f"{TITLES[kind][0]}\n{_short(kind)}" for kind in loss.columns]
     axis.set_xticks(range(len(names)), names, fontsize=8, rotation=35, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(loss)), loss.index.map(model_title))
     axis.set_title("Share of the unperturbed mIoU that is lost at the worst level")
     axis.grid(False)
     return figure
-
-
-def _ink(ground: tuple[float, ...]) -> str:
-    """Black or white, whichever has the higher contrast on a colour, by its relative luminance (WCAG 2)."""
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in ground[:3]]
-    return "white" if np.dot(linear, (0.2126, 0.7152, 0.0722)) < 0.179 else "black"
 
 
 def _short(kind: str) -> str:
