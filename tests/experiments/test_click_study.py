@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from petseg_utils.experiments.click_study import KINDS, iou_after, natural_chart, near_the_centre, show_corrections
+from petseg_utils.experiments.click_study import (
+    KINDS,
+    change_sentence,
+    iou_after,
+    kind_sentences,
+    natural_chart,
+    near_the_centre,
+    show_corrections,
+)
 from petseg_utils.experiments.elsewhere import home_and_elsewhere, score_shipped
 from petseg_utils.models.prompts import centre_click
 from petseg_utils.scores.clicks import add_clicks, click_values, open_pictures
@@ -86,3 +94,14 @@ def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):
     assert elsewhere[CLICK_NAMES["noc@90"]].count(".") == 3
     at_home = [r for r in records if r["source"] == "at home" and r["protocol"] == "binary_border_as_pet"]
     assert table["at home (6)"]["IoU of the pet"].startswith(f"{at_home[0]['scores']['iou']['pet']:.3f} [")
+
+
+def test_what_clicks_change_is_said_with_the_verdict_of_its_interval():
+    change = np.full(20, 0.1) + np.linspace(-0.01, 0.01, 20)
+    assert change_sentence("A click", change, 50).endswith("over 20 pictures: it rises.")
+    assert change_sentence("A click", -change, 50).endswith("it falls.")
+    assert change_sentence("A click", np.linspace(-1, 1, 20), 50).endswith("no change is shown.")
+    assert change_sentence("A click", np.full(3, np.nan), 50) == "A click: no picture asks for it here."
+    by_kind = {"nothing": np.zeros(20), "click at random": change, "scribble": change + 0.1}
+    said = kind_sentences(by_kind, 50).splitlines()
+    assert said[2].endswith("worse") and said[3].startswith("* scribble: +0.100") and said[3].endswith("better")

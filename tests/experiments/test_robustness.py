@@ -16,6 +16,7 @@ from petseg_utils.data.tensors import to_tensor
 from petseg_utils.data.transforms import PADDING_COLOUR
 from petseg_utils.experiments.calibration import (
     Outputs,
+    calibration_sentences,
     expected_calibration_error,
     finds_failures,
     fit_temperature,
@@ -25,7 +26,7 @@ from petseg_utils.experiments.calibration import (
 from petseg_utils.experiments.robustness import sweep as sweep_module
 from petseg_utils.experiments.robustness.charts import strip
 from petseg_utils.experiments.robustness.corruptions import LEVELS, ORIGINAL, corrupt_all, moved_point, photo_window
-from petseg_utils.experiments.robustness.noise_training import compare, gains, noisy
+from petseg_utils.experiments.robustness.noise_training import change_sentence, compare, gains, noisy
 from petseg_utils.experiments.robustness.sweep import (
     CLEAN,
     HELPED,
@@ -41,6 +42,7 @@ from petseg_utils.experiments.robustness.tables import (
     breaking_points,
     curves,
     helped_by,
+    loss_sentences,
     ranking,
     relative_loss,
     verdict_sentences,
@@ -486,3 +488,28 @@ def test_the_experiment_changes_nothing_but_the_noise(study, splits, networks):
 
 
 # Pictures from elsewhere
+
+
+def test_what_noise_in_training_changed_turns_round_with_its_sign():
+    table = pd.DataFrame({"what": ["Blur", "JPEG"], "difference": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]})
+    said = change_sentence(table)
+    assert "raises the mIoU under: Blur (+0.200). It lowers it under: none. No change is shown under: JPEG" in said
+    turned = table.assign(difference=-table["difference"], low=-table["high"], high=-table["low"])
+    assert "It lowers it under: Blur (-0.200)" in change_sentence(turned)
+
+
+def test_what_all_models_lose_is_told_from_the_losses():
+    loss = pd.DataFrame({"blur": [0.5, 0.2], "jpeg": [0.01, 0.04], "scale": [0.2, 0.01]}, index=["unet", "decoder"])
+    said = loss_sentences(loss)
+    assert "* decoder: a tenth or more of its mIoU to Blur 20%; less than a twentieth each to JPEG, Shrunk." in said
+    assert said.endswith("a tenth or more to: Blur. No model loses a twentieth to: JPEG.")
+
+
+def test_calibration_is_told_from_its_table():
+    columns = {"accuracy": 0.9, "confidence": [0.95, 0.85], "ECE": [0.05, 0.04], "ECE after": [0.01, 0.06]}
+    table = pd.DataFrame(columns | {"finds failures": [0.7, 0.9]}, index=["unet", "decoder"])
+    said = calibration_sentences(table)
+    assert said.startswith(
+        "Too sure on average: U-Net; not sure enough: decoder. Temperature scaling lowers the ECE of 1"
+    )
+    assert said.endswith("lowers the ECE of 1 of 2 models: U-Net. Low confidence finds failures best for decoder (0.90).")

@@ -12,6 +12,8 @@ from petseg_utils.scores.intervals import (
     percentile_interval,
     resampled_sums,
     summarise,
+    told_apart,
+    unpaired_difference,
 )
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_iou, protocol_classes, protocol_matrix, scores
 
@@ -245,3 +247,18 @@ def test_pairs_of_other_pictures_or_another_order_are_refused():
     for other in (confusions[:3], confusions[::-1]):
         with pytest.raises(ValueError, match="same pictures in the same order"):
             paired_difference(confusions, other, "ignore_border")
+
+
+def test_intervals_of_different_pictures_add_up_and_turn_round_with_their_order():
+    home, away = (0.9, 0.86, 0.92), (0.7, 0.64, 0.75)
+    value, low, high = unpaired_difference(away, home)
+    assert value == pytest.approx(-0.2)
+    assert low == pytest.approx(-0.2 - np.hypot(0.06, 0.02)) and high == pytest.approx(-0.2 + np.hypot(0.05, 0.04))
+    assert unpaired_difference(home, away) == pytest.approx((-value, -high, -low))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(0.1, 0.2, "up"), (-0.2, -0.1, "down"), (-0.1, 0.1, "none"), (np.nan, np.nan, "none")]
+)
+def test_a_change_is_named_only_where_its_interval_leaves_zero_out(low, high, word):
+    assert told_apart(low, high, "up", "down", "none") == word
