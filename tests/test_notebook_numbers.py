@@ -56,6 +56,7 @@ def test_the_sentences_of_07_are_those_of_the_records():
     of_photos = results.results_table(photos), photos, pd.read_csv(PHOTOS / "pairs.csv"), "photos"
     for sentence in sentences.answer(results.results_table(records), records, own_pairs, "drawn pictures"):
         assert sentence in said
+    assert sentences.pair_sentences(own_pairs) in said
     for sentence in sentences.answer(*of_photos):
         assert sentence in said
     assert sentences.budget_sentence(photos, committed_records("oxford-gpu")) in said

@@ -48,13 +48,13 @@ def _cell(parts: dict, tag: str) -> str:
 def scores_table(table: pd.DataFrame, caption: str) -> Markup:
     """Rows of a `results.results_table` of one protocol as a sortable table, the best first.
 
-    Below a score stand its 95 % interval and, where there are several seeds, the smallest and largest of them; below
-    the milliseconds a picture the minutes of training.
+    Below a score stand its 95 % interval and, where there are several seeds, the smallest and largest of them.  What a
+    picture costs is not here: it is comparable in `comparisons.timing_table` only.
     """
     table = table.sort_values("mIoU", ascending=False)
     names = list(SCORE_NAMES.values())
     names += [name for name in table.columns if name.startswith("IoU ") and f"{name} low" in table.columns]
-    columns = ["model", *names, "test loss", "weights", "ms a picture"]
+    columns = ["model", *names, "test loss", "weights", "training"]
     rows = []
     for _, row in table.iterrows():
         below = [f"on {encoder_title(row['encoder'])}"] if isinstance(row["encoder"], str) else []
@@ -66,7 +66,7 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
         rows[-1] += [
             _plain(row["test_loss"]),
             cell(count_of(weights), weights, f"{count_of(trained)} trained"),
-            cell(f"{row['ms_per_picture']:.0f}", row["ms_per_picture"], *_training_time(row)),
+            _training_time(row["training_seconds"]),
         ]
     return html_table(columns, rows, caption)
 
@@ -93,11 +93,10 @@ def _score(row: pd.Series, name: str) -> dict:
     return cell(f"{row[name]:.3f}", row[name], *below)
 
 
-def _training_time(row: pd.Series) -> list[str]:
-    seconds = row["training_seconds"]
+def _training_time(seconds: float) -> dict:
     if not seconds > 0:
-        return []
-    return [f"trained {seconds:.0f} s" if seconds < 100 else f"trained {seconds / 60:.0f} min"]
+        return cell("–", "")
+    return cell(f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min", seconds)
 
 
 def _plain(value: float) -> dict:
@@ -117,9 +116,9 @@ def protocol_tabs(table: pd.DataFrame, subject: str, *, opened: bool = True) -> 
     subject : str
         What the table is of; it goes into the captions and tells groups of tabs apart.
     opened : bool
-        Whether the primary protocol is open.
+        Whether the primary protocol is open; else each protocol is named after the subject.
     """
-    parts = []
+    parts, named = [], "" if opened else f"{escape(subject)}. "
     listed = table[table["model"] != PROMPTED]
     for protocol in [protocol for protocol in PROTOCOLS if (listed["protocol"] == protocol).any()]:
         rows = listed[listed["protocol"] == protocol]
@@ -128,8 +127,8 @@ def protocol_tabs(table: pd.DataFrame, subject: str, *, opened: bool = True) -> 
         state = " open" if opened and protocol == PROTOCOLS[0] else ""
         inner = scores_table(rows, f"{subject}. {CAPTIONS[protocol]}.")
         parts.append(
-            f'<details class="more" name="{escape(subject)}"{state}><summary>{CAPTIONS[protocol]} '
+            f'<details class="more" name="{escape(subject)}"{state}><summary>{named}{CAPTIONS[protocol]} '
             f"(<code>{protocol}</code>)</summary>\n{inner}</details>\n"
         )
-    note = f'<p class="note">{NOTE}</p>\n' if (table["model"] == PROMPTED).any() else ""
+    note = f'<p class="note">{NOTE}</p>\n' if opened and (table["model"] == PROMPTED).any() else ""
     return Markup("".join(parts) + note)

@@ -257,12 +257,12 @@ def test_the_index_shows_the_numbers_of_the_records(project):
     for name, value in records[0]["scores"]["iou"].items():
         low, high = records[0]["scores"]["ci95"][f"iou.{name}"]
         assert rows[0][f"IoU {name}"].get_text(" ", strip=True) == f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    assert rows[0]["ms a picture"].get_text(" ", strip=True) == "21.4 trained in 1 min"
+    assert rows[0]["training"].get_text(" ", strip=True) == "83 s"
     (answer,) = [tag.get_text() for tag in pages(project)["index"].select("p") if "drawn pictures of" in tag.get_text()]
     assert answer.startswith("Without clicks, ") and "on 6 drawn pictures of 2 breeds" in answer
     assert (
         max(by_name, key=lambda name: float(by_name[name]["mIoU"]["data-value"])).split()[0]
-        in answer.split(" does ")[0]
+        in answer.split(" is best ")[0]
     )
     facts = pages(project)["index"].dl.get_text(" ", strip=True)
     assert "f00d" in facts and "24 for training, 6 for the test" in facts
