@@ -56,11 +56,21 @@ def test_the_sentences_of_07_are_those_of_the_records():
     of_photos = results.results_table(photos), photos, pd.read_csv(PHOTOS / "pairs.csv"), "photos"
     for sentence in sentences.answer(results.results_table(records), records, own_pairs, "drawn pictures"):
         assert sentence in said
-    assert sentences.pair_sentences(own_pairs) in said
     for sentence in sentences.answer(*of_photos):
         assert sentence in said
     assert sentences.budget_sentence(photos, committed_records("oxford-gpu")) in said
     assert sentences.limits(photos, pd.read_csv(PHOTOS / "pictures.csv")["breed"]) in said
+
+
+def test_the_drawn_pictures_pairs_of_07_are_those_of_the_file():
+    said = "\n".join(shown("07", "text/markdown"))
+    pairs = pd.read_csv(ROOT / "figures" / "sample" / "pairs.csv")
+    for sentence, (_, pair) in zip(sentences.pair_sentences(pairs).splitlines(), pairs.iterrows(), strict=False):
+        models, verdict = re.match(r"(\* .* over .*: ).*?(\*\*.*)", sentence).groups()
+        numbers = re.search(re.escape(models) + r"(\S+) \[(\S+), (\S+)\]\. " + re.escape(verdict), said)
+        assert numbers, sentence
+        told = [float(number) for number in numbers.groups()]
+        assert told == pytest.approx(pair[["difference", "low", "high"]].tolist(), abs=6e-4)  # both are rounded
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
