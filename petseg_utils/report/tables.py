@@ -5,7 +5,7 @@ from markupsafe import Markup, escape
 
 from petseg_utils.models.names import count_of, encoder_title, titled
 from petseg_utils.scores.metrics import PROTOCOLS
-from petseg_utils.scores.results import PROMPTED, SCORE_NAMES
+from petseg_utils.scores.results import PROMPTED, SCORE_NAMES, time_text
 
 CAPTIONS = {
     "ignore_border": "Border pixels left out of the scores",
@@ -96,7 +96,7 @@ def _score(row: pd.Series, name: str) -> dict:
 def _training_time(seconds: float) -> dict:
     if not seconds > 0:
         return cell("–", "")
-    return cell(f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min", seconds)
+    return cell(time_text(seconds), seconds)
 
 
 def _plain(value: float) -> dict:

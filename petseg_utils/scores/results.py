@@ -177,8 +177,8 @@ def cost_line(table: pd.DataFrame) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A time in a unit that needs no second look: ``34 s``, ``12 min``, ``2.1 h``."""
-    if seconds < 60:
+    """A time in a unit that needs no second look: ``83 s``, ``12 min``, ``2.1 h``."""
+    if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
