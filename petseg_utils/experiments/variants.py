@@ -7,9 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from petseg_utils.data.pictures import PictureSet
+from petseg_utils.models.cards import read_card
 from petseg_utils.study import Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
-from petseg_utils.training.train import train
+from petseg_utils.training.conditions import conditions
+from petseg_utils.training.recipes import recipe_of
+from petseg_utils.training.train import train, why_stale
 
 
 def trained_briefly(settings: TrainingSettings) -> TrainingSettings:
@@ -26,10 +29,19 @@ def best_epoch(
     folder: Path,
     *,
     score: str = "miou",
-    **options,
+    start: Path | None = None,
+    length: int | None = None,
 ) -> pd.Series:
-    """Train a variant, and give the row of its history with the highest `score`; `options` go to `train.train`."""
-    train(model, study, seed, splits, settings=settings, folder=folder, progress=False, **options)
+    """The row of a variant's history with the highest `score`; it is trained where no finished run is in its folder.
+
+    `start` and `length` are as for `train.train`.  All runs of a folder are of one length.
+    """
+    path = folder / "best.safetensors"
+    before = read_card(start) if start else None
+    wanted = conditions(recipe_of(model), study, seed, splits, settings=settings, start=before)
+    if not path.is_file() or why_stale(read_card(path), wanted):
+        options = {"settings": settings, "folder": folder, "start": start, "length": length}
+        train(model, study, seed, splits, **options, progress=False)
     history = pd.read_csv(folder / "history.csv")
     return history.loc[history[score].idxmax()]
 

@@ -170,9 +170,12 @@ def what_lacks(model: str, study: Study, seed: int, splits: dict[str, PictureSet
     path = run_folder(model, study, seed) / "best.safetensors"
     if not (path.is_file() and path.with_suffix(".json").is_file()):
         return NO_RUN
-    card = read_card(path)
-    differs = first_difference(conditions_in(card), conditions(recipe_of(model), study, seed, splits))
-    return differs or (None if "training_seconds" in card else CUT)
+    return why_stale(read_card(path), conditions(recipe_of(model), study, seed, splits))
+
+
+def why_stale(card: dict, wanted: dict) -> str | None:
+    """Why a run's card is not that of a finished run under some `conditions.conditions`; None if it is."""
+    return first_difference(conditions_in(card), wanted) or (None if "training_seconds" in card else CUT)
 
 
 def unlabelled_pictures(

@@ -7,7 +7,7 @@ from itertools import chain
 import pandas as pd
 import pytest
 
-from petseg_utils.experiments import encoder_variants, small_breeds, unet_length
+from petseg_utils.experiments import encoder_variants, small_breeds, unet_length, variants
 from petseg_utils.models.encoders import LITE
 from petseg_utils.study import ROOT
 
@@ -61,3 +61,14 @@ def test_a_fold_is_learned_by_nobody_who_predicts_it(splits):
     for held_out in folds:
         rest = small_breeds.without(whole, held_out)
         assert not set(held_out) & set(rest.table["name"]) and len(rest) == len(whole) - len(held_out)
+
+
+def test_a_variant_is_trained_once_and_anew_where_it_would_be_another(study, splits, tmp_path, monkeypatch):
+    settings = replace(study.settings("unet"), epochs=1)
+    first = variants.best_epoch("unet", study, 0, splits, settings, tmp_path)
+    trained = []
+    monkeypatch.setattr(variants, "train", lambda *arguments, **options: trained.append(options["settings"]))
+    assert variants.best_epoch("unet", study, 0, splits, settings, tmp_path).equals(first) and not trained
+    other = replace(settings, learning_rate=0.01)
+    variants.best_epoch("unet", study, 0, splits, other, tmp_path)
+    assert trained == [other]
