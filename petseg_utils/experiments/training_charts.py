@@ -1,39 +1,11 @@
 """What a network and its training look like."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure, write_in_cells
-from petseg_utils.models.unet import UNet, receptive_field
 from petseg_utils.study import Study
 from petseg_utils.training.checkpoints import run_folder
-
-
-def architecture(model: UNet) -> Figure:
-    """The U as a drawing: a bar per stage, as wide as its channels (log scale), skips as arrows."""
-    figure, axis = new_figure(height=3.6)
-    channels = model.encoder.channels
-    for stage, count in enumerate(channels):
-        half = np.log2(count) / 2
-        sides = (0,) if stage == len(channels) - 1 else (-8, 8)
-        for x in sides:
-            axis.barh(-stage, 2 * half, 0.55, left=x - half, color=MODEL_COLOURS["unet"], alpha=0.85 if x <= 0 else 0.5)
-            axis.text(x, -stage, f"{count}", ha="center", va="center", color="white", fontweight="bold")
-        if len(sides) > 1:
-            axis.annotate(
-                "", (8 - half, -stage), (-8 + half, -stage), arrowprops={"arrowstyle": "->", "color": "#555555"}
-            )
-            axis.text(0, -stage + 0.08, f"skip, 1/{2**stage} of the size", ha="center", va="bottom", fontsize=8)
-    axis.text(
-        0, -len(channels) + 0.5, f"bottleneck, sees {receptive_field(len(channels))} pixels", ha="center", fontsize=8
-    )
-    axis.set(ylim=(-len(channels) + 0.3, 0.7), xlim=(-13, 13), xticks=[-8, 8], yticks=[])
-    axis.set_xticklabels(["encoder: convolve, pool", "decoder: upsample, join, convolve"])
-    axis.set_title("U-Net: channels at each stage")
-    axis.grid(False)
-    axis.spines[:].set_visible(False)
-    return figure
 
 
 def histories(model: str, study: Study) -> dict[int, pd.DataFrame]:
