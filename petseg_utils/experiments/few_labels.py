@@ -62,7 +62,9 @@ def run_shares(
         part = splits | {"train": labelled.subset(names)}
         folder = study.runs_dir / "labels" / f"{name.replace(' ', '-')}-{share:g}-seed{seed}"
         best = best_epoch(model, study, seed, part, settings, folder, start=start, length=len(labelled))
-        rows.append({"start": name, "share": share, "pictures": len(names), "seed": seed, "miou": best["miou"]})
+        rows.append(
+            {"start": name, "share": share, "pictures": len(names), "seed": seed, "miou": round(best["miou"], 4)}
+        )
     return pd.DataFrame(rows)
 
 

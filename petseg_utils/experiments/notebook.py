@@ -52,7 +52,7 @@ def show_source(thing: Callable, *, first: str = "", last: str = "", docstrings:
     begin = _line_with(first, lines, 0)
     end = _line_with(last, lines, begin) if last else len(lines) - 1
     code = textwrap.dedent("".join(lines[line] for line in range(begin, end + 1) if line not in hidden)).rstrip()
-    place = inspect.getmodule(thing).__name__.replace(".", "/") + ".py"
+    place = thing.__module__.replace(".", "/") + ".py"
     return Markdown(f"`{place}`, lines {start + begin} to {start + end}\n\n```python\n{code}\n```")
 
 
@@ -71,5 +71,5 @@ def _docstring_lines(source: str) -> set[int]:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
             string = node.body[0]
             blank = isinstance(node, ast.ClassDef)
-            hidden |= set(range(string.lineno - 1, string.end_lineno + blank))
+            hidden |= set(range(string.lineno - 1, (string.end_lineno or string.lineno) + blank))
     return hidden

@@ -49,7 +49,7 @@ def painting_in_words(pictures: PictureSet, painted: np.ndarray) -> str:
         np.stack(
             [
                 cv2.resize(cv2.resize(image, (edge, edge), interpolation=cv2.INTER_AREA), (size, size))
-                for image in pictures.images
+                for image in np.asarray(pictures.images)
             ]
         )
         for edge in (1, size // 16)

@@ -40,8 +40,7 @@ def best_epoch(
     before = read_card(start) if start else None
     wanted = conditions(recipe_of(model), study, seed, splits, settings=settings, start=before)
     if not path.is_file() or why_stale(read_card(path), wanted):
-        options = {"settings": settings, "folder": folder, "start": start, "length": length}
-        train(model, study, seed, splits, **options, progress=False)
+        train(model, study, seed, splits, settings=settings, folder=folder, start=start, length=length, progress=False)
     history = pd.read_csv(folder / "history.csv")
     return history.loc[history[score].idxmax()]
 
