@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from petseg_utils.apps.photo_listing import Listing, Photo, in_order, stems
 from petseg_utils.apps.photo_tables import (
     COLUMNS,
@@ -34,9 +32,10 @@ from petseg_utils.apps.photo_tables import (
     write_table,
 )
 from petseg_utils.segmenter import Segmenter
-from petseg_utils.study import PetsegError, shown
+from petseg_utils.study import PetsegError, folders, shown
+from petseg_utils.study.folders import LOCK
 
-LOCK, BEGUN = ".petseg.lock", ".petseg.begun"  # the second names the results that a run that was cut may have left
+BEGUN = ".petseg.begun"  # names the results that a run that was cut may have left
 PATIENCE = 60.0  # seconds to wait for another shard that begins in the same folder
 
 
@@ -312,44 +311,13 @@ def _check_complete(out: Path, shards: list[Shard]) -> None:
             )
 
 
-@contextlib.contextmanager
 def alone_in(
     out: Path, command: str = "petseg segment", *, shard: Shard | None = None, wait: float = 0
-) -> Iterator[None]:
-    """Hold a folder that a command writes to by a hidden file in it; the system lets go of it when the process dies.
-
-    Parameters
-    ----------
-    out : Path
-        The folder.
-    command : str
-        What another process is called that holds it.
-    shard : Shard, optional
-        Hold only what this shard writes.
-    wait : float
-        Seconds to wait for another process.
-
-    Raises
-    ------
-    PetsegError
-        If another process holds it.
-    """
-    path = out / of_shard(LOCK, shard)
-    lock = FileLock(path, timeout=wait)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise PetsegError(
-            f"Another {command}{f' --shard {shard}' if shard else ''} writes to {shown(out)} just now: wait for it, or "
-            "name another folder with -o."
-        ) from None
-    try:
-        yield
-    finally:
-        # While it is held: whoever opened it before sees that it is gone, and does not take it for the folder's lock.
-        with contextlib.suppress(OSError):  # Windows deletes no open file; there `release` does it
-            path.unlink()
-        lock.release()
+) -> contextlib.AbstractContextManager[None]:
+    """Hold a folder of results, or only what a shard writes there; see `folders.alone_in`."""
+    if shard:
+        command += f" --shard {shard}"
+    return folders.alone_in(out, command, "name another folder with -o", name=of_shard(LOCK, shard), wait=wait)
 
 
 @contextlib.contextmanager
