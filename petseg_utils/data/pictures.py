@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from petseg_utils.data.datasets import DataError, Picture, list_pictures, specie
 from petseg_utils.data.drawing.sample import draw_sample
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.study import Study
+from petseg_utils.study.folders import made_aside
 
 SPLITS = ("train", "validation", "test")
 READING_VERSION = 2  # raise it whenever the same files would give other squares or other findings
@@ -243,19 +242,16 @@ def decode(
     folder = cache / f"pictures-{size}{'+detail' if scale > 1 else ''}-{_files_key(pictures)}"
     card_path = folder / "card.json"
     if not card_path.is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
         try:
-            _write_cache(temporary, pictures, size, scale, progress, workers or min(os.cpu_count() or 1, 8))
-            _move_into_place(temporary, folder)
+            with made_aside(cache) as temporary:
+                _write_cache(temporary, pictures, size, scale, progress, workers or min(os.cpu_count() or 1, 8))
+                _move_into_place(temporary, folder)
         except OSError as error:
             needed = len(pictures) * size * size * (4 if scale == 1 else 4 + 3 * scale**2) / 1e6
             raise DataError(
                 f"Could not write the picture cache ({error.strerror}). It needs {needed:.0f} MB under "
                 f"{cache.parent.name}/{cache.name}: make room, or name another place by PETSEG_RUNS."
             ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
         skipped, table = tuple(Finding(**finding) for finding in card["errors"]), pd.DataFrame(card["rows"])

@@ -20,6 +20,7 @@ from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import BATCH, best_device, to_tensor
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.study import PetsegError, write_json
+from petseg_utils.study.folders import delete_unfinished
 
 ENCODING_VERSION = 2  # raise it whenever the same encoder would give other maps of the same pictures
 WORTH_SAYING = 100_000_000  # bytes: smaller caches are made without a word about their size
@@ -91,17 +92,29 @@ def load_features(
     Raises
     ------
     PetsegError
-        If the disk is too full for what is to be computed, or a cache is damaged.
+        If the disk is too full for what is to be computed, or the cache cannot be written.
     """
-    maps, rows = _held(encoder, pictures, cache, False, progress)
-    return Features(maps, rows, *_held(encoder, pictures, cache, True, progress) if mirrored else ())
+    try:
+        maps, rows = _held(encoder, pictures, cache, False, progress)
+        return Features(maps, rows, *_held(encoder, pictures, cache, True, progress) if mirrored else ())
+    except OSError as error:
+        raise PetsegError(
+            f"Could not use the feature cache under {cache.parent.name}/{cache.name} ({error.strerror}): make it "
+            "writable, or name another place by PETSEG_RUNS. If it was deleted just now, start again."
+        ) from error
 
 
 def caches(cache: Path) -> list[dict]:
-    """What lies in the folder of all caches: ``name``, ``what`` (in words) and ``megabytes`` of each."""
+    """What lies in the folder of all caches: ``name``, ``what`` (in words) and ``megabytes`` of each.
+
+    What killed processes left unfinished is deleted, and what others make just now is not listed.
+    """
     listed = []
-    for folder in sorted(path for path in cache.glob("*") if path.is_dir()):
+    delete_unfinished(cache)
+    for folder in sorted(path for path in cache.glob("[!.]*") if path.is_dir()):
         what = "decoded pictures"
+        if not folder.name.startswith("features-") and not (folder / "card.json").is_file():
+            what = "decoded pictures that cannot be used: no card.json"
         if folder.name.startswith("features-"):
             what = "features that cannot be used: no readable card.json"
             with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
@@ -114,8 +127,19 @@ def caches(cache: Path) -> list[dict]:
 
 
 def clear_caches(cache: Path) -> None:
-    """Delete all caches; what needs them makes them anew."""
+    """Delete all caches; what needs them makes them anew.
+
+    Raises
+    ------
+    PetsegError
+        If some cannot be deleted.
+    """
     shutil.rmtree(cache, ignore_errors=True)
+    if cache.exists():
+        raise PetsegError(
+            f"Some caches under {cache.parent.name}/{cache.name} could not be deleted: another run writes there, or "
+            "the folder may not be changed."
+        )
 
 
 def picture_bytes(encoder: Encoder, size: int) -> int:

@@ -1,8 +1,10 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from importlib.metadata import version
 
@@ -214,3 +216,83 @@ def test_leaves_nothing_half_done(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="out of paint"):
         draw_sample(tmp_path / "x", workers=1, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import multiprocessing, os, pathlib, signal, sys, time
+from petseg_utils.data.drawing import sample
+
+def write_pet(folder, *_):
+    (folder / f"worker-{os.getpid()}").touch()
+    time.sleep(60)
+
+sample.write_pet = write_pet
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[2])
+    sample.draw_sample(pathlib.Path(sys.argv[1]) / "x", 100, 100, workers=2, progress=False)
+"""
+
+
+def workers_in(folder):
+    return [int(path.name.partition("-")[2]) for path in folder.glob(".petseg-unfinished-*/worker-*")]
+
+
+def is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout
+    return not status.startswith("Z")  # a container's first process may not fetch what it is left with
+
+
+def until(condition, seconds=60):
+    ends = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < ends:
+        time.sleep(0.05)
+    return met
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+def test_killed_drawing_leaves_no_process_and_the_next_one_deletes_its_folder(tmp_path, start):
+    script, place = tmp_path / "draw.py", tmp_path / "data"
+    script.write_text(KILLED)
+    drawing = subprocess.Popen([sys.executable, script, place, start])
+    assert until(lambda: len(workers_in(place)) == 2)
+    workers = workers_in(place)
+    drawing.kill()
+    drawing.wait()
+    assert until(lambda: not any(map(is_alive, workers)))
+    draw_sample(place / "x", 2, 2, workers=1, progress=False)
+    assert [path.name for path in place.iterdir()] == ["x"]
+
+
+def die(*_):
+    os._exit(1)
+
+
+def test_a_process_that_draws_and_dies_is_told_in_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(sample, "write_pet", die)
+    with pytest.raises(PetsegError, match=r"memory ran out, or .* if __name__ == \"__main__\"\.$"):
+        draw_sample(tmp_path / "x", workers=2, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_pictures_drawn_by_another_process_first_are_taken(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def overtaken(*places):
+        monkeypatch.setattr(os, "replace", replace)
+        draw_sample(tmp_path / "x", 2, 2, workers=1, progress=False)
+        replace(*places)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    draw_sample(tmp_path / "x", 2, 2, workers=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_disk_that_cannot_be_written_is_told_with_what_to_do(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PetsegError, match=r"^Could not write the drawn pictures to x \(.*\): .* by PETSEG_DATA\.$"):
+        draw_sample(tmp_path / "file" / "x", 2, 2, progress=False)

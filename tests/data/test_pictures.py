@@ -1,5 +1,8 @@
 """Pictures at twice their size: the same photos in more detail, wherever a picture set goes."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +15,7 @@ from petseg_utils.data.datasets import DataError, list_pictures, read_image
 from petseg_utils.data.pictures import PictureSet, decode, join, load_pictures, load_splits
 from petseg_utils.data.tensors import batches_of
 from petseg_utils.data.transforms import PADDING_COLOUR, Letterbox
+from petseg_utils.models.feature_cache import caches, clear_caches
 
 SIZE = 64
 
@@ -137,3 +141,56 @@ def test_batches_come_at_the_size_that_is_asked_for():
         assert [part.stop for part, _ in parts] == [16, 19]
         for part, images in parts:
             assert np.array_equal(images.numpy(), wanted[part].transpose(0, 3, 1, 2))
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from petseg_utils.data import datasets, pictures
+
+def move(temporary, folder):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+pictures._move_into_place = move
+listed = datasets.list_pictures(pathlib.Path(sys.argv[1]), "trainval")
+pictures.decode(listed, 32, pathlib.Path(sys.argv[2]), progress=False)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")
+def test_what_killed_decoding_left_is_not_listed_and_is_deleted_by_the_next(listed, study, data):
+    for _ in range(2):
+        command = [sys.executable, "-c", KILLED, data, study.cache_dir]
+        assert subprocess.run(command).returncode == -signal.SIGKILL
+        (left,) = (path for path in study.cache_dir.iterdir() if path.is_dir())  # not one for each kill
+    assert sum(path.stat().st_size for path in left.iterdir()) > len(listed) * 32**2 * 4
+    decode(listed, SIZE, study.cache_dir, progress=False)
+    (folder,) = study.cache_dir.iterdir()
+    assert [cache["name"] for cache in caches(study.cache_dir)] == [folder.name]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")
+def test_listing_the_caches_deletes_what_a_killed_process_left_and_says_what_older_ones_left(study, data):
+    subprocess.run([sys.executable, "-c", KILLED, data, study.cache_dir])
+    (study.cache_dir / "pictures-32-0123456789abcdefxyz").mkdir()
+    (cache,) = caches(study.cache_dir)
+    assert "cannot be used" in cache["what"]
+    assert len(list(study.cache_dir.iterdir())) == 1
+
+
+def test_a_cache_that_is_deleted_while_it_is_made_is_told(listed, study, monkeypatch):
+    def deleted(temporary, folder):
+        clear_caches(study.cache_dir)
+        temporary.rename(folder)
+
+    monkeypatch.setattr(pictures_module, "_move_into_place", deleted)
+    with pytest.raises(DataError, match=r"^Could not write the picture cache \(No such file or directory\)"):
+        decode(listed, SIZE, study.cache_dir, progress=False)
+    monkeypatch.undo()
+    assert len(decode(listed, SIZE, study.cache_dir, progress=False)) == len(listed)
+
+
+def test_a_cache_that_is_deleted_while_it_is_used_keeps_its_pictures(listed, study):
+    pictures = decode(listed, SIZE, study.cache_dir, progress=False)
+    held = np.array(pictures.images)
+    clear_caches(study.cache_dir)
+    assert np.array_equal(pictures.images, held)  # the system keeps a file that is open

@@ -5,10 +5,12 @@ its trimap is exact, as it comes from the same geometry.  The same arguments alw
 """
 
 import json
+import multiprocessing
 import os
-import shutil
-import tempfile
+import threading
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from tqdm import tqdm
 from petseg_utils.data.drawing.breeds import BREEDS, CAT, DOG
 from petseg_utils.data.drawing.pictures import SEED, draw_pet
 from petseg_utils.study import PetsegError, shown
+from petseg_utils.study.folders import made_aside
 
 DRAWING_VERSION = 1  # raise it whenever the same arguments would give other pictures
 N_CATS = sum(breed.species == CAT for breed in BREEDS)
@@ -103,17 +106,15 @@ def draw_sample(
     Raises
     ------
     PetsegError
-        If a list would have fewer than two pictures, or `root` holds anything but this very sample.
+        If a list would have fewer than two pictures, `root` holds anything but this very sample or cannot be written,
+        or a process that drew was killed.
     """
     root = Path(root)
     if min(n_trainval, n_test) < 2:
         raise PetsegError(f"Each list needs two pictures at least, got {n_trainval} and {n_test}.")
     manifest = {"drawing_version": DRAWING_VERSION, "n_trainval": n_trainval, "n_test": n_test, "seed": SEED}
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        try:
-            present = json.loads((root / "sample.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            present = None
+        present = _manifest_of(root)
         if present == manifest:
             return root
         what = "drawn pictures of another version or number" if isinstance(present, dict) else "something else"
@@ -121,32 +122,60 @@ def draw_sample(
             f"{shown(root)} holds {what} and is left alone. "
             "Delete it to have the pictures drawn anew, or name another folder."
         )
-
-    root.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    numbers = [(a, a + b) for a, b in zip(shares(n_trainval), shares(n_test), strict=True)]
     try:
-        (folder / "images").mkdir()
-        (folder / "annotations" / "trimaps").mkdir(parents=True)
-        numbers = [(a, a + b) for a, b in zip(shares(n_trainval), shares(n_test), strict=True)]
-        jobs = [(folder, k, number) for k, (_, last) in enumerate(numbers) for number in range(1, last + 1)]
-        workers = workers or min(os.cpu_count() or 1, 8)
-        with tqdm(total=len(jobs), desc="drawing pets", unit="pic", disable=not progress) as bar:
-            if workers == 1:
-                for job in jobs:
-                    write_pet(*job)
-                    bar.update()
-            else:
-                with ProcessPoolExecutor(workers) as pool:
-                    for _ in pool.map(write_pet, *zip(*jobs, strict=True), chunksize=4):
-                        bar.update()
-        write_lists(folder / "annotations", numbers)
-        write_lines(folder / "sample.json", [json.dumps(manifest, indent=2)])
-        folder.chmod(0o755)  # mkdtemp shuts other users out
-        os.replace(folder, root)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        with made_aside(root.parent) as folder:
+            _draw(folder, numbers, workers or min(os.cpu_count() or 1, 8), progress)
+            write_lists(folder / "annotations", numbers)
+            write_lines(folder / "sample.json", [json.dumps(manifest, indent=2)])
+            os.replace(folder, root)
+    except OSError as error:
+        if _manifest_of(root) == manifest:  # another process was faster, and its pictures are the same
+            return root
+        raise PetsegError(
+            f"Could not write the drawn pictures to {shown(root)} ({error.strerror}): make room there, or have them "
+            "drawn elsewhere by `petseg data sample FOLDER`, and name that folder by PETSEG_DATA."
+        ) from error
     return root
+
+
+def _manifest_of(root: Path) -> object:
+    try:
+        return json.loads((root / "sample.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _draw(folder: Path, numbers: list[tuple[int, int]], workers: int, progress: bool) -> None:
+    (folder / "images").mkdir()
+    (folder / "annotations" / "trimaps").mkdir(parents=True)
+    jobs = [(folder, k, number) for k, (_, last) in enumerate(numbers) for number in range(1, last + 1)]
+    with tqdm(total=len(jobs), desc="drawing pets", unit="pic", disable=not progress) as bar:
+        if workers == 1:
+            for job in jobs:
+                write_pet(*job)
+                bar.update()
+            return
+        try:
+            with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
+                for _ in pool.map(write_pet, *zip(*jobs, strict=True), chunksize=4):
+                    bar.update()
+        except BrokenProcessPool as error:
+            raise PetsegError(
+                "A process that drew pictures ended early: memory ran out, or the script that was started does more "
+                'than define, without asking if __name__ == "__main__".'
+            ) from error
+
+
+def _end_with_parent() -> None:
+    """Have this process end when the one that started it does, even by a kill: it would wait for work for ever."""
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def write_pet(folder: Path, breed_index: int, number: int) -> None:
