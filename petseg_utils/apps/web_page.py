@@ -17,7 +17,7 @@ from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.exported import CLICK_HEAD, DECODER, ENCODER, ExportedModel
 from petseg_utils.segmenter import MAX_PIXELS
-from petseg_utils.study import ROOT, PetsegError
+from petseg_utils.study import ROOT, PetsegError, write_text
 
 SOURCES = Path(__file__).parent / "web"
 RUNTIME = ROOT / "node_modules" / "onnxruntime-web" / "dist"
@@ -49,7 +49,7 @@ def write_page(out: Path) -> list[Path]:
     if out.suffix == ".html":
         out.parent.mkdir(parents=True, exist_ok=True)
         embedded = {name: base64.b64encode(content).decode("ascii") for name, content in packed.items()}
-        out.write_text(_page({name: {} for name in packed}, embedded), encoding="utf-8")
+        write_text(out, _page({name: {} for name in packed}, embedded))
         return [out]
     out.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -60,7 +60,7 @@ def write_page(out: Path) -> list[Path]:
         (out / files[name]).write_bytes(content)
     megabytes = sum(map(len, packed.values())) / 1e6
     page = _page({name: {"address": address} for name, address in files.items()}, {}, megabytes)
-    (out / "index.html").write_text(page, encoding="utf-8")
+    write_text(out / "index.html", page)
     return [out / name for name in ("index.html", *files.values())]
 
 

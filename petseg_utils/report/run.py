@@ -24,7 +24,7 @@ from traitlets import default
 
 from petseg_utils.report.index import render_index
 from petseg_utils.report.pages import Sheet, TryPage, read_sheet, render_page
-from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, load_study, shown
+from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, load_study, shown, write_text
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm writes, with and without a known total
@@ -117,8 +117,8 @@ def build_report(
         seconds[sheet.name] = time.monotonic() - began
         failures += [failure] if failure else []
         page = render_page(study, book, sheet, linked, failure, seconds[sheet.name], try_it)
-        (out / f"{sheet.name}.html").write_text(page, encoding="utf-8")
-        (out / "index.html").write_text(render_index(study, sheets, out, seconds, try_it), encoding="utf-8")
+        write_text(out / f"{sheet.name}.html", page)
+        write_text(out / "index.html", render_index(study, sheets, out, seconds, try_it))
     return failures
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import platform
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch import nn
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.models.decoder import FrozenSegmenter
 from petseg_utils.scores.predictions import Predictions, score_protocols, small_breeds
-from petseg_utils.study import PetsegError, Study, shown
+from petseg_utils.study import PetsegError, Study, shown, write_text
 from petseg_utils.study.provenance import git_commit, versions
 
 # What sets a record apart from others.
@@ -101,10 +100,7 @@ def append_records(path: Path, records: list[dict]) -> None:
 
 def write_records(path: Path, records: list[dict]) -> None:
     """Write a JSON-lines file of records, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def read_records(path: Path) -> list[dict]:

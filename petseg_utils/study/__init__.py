@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from petseg_utils.study.paths import IS_CHECKOUT, ROOT, STUDIES, PetsegError, runs_root, shown, write_json
+from petseg_utils.study.paths import IS_CHECKOUT, ROOT, STUDIES, PetsegError, runs_root, shown, write_json, write_text
 
 if TYPE_CHECKING:
     from petseg_utils.study.settings import (
@@ -28,6 +28,7 @@ __all__ = [
     "runs_root",
     "shown",
     "write_json",
+    "write_text",
 ]
 
 

@@ -28,9 +28,18 @@ def shown(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
-def write_json(path: Path, value: object, indent: int | None = 2) -> None:
-    """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text file to a temporary name of this process and rename it, so that a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object, indent: int | None = 2) -> None:
+    """Write JSON as `write_text` does."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")

@@ -1,12 +1,16 @@
 """Checkpoints: weights as safetensors beside a JSON card, and all that a cut run needs to go on."""
 
+import contextlib
 import functools
 import json
+import os
 import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -16,7 +20,8 @@ from petseg_utils.data.tensors import best_device
 from petseg_utils.models.cards import SHIPPED, read_card
 from petseg_utils.models.encoders import Encoder, encoder_identity, load_encoder
 from petseg_utils.models.names import check_name
-from petseg_utils.study import PetsegError, Study, TrainingSettings, write_json
+from petseg_utils.study import PetsegError, Study, TrainingSettings, shown, write_json
+from petseg_utils.study.folders import alone_in
 from petseg_utils.training.conditions import conditions_in, first_difference
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
@@ -25,6 +30,31 @@ from petseg_utils.training.recipes import recipe_of
 def run_folder(model: str, study: Study, seed: int) -> Path:
     """Folder of one training run."""
     return study.runs_dir / f"{model}-seed{seed}"
+
+
+@contextlib.contextmanager
+def writing_run(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run while it is trained; what a killed run left half written there is deleted.
+
+    Raises
+    ------
+    PetsegError
+        If another training writes there, or the folder cannot be written.
+    """
+    if not PartialState().is_main_process:  # of several processes of one training one writes
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder, "training", "name another place by PETSEG_RUNS"):
+            for part in folder.glob("*.part"):
+                part.unlink()
+            yield
+    except OSError as error:
+        raise PetsegError(
+            f"Could not write to {shown(folder)} ({error.strerror}). Make room, or name another place by PETSEG_RUNS; "
+            "what was saved before is whole, and --resume goes on from it."
+        ) from error
 
 
 def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
@@ -116,8 +146,10 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
 
 def save_checkpoint(path: Path, model: nn.Module, card: dict) -> None:
     """Write weights as safetensors, and a JSON card of the same name beside them."""
-    _save_tensors(path, model.state_dict(), {})
-    write_json(path.with_suffix(".json"), card)
+    part, card_path = _tensors_written(path, model.state_dict(), {}), path.with_suffix(".json")
+    card_path.unlink(missing_ok=True)  # a kill between the two must not leave the card of other weights
+    part.replace(path)
+    write_json(card_path, card)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -174,7 +206,7 @@ def save_state(path: Path, parts: dict[str, Any] | None, progress: dict) -> None
         What else is to be kept, fit for JSON.
     """
     if parts is None:
-        _save_tensors(path, {}, {"progress": json.dumps(progress)})
+        _tensors_written(path, {}, {"progress": json.dumps(progress)}).replace(path)
         return
     optimizer = parts["optimizer"].state_dict()
     tensors = {
@@ -187,7 +219,7 @@ def save_state(path: Path, parts: dict[str, Any] | None, progress: dict) -> None
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in slots.items()}
     schedule = {key: value for key, value in parts["schedule"].state_dict().items() if not callable(value)}
     kept = progress | {"groups": optimizer["param_groups"], "schedule": schedule}
-    _save_tensors(path, tensors, {"progress": json.dumps(kept)})
+    _tensors_written(path, tensors, {"progress": json.dumps(kept)}).replace(path)
 
 
 def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
@@ -229,9 +261,10 @@ def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
     return progress
 
 
-def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def _tensors_written(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
+    """Write tensors to a temporary name of this process beside `path`; returns it, to be renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         # A copy in plain layout: safetensors stores contiguous tensors only, and live weights are channels-last.
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
@@ -241,4 +274,4 @@ def _save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
             f"Could not write {path.name} ({error}). Make room, or name another place by PETSEG_RUNS; "
             "what was saved before is whole, and --resume goes on from it."
         ) from error
-    temporary.replace(path)
+    return temporary

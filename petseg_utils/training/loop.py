@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from petseg_utils.study import PetsegError, TrainingSettings, write_json
+from petseg_utils.study import PetsegError, TrainingSettings, write_json, write_text
 from petseg_utils.training.batches import TrainingPictures
 from petseg_utils.training.checkpoints import restore_state, save_checkpoint, save_state
 from petseg_utils.training.precision import chosen_precision
@@ -232,8 +232,9 @@ class Run:
             if better:
                 card = self.card | {"epoch": epoch + 1, "validation": row}
                 save_checkpoint(self.folder / "best.safetensors", self.kept, card)
+            write_text(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))
+            # Last: what is killed before this is done again from here.
             save_state(self.folder / "last.safetensors", self.parts, self.progress)
-            pd.DataFrame(self.history).to_csv(self.folder / "history.csv", index=False)
 
     def close(self) -> pd.DataFrame:
         """Note in the card that the run came to its end and how long it took; take over the best weights."""

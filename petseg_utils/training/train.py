@@ -16,7 +16,7 @@ from petseg_utils.models.feature_cache import load_features
 from petseg_utils.study import PetsegError, Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.batches import TrainingPictures, augmented, draw_examples, mirrored
-from petseg_utils.training.checkpoints import load, run_folder
+from petseg_utils.training.checkpoints import load, run_folder, writing_run
 from petseg_utils.training.conditions import conditions, conditions_in, described, first_difference
 from petseg_utils.training.loop import fit
 from petseg_utils.training.recipe import Recipe
@@ -119,19 +119,20 @@ def train(
         "versions": versions(),
         "commit": git_commit(),
     }
-    fit(
-        network,
-        TrainingPictures(data, seed, make, length, rows),
-        lambda network, batch: recipe.loss(network, batch, settings),
-        lambda fitted: recipe.validate(fitted, validation, features),
-        settings,
-        folder,
-        seed=seed,
-        card=card,
-        score=recipe.score,
-        resume=resume,
-        progress=progress,
-    )
+    with writing_run(folder):
+        fit(
+            network,
+            TrainingPictures(data, seed, make, length, rows),
+            lambda network, batch: recipe.loss(network, batch, settings),
+            lambda fitted: recipe.validate(fitted, validation, features),
+            settings,
+            folder,
+            seed=seed,
+            card=card,
+            score=recipe.score,
+            resume=resume,
+            progress=progress,
+        )
     return load(folder / "best.safetensors", recipe)[0]  # as anybody else gets it
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from petseg_utils.models.cards import SHIPPED, read_card, shipped_cards
 from petseg_utils.models.encoders import LITE
 from petseg_utils.study import PetsegError, write_json
-from petseg_utils.training.checkpoints import find_checkpoint, load, restore_state, run_folder
+from petseg_utils.training import checkpoints
+from petseg_utils.training.checkpoints import find_checkpoint, load, restore_state, run_folder, save_checkpoint
 from petseg_utils.training.train import train
 
 
@@ -135,3 +136,33 @@ save_checkpoint(pathlib.Path({str(folder)!r}) / "best.safetensors", torch.nn.Lin
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "PetsegError: Could not write best.safetensors" in run.stderr and "--resume" in run.stderr
     assert list(folder.iterdir()) == []
+
+
+SAVES = """
+import pathlib, sys, torch
+from petseg_utils.training.checkpoints import save_checkpoint
+value, path = float(sys.argv[2]), pathlib.Path(sys.argv[1])
+model = torch.nn.Linear(1000, 1000)
+with torch.no_grad():
+    model.weight.fill_(value)
+for _ in range(50):
+    save_checkpoint(path, model, {})
+"""
+
+
+def test_two_processes_that_save_to_one_name_mix_no_tensors(tmp_path):
+    path = tmp_path / "best.safetensors"
+    saving = [subprocess.Popen([sys.executable, "-c", SAVES, path, value]) for value in ("1", "2")]
+    while any(process.poll() is None for process in saving):
+        if path.is_file():
+            assert len(load_file(path)["weight"].unique()) == 1
+    assert [process.returncode for process in saving] == [0, 0]
+    assert {file.name for file in tmp_path.iterdir()} == {"best.safetensors", "best.json"}
+
+
+def test_a_kill_between_weights_and_card_leaves_no_card_of_other_weights(tmp_path, monkeypatch):
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(path, torch.nn.Linear(2, 2), {"epoch": 1})
+    monkeypatch.setattr(checkpoints, "write_json", lambda *_: None)  # as if killed before it
+    save_checkpoint(path, torch.nn.Linear(2, 2), {"epoch": 2})
+    assert not path.with_suffix(".json").exists()

@@ -17,9 +17,10 @@ from petseg_utils.models.names import TITLES
 from petseg_utils.scores.clicks import click_values, summarise_clicks
 from petseg_utils.scores.predictions import predict, validation_scores
 from petseg_utils.study import PetsegError
+from petseg_utils.study.folders import LOCK
 from petseg_utils.training import train as training
 from petseg_utils.training.batches import augmented
-from petseg_utils.training.checkpoints import load, run_folder
+from petseg_utils.training.checkpoints import load, run_folder, writing_run
 from petseg_utils.training.conditions import conditions_in
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import RECIPES, recipe_of
@@ -207,3 +208,23 @@ def test_a_point_model_of_another_width_than_any_decoder_is_told_what_to_change(
     wider = with_settings(study, "point", width=2 * study.settings("decoder").width)
     with pytest.raises(PetsegError, match=r"cannot start from a decoder of width \d+: give \[models.point\] the"):
         train("point", wider, 0, splits, progress=False)
+
+
+def test_two_trainings_do_not_write_into_one_folder_at_once(study, splits):
+    folder = run_folder("unet", study, 0)
+    folder.mkdir(parents=True)
+    with writing_run(folder):
+        with pytest.raises(PetsegError, match=r"^Another training writes to unet-seed0 just now: wait for it, or name"):
+            train("unet", study, 0, splits, progress=False)
+        assert [path.name for path in folder.iterdir()] == [LOCK]
+    (folder / "last.safetensors.123.part").touch()  # of a run that was killed
+    train("unet", study, 0, splits, progress=False)
+    names = {"best.json", "best.safetensors", "history.csv", "last.safetensors"}
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(study, splits):
+    study.runs_dir.parent.mkdir(exist_ok=True)
+    study.runs_dir.touch()
+    with pytest.raises(PetsegError, match=r"^Could not write to unet-seed0 \(.*\)\. .* by PETSEG_RUNS"):
+        train("unet", study, 0, splits, progress=False)
