@@ -170,12 +170,12 @@ def _draw(folder: Path, numbers: list[tuple[int, int]], workers: int, progress: 
 def _end_with_parent() -> None:
     """Have this process end when the one that started it does, even by a kill: it would wait for work for ever."""
 
-    def watch() -> None:
-        wait([parent.sentinel])
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
         os._exit(1)
 
     if parent := multiprocessing.parent_process():
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
 def write_pet(folder: Path, breed_index: int, number: int) -> None:
