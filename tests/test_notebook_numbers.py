@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from petseg_utils.experiments import calibration, elsewhere, validation_gap
+from petseg_utils.experiments import (
+    calibration,
+    elsewhere,
+    encoder_variants,
+    features,
+    few_labels,
+    pretraining,
+    small_breeds,
+    validation_gap,
+)
 from petseg_utils.experiments.robustness import noise_training
 from petseg_utils.experiments.robustness import tables as robustness_tables
 from petseg_utils.experiments.study_records import committed_records
@@ -93,10 +102,34 @@ def test_a_notebooks_tables_of_photos_are_those_of_the_records(number, study, mo
     assert results.report_tables(committed_records(study, *models)) in shown(number, "text/markdown")
 
 
+def of_starts(table: pd.DataFrame) -> str:
+    return few_labels.starts_in_words(table[table["start"] != "decoder on frozen features"])
+
+
+def of_decoder(table: pd.DataFrame) -> str:
+    decoder, scratch = (table[table["start"] == name] for name in ("decoder on frozen features", "from scratch"))
+    return few_labels.decoder_in_words(decoder, scratch)
+
+
+@pytest.mark.parametrize(
+    ("number", "file", "in_words"),
+    [
+        ("03", "sample/pretraining.csv", pretraining.variants_in_words),
+        ("03", "sample/labels.csv", of_starts),
+        ("04", "sample/labels.csv", of_decoder),
+        ("04", "sample/ablation.csv", features.ablation_in_words),
+        ("04", "oxford-cpu/ablation.csv", features.ablation_in_words),
+        ("04", "oxford-cpu/encoders.csv", encoder_variants.encoders_in_words),
+        ("04", "oxford-cpu/small_breeds.csv", small_breeds.variants_in_words),
+    ],
+)
+def test_what_03_and_04_say_is_what_the_committed_files_say(number, file, in_words):
+    assert in_words(pd.read_csv(ROOT / "figures" / file)) in "\n".join(shown(number, "text/markdown"))
+
+
 @pytest.mark.parametrize(
     ("number", "name", "read"),
     [
-        ("04", "looks", lambda path: pd.read_csv(path, index_col="seed").round(3)),
         ("05", "", lambda _: results.clicks_table([*committed_records("oxford-cpu"), *committed_records("shipped")])),
         ("07", "", lambda _: elsewhere.home_and_elsewhere(elsewhere.shipped_records())),
         ("07", "", lambda _: elsewhere.away_from_home(elsewhere.shipped_records())),
