@@ -26,6 +26,8 @@ from petseg_utils.training.conditions import conditions_in, first_difference
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
 
+PATIENCE = 6  # seconds: torch's processes that make batches look for their parent every 5, a notebook's kernel each
+
 
 def run_folder(model: str, study: Study, seed: int) -> Path:
     """Folder of one training run."""
@@ -46,7 +48,7 @@ def writing_run(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder, "training", "name another place by PETSEG_RUNS"):
+        with alone_in(folder, "training", "name another place by PETSEG_RUNS", wait=PATIENCE):
             for part in folder.glob("*.part"):
                 part.unlink()
             yield

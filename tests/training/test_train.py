@@ -18,6 +18,7 @@ from petseg_utils.scores.clicks import click_values, summarise_clicks
 from petseg_utils.scores.predictions import predict, validation_scores
 from petseg_utils.study import PetsegError
 from petseg_utils.study.folders import LOCK
+from petseg_utils.training import checkpoints
 from petseg_utils.training import train as training
 from petseg_utils.training.batches import augmented
 from petseg_utils.training.checkpoints import load, run_folder, writing_run
@@ -210,7 +211,8 @@ def test_a_point_model_of_another_width_than_any_decoder_is_told_what_to_change(
         train("point", wider, 0, splits, progress=False)
 
 
-def test_two_trainings_do_not_write_into_one_folder_at_once(study, splits):
+def test_two_trainings_do_not_write_into_one_folder_at_once(study, splits, monkeypatch):
+    monkeypatch.setattr(checkpoints, "PATIENCE", 0.2)
     folder = run_folder("unet", study, 0)
     folder.mkdir(parents=True)
     with writing_run(folder):
