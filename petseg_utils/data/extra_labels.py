@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from petseg_utils.data.datasets import list_pictures, split_validation
+from petseg_utils.data.datasets import DataError, list_pictures, split_validation
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet, decode, join
 from petseg_utils.study import Study
@@ -37,6 +37,26 @@ def read_extra(folders: list[Path], study: Study, *, progress: bool = True) -> d
     """
     parts = [_read_banded(folder, study, progress) for folder in folders]
     return {split: functools.reduce(join, [part[split] for part in parts]) for split in ("train", "validation")}
+
+
+def check_extra(extra: dict[str, PictureSet], splits: dict[str, PictureSet]) -> None:
+    """Raise `DataError` if a further picture is one of the study's own, under whatever name.
+
+    To learn from it twice would change its weight; to learn from a test picture would flatter the scores.
+    """
+    own = {
+        content: (name, split)
+        for split, pictures in splits.items()
+        for name, content in pictures.table[["name", "content"]].itertuples(index=False)
+    }
+    for pictures in extra.values():
+        for name, content in pictures.table[["name", "content"]].itertuples(index=False):
+            if content in own:
+                twin, split = own[content]
+                raise DataError(
+                    f"The further picture {name} is {twin} of the study's own data (split {split}): take it out of "
+                    "the folder that --extra names, or leave that out."
+                )
 
 
 def _read_banded(folder: Path, study: Study, progress: bool) -> dict[str, PictureSet]:

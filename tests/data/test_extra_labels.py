@@ -1,17 +1,21 @@
 """Further labelled pictures: some are held out for validation, and hard edges are not learned from."""
 
+import re
+import shutil
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from petseg_utils.apps.cli.main import app
 from petseg_utils.data.datasets import DataError, list_pictures, split_validation
-from petseg_utils.data.extra_labels import BAND, read_extra
+from petseg_utils.data.extra_labels import BAND, check_extra, read_extra
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import decode
-from tests.conftest import write_data
+from tests.conftest import renamed, write_data
 
 
 @pytest.fixture
@@ -103,3 +107,16 @@ def test_a_bad_picture_is_told(study, folders):
     next((folders[0] / "images").glob("*_0.jpg")).write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1 of 8 pictures cannot be used:\n.*First"):
         read_extra(folders, study, progress=False)
+
+
+@pytest.mark.parametrize("under_names_of_their_own", [False, True])
+def test_the_studys_own_pictures_as_further_ones_are_told_in_a_line(data, splits, tmp_path, under_names_of_their_own):
+    again = shutil.copytree(data, tmp_path / "again")
+    if under_names_of_their_own:
+        renamed(again)
+    run = CliRunner().invoke(app, ["train", "unet", "--study", "smoke", "--extra", str(again)])
+    assert isinstance(run.exception, DataError)
+    assert re.fullmatch(r"The further picture \w+ is \w+ of the study's own data \(split \w+\): .*", str(run.exception))
+    with pytest.raises(DataError, match="split test"):
+        check_extra({"train": splits["test"]}, splits)
+    check_extra({"train": splits["validation"]}, {"train": splits["train"]})
