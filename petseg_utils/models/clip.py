@@ -285,7 +285,7 @@ def clip_weights(name: str, tag: str) -> Path | None:
     repository, files, url = weights_source(name, tag)
     places = [try_to_load_from_cache(repository, file) for file in files] if repository else []
     if url:  # where open_clip itself puts what it fetches from elsewhere, and OpenAI's own package its archives
-        places.append(str(Path.home() / ".cache" / "clip" / os.path.basename(url)))
+        places.append(os.path.expanduser(f"~/.cache/clip/{os.path.basename(url)}"))
     paths = [Path(place) for place in places if isinstance(place, str) and Path(place).is_file()]
     return next((path for path in paths if not unreadable(path)), None)
 

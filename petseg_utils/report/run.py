@@ -101,12 +101,21 @@ def build_report(
     Raises
     ------
     PetsegError
-        If there are no notebooks, or none with a number in `only`.
+        If there are no notebooks, or none with a number in `only`, or the pages cannot be written.
     """
     out = out or report_folder(study)
     sheets = _find(notebooks or notebook_folder())
     chosen = _choose(sheets, only)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()  # before hours of work
+        for part in out.glob("*.part"):  # of a run that was killed
+            part.unlink()
+    except OSError as error:
+        raise PetsegError(
+            f"Could not write to {shown(out)} ({error.strerror}): make room there, or run a copy of the project that "
+            "may be written."
+        ) from error
     linked = [sheet for sheet in sheets if sheet in chosen or (out / f"{sheet.name}.html").is_file()]
     try_it = _write_try_page(write_page, out)
     failures: list[Failure] = []
@@ -339,14 +348,16 @@ def _without_places(text: str) -> str:
     """Text in which paths of this machine are relative to the project, or only the file's name."""
 
     def shorten(match: re.Match) -> str:
-        path = Path(match[0]).expanduser()
-        if path == Path.home():
+        path = Path(os.path.expanduser(match[0]))
+        if path == home:
             return "~"  # its last part is the user's name
         return shown(path) if Path(*path.parts[:2]).exists() else match[0]
 
+    home = Path(os.path.expanduser("~"))  # stays as it is where there is none
+
     # Literally first, as the pattern ends at a space and these folders may have one in their names; in both ways of
     # writing them, as Windows has backslashes.
-    for folder, short in ((ROOT, ""), (Path.home(), "~/")):
+    for folder, short in ((ROOT, ""), (home, "~/")):
         for written in (str(folder), folder.as_posix()):
             text = re.sub(rf"{re.escape(written)}[\\/]", short, text)
     return _PLACE.sub(shorten, text)

@@ -95,6 +95,8 @@ def append_records(path: Path, records: list[dict]) -> None:
     new = {_identity(record) for record in records}
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):  # two evaluations at once must not lose each other's records
+        for part in path.parent.glob(f"{path.name}.*.part"):  # of one that was killed
+            part.unlink()
         write_records(path, [record for record in read_records(path) if _identity(record) not in new] + records)
 
 

@@ -1,5 +1,6 @@
 """Where files lie: in a checkout beside the code, for an installed package in the user's data folder."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -35,9 +36,10 @@ def write_text(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the file that a user knows
 
 
 def write_json(path: Path, value: object, indent: int | None = 2) -> None:

@@ -304,6 +304,8 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     PetsegError
         If there is no such study, a key is unknown, missing or out of range, or the environment names no folder.
     """
+    if not ROOT.is_absolute():
+        raise PetsegError("There is no home folder to keep data and runs in: let HOME name one.")
     name = name or os.environ.get("PETSEG_STUDY") or "sample"
     path = Path(name).expanduser() if name.endswith(".toml") else STUDIES / f"{name}.toml"
     if not path.is_file():

@@ -1,5 +1,6 @@
 """The command line `petseg`, and its commands on studies: report, train and evaluate."""
 
+import errno
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import Annotated, Any, cast
 
 import typer
 from PIL import Image
+from tqdm import tqdm
 
 from petseg_utils.apps.cli.data import data_app
 from petseg_utils.apps.cli.options import (
@@ -27,7 +29,7 @@ from petseg_utils.apps.cli.options import (
     tell_weights,
 )
 from petseg_utils.apps.cli.photos import EXAMPLES, bench, demo, export, segment, web
-from petseg_utils.study import PetsegError, write_json
+from petseg_utils.study import PetsegError, shown, write_json
 
 app = typer.Typer(
     help="""Four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet.
@@ -142,7 +144,7 @@ def train(
     skip_bad: SkipOption = False,
 ) -> None:
     """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/."""
-    from petseg_utils.data.extra_labels import read_extra
+    from petseg_utils.data.extra_labels import check_extra, read_extra
     from petseg_utils.data.pictures import load_splits
     from petseg_utils.study import load_study
     from petseg_utils.training import checkpoints
@@ -158,6 +160,8 @@ def train(
     splits = load_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
     tell_skipped(splits)
     pictures = read_extra(extra, chosen) if extra else None
+    if pictures:
+        check_extra(pictures, splits)
     for number in chosen.seeds if seed is None else [seed]:
         folder = on_screen(checkpoints.run_folder(model, chosen, number))
         typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")
@@ -256,8 +260,8 @@ def evaluate(
     if recipe.takes_prompts:
         clicks = click_values(cast(Any, network), pictures, progress=True)
         add_clicks(records, clicks, pictures, chosen.bootstrap_resamples)
+    typer.echo(score_lines(records))  # first: they are not lost where the records cannot be written
     append_records(chosen.runs_dir / "records.jsonl", records)
-    typer.echo(score_lines(records))
     if json_path:
         subsets: dict[str, dict] = {}
         for record in records:
@@ -296,5 +300,21 @@ def main() -> None:
     except (PetsegError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"petseg: {error}", err=True)
+        said = f"petseg: {_in_words(error) if isinstance(error, OSError) else error}"
+        tqdm.write(said, file=sys.stderr)  # on a line of its own, where a bar was cut
         sys.exit(1)
+
+
+def _in_words(error: OSError) -> str:
+    """What the system refused, without the place of this machine where it happened, and what to do."""
+    if not error.strerror:
+        return str(error)
+    place = shown(Path(os.fsdecode(error.filename))).removesuffix(".lock") if error.filename else "a file"
+    advice = (
+        " Make room or change its permissions, or name another place: by the command's own option, by PETSEG_RUNS for "
+        "runs and caches, or by PETSEG_DATA for data."
+    )
+    return f"Could not use {place} ({error.strerror}).{advice if error.errno in _REFUSED else ''}"
+
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
