@@ -12,7 +12,7 @@ TYPES := $(BIN)/node node_modules/typescript/bin/tsc --project .
 CHECKS := $(BIN)/lint-imports && $(BIN)/codespell && $(BIN)/python -m tools.check_notebooks && $(TYPES)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reports test test-reports fuzz rehearsal notebooks tables demo lint lock clean
+.PHONY: help setup reports test test-reports fuzz kills rehearsal notebooks tables demo lint lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test-reports: $(READY)  ## run the notebooks on the embedded pictures again, and
 
 fuzz: $(READY)  ## put 20,000 broken files of all kinds through what reads them (15 minutes)
 	PETSEG_FUZZ=20000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto tests/test_fuzz.py
+
+kills: $(READY)  ## kill each kind of work 50 times at random moments, and compare what it makes in the end (20 minutes)
+	PETSEG_KILLS=50 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/test_kills.py
 
 rehearsal: $(READY)  ## run the study on CLIP in small, with random weights in CLIP's place (minutes)
 	$(BIN)/python -m tools.rehearse
