@@ -84,7 +84,8 @@ def trained(place):
     for path in folder.glob("*.safetensors"):
         made[path.name] = {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
     for path in folder.glob("*.json"):
-        made["card"] = {key: value for key, value in json.loads(path.read_text()).items() if "seconds" not in key}
+        card = json.loads(path.read_text())  # the time it took, and what was committed meanwhile, may differ
+        made["card"] = {key: value for key, value in card.items() if key not in ("training_seconds", "commit")}
     for path in folder.glob("*.csv"):
         with path.open() as file:
             made["history"] = [{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(file)]
