@@ -257,6 +257,7 @@ def test_killed_work_goes_on_to_what_an_uninterrupted_run_makes(name, context, g
 
     kills, rounds, place, units = 0, 1, tmp_path / "cut1", 0
     while True:
+        fresh, began = not place.exists(), time.monotonic()
         process = started(place)
         if kills < KILLS:
             process.join(moments.uniform(0, seconds))
@@ -269,6 +270,8 @@ def test_killed_work_goes_on_to_what_an_uninterrupted_run_makes(name, context, g
         made = work.made(place)
         if process.exitcode == -signal.SIGKILL:
             continue
+        if fresh:  # a busy machine takes longer now and then, and kills that come too late are none
+            seconds = min(seconds, time.monotonic() - began)
         assert process.exitcode == 0  # a lock that was left, or a file that is none, would end it in another way
         assert made == right
         left = [path for path in place.rglob("*") if path.name.endswith(".part") or path.name.startswith(".petseg")]
