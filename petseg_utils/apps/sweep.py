@@ -198,12 +198,12 @@ def _here(jobs: int) -> Callable[[list[str], Path], Process]:
 
 def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process]:
     """Starts processes by submitit."""
+    if cluster not in ("slurm", "local"):
+        raise PetsegError(f"No cluster {cluster!r}; it is slurm or local.")
     try:
         import submitit
     except ModuleNotFoundError:
         raise PetsegError("--cluster needs submitit, which is not installed: pip install '.[slurm]'") from None
-    if cluster not in ("slurm", "local"):
-        raise PetsegError(f"No cluster {cluster!r}; it is slurm or local.")
     executor = submitit.AutoExecutor(folder=logs / "submitit", cluster=cluster)
     executor.update_parameters(name="petseg", timeout_min=LONGEST)
 
