@@ -42,9 +42,8 @@ def test_training_stops_when_the_score_stops_rising(settings, splits, tmp_path):
     scores = iter([0.1, 0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4])
     model, data = UNet(4), TrainingPictures(splits["train"], 0)
     score = lambda _: {"miou": next(scores)}  # noqa: E731
-    history = fit(
-        model, data, segmentation_loss, score, settings, tmp_path, seed=0, card={"model": "unet"}, progress=False
-    )
+    card = {"model": "unet", "encoder": None, "study": "smoke", "seed": 0, "image_size": 64, "settings": {}}
+    history = fit(model, data, segmentation_loss, score, settings, tmp_path, seed=0, card=card, progress=False)
     assert len(history) == 4
     best = load_file(tmp_path / "best.safetensors")
     assert read_card(tmp_path / "best.safetensors")["epoch"] == 2
