@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 from petseg_utils.data.audit import Finding, content_hash, inspect_picture
@@ -216,6 +217,7 @@ def decode(
     """Read, check and letterbox pictures; the result is kept on disk and memory-mapped.
 
     The cache is keyed by the files' names, sizes and times and by `READING_VERSION`, so what changed is read again.
+    Of several processes one reads, and the others wait for it.
 
     Parameters
     ----------
@@ -240,12 +242,16 @@ def decode(
         If a picture has an error and `skip_bad` is false, or if the disk is full.
     """
     folder = cache / f"pictures-{size}{'+detail' if scale > 1 else ''}-{_files_key(pictures)}"
-    card_path = folder / "card.json"
+    card_path, n_workers = folder / "card.json", workers or min(os.cpu_count() or 1, 8)
     if not card_path.is_file():
         try:
-            with made_aside(cache) as temporary:
-                _write_cache(temporary, pictures, size, scale, progress, workers or min(os.cpu_count() or 1, 8))
-                _move_into_place(temporary, folder)
+            cache.mkdir(parents=True, exist_ok=True)
+            # Of several processes one decodes, and the others wait.
+            with FileLock(cache / "pictures.lock"):
+                if not card_path.is_file():
+                    with made_aside(cache) as temporary:
+                        _write_cache(temporary, pictures, size, scale, progress, n_workers)
+                        _move_into_place(temporary, folder)
         except OSError as error:
             needed = len(pictures) * size * size * (4 if scale == 1 else 4 + 3 * scale**2) / 1e6
             raise DataError(
@@ -325,14 +331,6 @@ def _write_cache(folder: Path, pictures: list[Picture], size: int, scale: int, p
                     file.write(square.tobytes())
     card = {"size": size, "rows": rows, "errors": errors}
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
-
-
-def _move_into_place(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not (folder / "card.json").is_file():  # else another process was faster, and its cache is the same
-            raise
 
 
 def join(first: PictureSet, second: PictureSet) -> PictureSet:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -60,17 +61,18 @@ def test_detail_is_read_once_and_beside_pictures_without_it(listed, detailed, st
     assert decode(listed, SIZE, study.cache_dir, progress=False).detail is None
 
 
-def test_pictures_that_another_process_read_first_are_taken_from_it(listed, study, monkeypatch):
-    move, cache = pictures_module._move_into_place, study.cache_dir
+def test_of_two_that_want_the_same_pictures_one_reads_and_the_other_waits_for_it(listed, study, monkeypatch):
+    read, inspect = [], pictures_module.inspect_picture
 
-    def overtaken(temporary, folder):
-        monkeypatch.setattr(pictures_module, "_move_into_place", move)
-        decode(listed, SIZE, cache, progress=False)
-        move(temporary, folder)
+    def counted(picture):
+        read.append(picture.name)
+        return inspect(picture)
 
-    monkeypatch.setattr(pictures_module, "_move_into_place", overtaken)
-    assert len(decode(listed, SIZE, cache, progress=False)) == len(listed)
-    assert len(list(cache.iterdir())) == 1  # what was read here is gone again
+    monkeypatch.setattr(pictures_module, "inspect_picture", counted)
+    with ThreadPoolExecutor(2) as pool:
+        sets = list(pool.map(lambda _: decode(listed, SIZE, study.cache_dir, progress=False), range(2)))
+    assert sets[0].fingerprint == sets[1].fingerprint
+    assert sorted(read) == sorted(picture.name for picture in listed)
 
 
 @pytest.mark.parametrize("name", ["card.json", "images.u8", "labels.u8", "detail.u8"])

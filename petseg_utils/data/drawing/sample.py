@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -85,7 +86,8 @@ def draw_sample(
 ) -> Path:
     """Draw a data set in the layout of Oxford-IIIT Pet.
 
-    The folder appears only once it is complete.  A finished sample of the same arguments is left as it is.
+    The folder appears only once it is complete.  A finished sample of the same arguments is left as it is.  Of several
+    processes one draws, and the others wait for it.
 
     Parameters
     ----------
@@ -124,11 +126,16 @@ def draw_sample(
         )
     numbers = [(a, a + b) for a, b in zip(shares(n_trainval), shares(n_test), strict=True)]
     try:
-        with made_aside(root.parent) as folder:
-            _draw(folder, numbers, workers or min(os.cpu_count() or 1, 8), progress)
-            write_lists(folder / "annotations", numbers)
-            write_lines(folder / "sample.json", [json.dumps(manifest, indent=2)])
-            os.replace(folder, root)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        # Of several processes one draws, and the others wait; the system lets go of the lock when a process dies.
+        with FileLock(root.parent / f".{root.name}.lock"):
+            if _manifest_of(root) == manifest:
+                return root
+            with made_aside(root.parent) as folder:
+                _draw(folder, numbers, workers or min(os.cpu_count() or 1, 8), progress)
+                write_lists(folder / "annotations", numbers)
+                write_lines(folder / "sample.json", [json.dumps(manifest, indent=2)])
+                os.replace(folder, root)
     except OSError as error:
         if _manifest_of(root) == manifest:  # another process was faster, and its pictures are the same
             return root
