@@ -251,7 +251,7 @@ def decode(
                 if not card_path.is_file():
                     with made_aside(cache) as temporary:
                         _write_cache(temporary, pictures, size, scale, progress, n_workers)
-                        _move_into_place(temporary, folder)
+                        temporary.rename(folder)
         except OSError as error:
             needed = len(pictures) * size * size * (4 if scale == 1 else 4 + 3 * scale**2) / 1e6
             raise DataError(

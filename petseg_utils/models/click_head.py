@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from petseg_utils.models.decoder import FINE, Decoder, FrozenSegmenter, conv_norm, resize
+from petseg_utils.models.decoder import FINE, Decoder, FrozenSegmenter, ToPixels, conv_norm, resize
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.models.prompts import HELD
 from petseg_utils.models.selection import CENTRE, LARGEST
@@ -74,6 +74,7 @@ class ClickHead(nn.Module):
         self.blocks = nn.ModuleList(Residual(width) for width in (middle, coarse, coarse, middle, fine))
         self.up = nn.ModuleList([nn.Conv2d(coarse, middle, 1), nn.Conv2d(middle, fine, 1)])
         self.last = nn.Conv2d(fine, FINE**2, 1)
+        self.to_pixels = ToPixels()
         nn.init.zeros_(self.last.weight)  # at first nothing is changed
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
@@ -132,7 +133,7 @@ class ClickHead(nn.Module):
         coarse = self.blocks[2](self.blocks[1](coarse))
         middle = self.blocks[3](middle + resize(self.up[0](coarse), middle.shape[-2:]))
         x = self.blocks[4](x + resize(self.up[1](middle), x.shape[-2:]))
-        changed = selected + 4 * F.pixel_shuffle(self.last(x), FINE)
+        changed = selected + 4 * self.to_pixels(self.last(x))
         sign = latest.view(-1, 1, 1, 1)
         changed = torch.where(sign > 0, torch.maximum(changed, selected), changed)
         changed = torch.where(sign < 0, torch.minimum(changed, selected), changed)
@@ -175,7 +176,7 @@ def likeness(keys: Tensor, clicked: Tensor) -> Tensor:
     clicked : Tensor
         ``(N, 1, h, w)``: 1 or 0.
     """
-    present, at = clicked.flatten(1).topk(min(MOST, clicked[0].numel()), dim=1)
+    present, at = clicked.flatten(1).topk(min(MOST, clicked.shape[2] * clicked.shape[3]), dim=1)
     flat = keys.flatten(2)
     there = flat.gather(2, at[:, None].expand(-1, flat.shape[1], -1))
     cosines = torch.einsum("nck,ncl->nkl", there, flat)

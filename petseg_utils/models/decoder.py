@@ -141,7 +141,7 @@ class ToPixels(nn.Module):
         """``(N, C * 16, h, w)`` to ``(N, C, 4 h, 4 w)``, contiguous."""
         number, channels, height, width = x.shape
         cells = x.view(number, channels // FINE**2, FINE, FINE, height, width)
-        return cells.permute(0, 1, 4, 2, 5, 3).reshape(number, -1, height * FINE, width * FINE)
+        return cells.permute(0, 1, 4, 2, 5, 3).reshape(number, channels // FINE**2, height * FINE, width * FINE)
 
 
 class FrozenSegmenter(nn.Module):

@@ -66,6 +66,11 @@ class Features:
             raise ValueError("the features were loaded without those of the mirror images")
         return [torch.from_numpy(np.array(maps[places[rows]])).to(device) for maps in held]
 
+    def taken(self, rows: slice) -> "Features":
+        """Those of some of the pictures."""
+        mirrored = None if self.mirrored_rows is None else self.mirrored_rows[rows]
+        return Features(self.maps, self.rows[rows], self.mirrored_maps, mirrored)
+
 
 def load_features(
     encoder: Encoder, pictures: PictureSet, cache: Path, *, mirrored: bool = False, progress: bool = True

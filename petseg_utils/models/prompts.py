@@ -278,4 +278,5 @@ def prompt_maps(
 ) -> np.ndarray:
     """`draw_prompts` for each of several square pictures, ``float32 (N, 4, size, size)``."""
     masks = [None] * len(prompts) if previous is None else previous
-    return np.stack([draw_prompts(said, size, mask, sigma) for said, mask in zip(prompts, masks, strict=True)])
+    maps = [draw_prompts(said, size, mask, sigma) for said, mask in zip(prompts, masks, strict=True)]
+    return np.array(maps, np.float32).reshape(-1, 4, size, size)  # of no pictures too

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
+from petseg_utils.data.parallel import share, total_of, whole_length
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import batches_of
 from petseg_utils.models.click_head import PointSegmenter
@@ -83,14 +84,22 @@ class Opened:
 
 @torch.inference_mode()
 def open_pictures(
-    model: PointSegmenter, pictures: PictureSet, features: Features | None = None, *, progress: bool = False
+    model: PointSegmenter,
+    pictures: PictureSet,
+    features: Features | None = None,
+    *,
+    first: int = 0,
+    progress: bool = False,
 ) -> Iterator[Opened]:
-    """Yield `Opened` pictures in batches; `features` saves the encoder's pass."""
+    """Yield `Opened` pictures in batches; `features` saves the encoder's pass.
+
+    `first` is the number of the first of them, where they are a share of more: clicks at random depend on it.
+    """
     model.eval()
     for part, images in batches_of(pictures, model, doing="clicking", progress=progress):
         maps, images = model.encode(images, features.read(part, device=images.device) if features else None)
-        labels = np.array(pictures.labels[part])
-        yield Opened(model.look(images, maps), labels, range(part.start, part.stop), getattr(model, "peak", 0.0))
+        labels, rows = np.array(pictures.labels[part]), range(first + part.start, first + part.stop)
+        yield Opened(model.look(images, maps), labels, rows, getattr(model, "peak", 0.0))
 
 
 @torch.inference_mode()
@@ -382,13 +391,17 @@ def clicked_scores(model: PointSegmenter, pictures: PictureSet, features: Featur
     """Scores of the classes and after clicks, for the end of each epoch of training.
 
     ``clicked``, by which the best epoch is chosen, is the mean of ``iou@1``, ``iou@3``, ``iou@5`` and ``same_class``,
-    mIoU after one click anywhere.
+    mIoU after one click anywhere.  Of several processes each gives its own pictures, and the scores are those of all.
     """
     after, same = [], np.zeros((2, 2), np.int64)
-    for opened in open_pictures(model, pictures, features):
+    first = share(whole_length(len(pictures))).start
+    for opened in open_pictures(model, pictures, features, first=first):
         after.append(dialogue(model, opened, first_clicks(opened, 0), 5))
         same += sum(same_class_counts(model, opened, number).sum(0) for number in range(2))
-    iou = np.nanmean(np.concatenate(after, 1), 1)
-    after_clicks = {f"iou@{k}": float(iou[k - 1]) for k in (1, 3, 5)} | {"same_class": float(scores(same)["miou"])}
+    values = np.concatenate(after, 1)
+    iou = total_of(np.nansum(values, 1)) / total_of((~np.isnan(values)).sum(1))
+    after_clicks = {f"iou@{k}": float(iou[k - 1]) for k in (1, 3, 5)} | {
+        "same_class": float(scores(total_of(same))["miou"])
+    }
     mean = float(np.mean(list(after_clicks.values())))
     return validation_scores(model, pictures, features) | after_clicks | {"clicked": mean}

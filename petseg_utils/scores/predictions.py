@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from petseg_utils.data.labels import PADDING
+from petseg_utils.data.parallel import mean_of, total_of
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import IGNORED, batches_of, class_targets
 from petseg_utils.models.feature_cache import Features
@@ -77,12 +78,15 @@ def predict(
 
 
 def validation_scores(model: nn.Module, pictures: PictureSet, features: Features | None = None) -> dict[str, float]:
-    """Loss, mIoU and accuracy under the primary protocol, for the end of each epoch of training."""
+    """Loss, mIoU and accuracy under the primary protocol, for the end of each epoch of training.
+
+    Of several processes each gives its own pictures, and the scores are those of all.
+    """
     predictions = predict(model, pictures, features)
-    matrix = protocol_matrix(picture_confusions(pictures.labels, predictions.classes).sum(0), "ignore_border")
-    values = scores(matrix)
+    confusions = total_of(picture_confusions(pictures.labels, predictions.classes).sum(0))
+    values = scores(protocol_matrix(confusions, "ignore_border"))
     return {
-        "validation_loss": float(predictions.loss.mean()),
+        "validation_loss": mean_of(predictions.loss),
         "miou": float(values["miou"]),
         "accuracy": float(values["accuracy"]),
     }

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.data_loader import SeedableRandomSampler
+from accelerate.utils import send_to_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, default_collate
 from tqdm import tqdm
 
+from petseg_utils.data.parallel import average_gradients, place, share, train_together, wait_for_all
+from petseg_utils.data.tensors import best_device
 from petseg_utils.study import PetsegError, TrainingSettings, write_json, write_text
 from petseg_utils.training.batches import TrainingPictures
 from petseg_utils.training.checkpoints import restore_state, save_checkpoint, save_state
@@ -81,8 +83,9 @@ def fit(
             with run.autocast():
                 value = loss(run.model, batch)
             run.note(value)
-            run.accelerator.backward(value)
-            run.accelerator.clip_grad_norm_(run.model.parameters(), GRADIENT_NORM)
+            value.backward()
+            average_gradients(run.model)
+            nn.utils.clip_grad_norm_(run.model.parameters(), GRADIENT_NORM)
             run.optimizer.step()
             run.schedule.step()
             run.optimizer.zero_grad()
@@ -98,7 +101,8 @@ class Run:
 
     After each epoch the folder holds ``history.csv``, the best weights so far (``best.safetensors`` with its card
     ``best.json``) and everything that is needed to go on (``last.safetensors``; after the last epoch that is little),
-    each written under a temporary name and renamed.  Accelerate chooses the device and handles several processes.
+    each written under a temporary name and renamed.  Of several processes each computes
+    its share of every batch, all have the same weights after it, and the main one writes.
 
     Parameters
     ----------
@@ -136,25 +140,32 @@ class Run:
         self.precision = chosen_precision(settings)
         self.card = card | {"seed": seed, "settings": asdict(settings), "precision": self.precision}
         # Mixed precision is our own `autocast`: Accelerate's is the same for all trainings of a process.
-        config = DataLoaderConfiguration(use_seedable_sampler=True, data_seed=seed)
-        self.accelerator = Accelerator(mixed_precision="no", dataloader_config=config)
+        self.device, self.is_main_process = best_device(), place()[0] == 0
         # Channels last is what oneDNN's and cuDNN's convolutions like best: about 1.4 times as fast on a CPU.
-        model.to(memory_format=torch.channels_last)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        train_together(model)
         # All tensors at once: the same steps, a third faster where there are many small ones.
-        optimizer = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
-        loader = DataLoader(data, settings.batch_size, shuffle=True, num_workers=workers(data, settings.batch_size))
-        self.model, self.optimizer, self.loader = self.accelerator.prepare(model, optimizer, loader)
+        self.order = SeedableRandomSampler(data, data_seed=seed)
+        self.loader = DataLoader(
+            data,
+            batch_sampler=SharedBatches(self.order, settings.batch_size, drop_last=False),
+            num_workers=workers(data, settings.batch_size),
+            collate_fn=Collate(data),
+        )
         rule = get_ema_multi_avg_fn(settings.average)
         self.average = AveragedModel(model, multi_avg_fn=rule, use_buffers=True) if settings.average else None
-        self.bare = model
         self.kept = self.average.module if self.average else model  # what is scored and saved
-        plain = self.optimizer.optimizer
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            plain, settings.learning_rate, epochs=settings.epochs, steps_per_epoch=len(self.loader), pct_start=0.2
+            self.optimizer,
+            settings.learning_rate,
+            epochs=settings.epochs,
+            steps_per_epoch=len(self.loader),
+            pct_start=0.2,
         )
-        self.parts = {"model": model, "average": self.average, "optimizer": plain, "schedule": self.schedule}
+        self.parts = {"model": model, "average": self.average, "optimizer": self.optimizer, "schedule": self.schedule}
         self.history: list[dict] = []
         self.best = {"score": float("-inf"), "epoch": -1}
         if resume and (folder / "last.safetensors").is_file():
@@ -163,7 +174,7 @@ class Run:
         self.bar = tqdm(
             total=settings.epochs * len(self.loader),
             initial=len(self.history) * len(self.loader),
-            disable=not (progress and self.accelerator.is_main_process),
+            disable=not (progress and self.is_main_process),
             mininterval=0.5,
         )
 
@@ -184,14 +195,15 @@ class Run:
         self.bar.set_description(f"epoch {epoch + 1}/{self.settings.epochs}")
         torch.manual_seed(self.seed * 1_000 + epoch)
         self.data.epoch = epoch
-        self.loader.set_epoch(epoch)
+        self.order.set_epoch(epoch)
         self.epoch, self.began = epoch, time.perf_counter()
         self.losses: list[float] = []
-        yield from self.loader
+        for batch in self.loader:
+            yield send_to_device(batch, self.device)
 
     def autocast(self) -> AbstractContextManager:
         """Computes in bfloat16 inside where the settings say so."""
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
 
     def note(self, value: Tensor) -> None:
         """Keep a step's loss for the history, and show it.
@@ -213,7 +225,7 @@ class Run:
     def update_average(self) -> None:
         """Move the averaged weights towards the present ones, if the settings ask for an average."""
         if self.average:
-            self.average.update_parameters(self.bare)
+            self.average.update_parameters(self.model)
 
     def finish_epoch(self, epoch: int, scores: dict[str, float]) -> None:
         """Add a row to the history, and write what the folder is to hold."""
@@ -221,14 +233,14 @@ class Run:
             "epoch": epoch + 1,
             "learning_rate": float(self.schedule.get_last_lr()[0]),
             "train_loss": sum(self.losses) / len(self.losses),
-            # Every process validates all pictures: the same score everywhere, so all of them stop together.
+            # Summed over all processes: the same score everywhere, so all of them stop together.
             **scores,
         }
         self.history.append(row | {"seconds": time.perf_counter() - self.began})
         better = row[self.score] > self.best["score"]
         if better:
             self.best = {"score": float(row[self.score]), "epoch": epoch}
-        if self.accelerator.is_main_process:
+        if self.is_main_process:
             if better:
                 card = self.card | {"epoch": epoch + 1, "validation": row}
                 save_checkpoint(self.folder / "best.safetensors", self.kept, card)
@@ -239,14 +251,48 @@ class Run:
     def close(self) -> pd.DataFrame:
         """Note in the card that the run came to its end and how long it took; take over the best weights."""
         self.bar.close()
-        if self.accelerator.is_main_process:
+        if self.is_main_process:
             path = self.folder / "best.json"
             seconds = sum(row["seconds"] for row in self.history)
             write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"training_seconds": seconds})
             save_state(self.folder / "last.safetensors", None, self.progress)
-        self.accelerator.wait_for_everyone()
-        self.bare.load_state_dict(load_file(self.folder / "best.safetensors"))
+        wait_for_all()
+        self.model.load_state_dict(load_file(self.folder / "best.safetensors"))
         return pd.DataFrame(self.history)
+
+
+class SharedBatches(BatchSampler):
+    """Of each batch this process's share, which may have no picture where the batch has fewer than there are processes.
+
+    Order and batches are those of one process.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield rows."""
+        for batch in super().__iter__():
+            yield batch[share(len(batch))]
+
+
+class Collate:
+    """Makes a batch of examples; one of none has tensors without rows.
+
+    Parameters
+    ----------
+    data : TrainingPictures
+        Shows what an example consists of.
+    """
+
+    def __init__(self, data: TrainingPictures):
+        self.data = data
+
+    def __call__(self, examples: list[dict]) -> dict:
+        """Tensors with a row for each example."""
+        if examples:
+            return default_collate(examples)
+        return {
+            name: [part[:0] for part in value] if isinstance(value, list) else value[:0]
+            for name, value in default_collate([self.data[0]]).items()
+        }
 
 
 def workers(data: TrainingPictures, batch_size: int) -> int:

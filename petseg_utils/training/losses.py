@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from petseg_utils.data.labels import PADDING
+from petseg_utils.data.parallel import drawn, summed
 from petseg_utils.data.tensors import IGNORED, class_targets
 from petseg_utils.models.unet import PIXEL_MEAN
 
@@ -26,8 +27,8 @@ def hide_patches(images: Tensor, share: float) -> Tensor:
     Pathak et al.: "Context Encoders: Feature Learning by Inpainting", CVPR 2016, arXiv:1604.07379.
     He et al.: "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, arXiv:2111.06377.
     """
-    cells = (len(images), 1, images.shape[-2] // PATCH, images.shape[-1] // PATCH)
-    hidden = torch.rand(cells, device=images.device) < share
+    cells = (1, images.shape[-2] // PATCH, images.shape[-1] // PATCH)
+    hidden = drawn(len(images), lambda length: torch.rand((length, *cells), device=images.device)) < share
     hidden = hidden.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
     return torch.where(hidden, torch.tensor(PIXEL_MEAN, device=images.device).view(1, 3, 1, 1), images)
 
@@ -54,7 +55,8 @@ def reconstruction_loss(model: nn.Module, batch: dict[str, Tensor], *, crop: int
     images = images.float().contiguous(memory_format=torch.channels_last)
     painted = model(hide_patches(images, hidden) if hidden else images).float()
     counted = labels != PADDING
-    return (((painted - images) / 255).square().mean(1) * counted).sum() / counted.sum().clamp(min=1)
+    errors = ((painted - images) / 255).square().mean(1) * counted
+    return summed(errors.sum()) / summed(counted.sum()).clamp(min=1)
 
 
 def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 0.0) -> Tensor:
@@ -72,7 +74,8 @@ def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 
     images = batch["image"].float()
     logits = (model(images, batch["maps"]) if "maps" in batch else model(images)).float()
     targets = class_targets(batch["label"])
-    value = F.cross_entropy(logits, targets, ignore_index=IGNORED)
+    counted = summed((targets != IGNORED).sum()).clamp(min=1)
+    value = summed(F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")) / counted
     return value + dice * dice_loss(logits, targets) if dice else value
 
 
@@ -86,11 +89,9 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Milletari, Navab, Ahmadi: "V-Net", 3DV 2016, arXiv:1606.04797.
     """
     counted = (targets != IGNORED).float()  # once: a product with booleans would turn them anew each time
-    scores = []
+    sums = []
     for number, chance in enumerate(logits.softmax(1).unbind(1)):
         truth = (targets == number).float()
-        size = truth.sum()
-        if size:
-            overlap, total = (chance * truth).sum(), (chance * counted).sum() + size
-            scores.append(2 * overlap / total)
+        sums.append(torch.stack([(chance * truth).sum(), (chance * counted).sum(), truth.sum()]))
+    scores = [2 * overlap / (found + size) for overlap, found, size in summed(torch.stack(sums)) if size]
     return 1 - sum(scores, torch.zeros((), device=logits.device)) / max(1, len(scores))

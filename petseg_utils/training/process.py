@@ -1,13 +1,21 @@
 """Settings of the whole process; only what starts one (the command line, a notebook's first cell) calls this."""
 
+import contextlib
 import ctypes
+import logging
 import sys
+from collections.abc import Iterator
+from datetime import timedelta
 
 import torch.utils.deterministic
+from accelerate import PartialState
+
+from petseg_utils.data.tensors import best_device
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT = 1 << 30  # bytes: blocks up to this size, and as much free memory, stay with the process
 OLD_KEPT = 32 << 20  # the most that older versions take
+PATIENCE = timedelta(seconds=25)  # with a process that does not answer
 
 
 def set_up_process() -> None:
@@ -31,3 +39,19 @@ def set_up_process() -> None:
         if not libc.mallopt(MMAP_THRESHOLD, KEPT):
             libc.mallopt(MMAP_THRESHOLD, OLD_KEPT)
         libc.mallopt(TRIM_THRESHOLD, KEPT)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[bool]:
+    """Join the processes that ``accelerate launch`` or ``torchrun`` started, if one of them did, until all are done.
+
+    Yields whether this is the main process, the one that writes and speaks: the others log warnings only.  Torch keeps
+    one GPU for each process.  Where one ends, the others get a `PetsegError` when they next wait for it, at once if the
+    system tells them, and after `PATIENCE` if it does not.
+    """
+    cpu = best_device() == "cpu"  # which Accelerate does not find out by itself
+    state = PartialState(cpu=cpu, timeout=PATIENCE)
+    if not state.is_main_process:
+        logging.getLogger("petseg_utils").setLevel(logging.WARNING)
+    yield state.is_main_process
+    state.destroy_process_group()  # not after an error: it would wait for processes that are gone

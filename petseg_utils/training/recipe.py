@@ -36,7 +36,8 @@ class Recipe:
         ``loss(network, batch, settings)``: a scalar tensor.
     validate : callable
         ``validate(network, pictures, features)``: scores of the validation pictures, a dict of floats; `features` are
-        those of the frozen encoder, or None.
+        those of the frozen encoder, or None.  Of several processes each is given its own pictures, and returns the
+        scores of all (`data.parallel`).
     score : str
         Which of these scores decides which epoch is kept; higher is better.
     on_frozen_encoder : bool

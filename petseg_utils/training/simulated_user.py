@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from petseg_utils.data.labels import PADDING
+from petseg_utils.data.parallel import share, summed, whole
 from petseg_utils.data.tensors import IGNORED, class_targets
 from petseg_utils.models.click_head import as_logit, pet_logit
 from petseg_utils.models.prompts import (
@@ -50,10 +51,13 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
     pictures whose masks the decoder has learned it is hardly ever wrong.  Then the user says something, the model
     answers, and so on for up to four rounds; each answer is learned from, and the next round starts from it.
 
+    The pictures of a batch share one stream of random numbers.  So of several processes each plays the user for the
+    whole batch, and lets the model answer for its own share.
+
     Parameters
     ----------
     model : nn.Module
-        A `models.click_head.PointSegmenter`, perhaps with what several processes wrap around it.
+        A `models.click_head.PointSegmenter`.
     batch : dict
         ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)`` and perhaps the encoder's ``maps``.
     dice : float
@@ -65,9 +69,9 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
     """
     images = batch["image"].float()
     rng = np.random.default_rng(int(torch.randint(2**31, ())))
-    alone = getattr(model, "module", model)  # without what several processes wrap around it
-    cells, classes, *context = alone.look(images, batch.get("maps"))
-    labels = batch["label"].cpu().numpy()
+    cells, classes, *context = model.look(images, batch.get("maps"))
+    labels = whole(batch["label"]).cpu().numpy()
+    own = share(len(labels))
     counted, wanted = labels < PADDING, (labels == 1) | (labels == 2)
     side = torch.ones(len(labels), device=cells.device)
     for row, (known, pet) in enumerate(zip(counted, wanted, strict=True)):
@@ -75,16 +79,17 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
             wanted[row], side[row] = known & ~pet, -1
         elif rng.random() < SOME_PETS:
             wanted[row] = some_parts(pet, rng)
-    proposal = spoiled(pet_logit(classes.float()) * side.view(-1, 1, 1, 1), wanted, rng)
+    proposal = spoiled(pet_logit(whole(classes.float())) * side.view(-1, 1, 1, 1), wanted, rng)
     for logits, target, for_pet in zip(proposal[:, 0], wanted, side > 0, strict=True):
         if for_pet and rng.random() < RIMS:
             logits.copy_(rim_wrong(logits, target, rng))
         if for_pet and rng.random() < CUT:
             logits.copy_(side_missed(logits, target, rng))
     # The head takes class logits: two classes of which one is nothing are as good as three.
-    seen = cells, torch.cat([torch.zeros_like(proposal), proposal, torch.full_like(proposal, -30.0)], 1), *context
+    pet = proposal[own]
+    seen = cells, torch.cat([torch.zeros_like(pet), pet, torch.full_like(pet, -30.0)], 1), *context
     ignored = class_targets(batch["label"]) == IGNORED
-    targets = torch.from_numpy(wanted).to(cells.device).long().masked_fill(ignored, IGNORED)
+    targets = torch.from_numpy(wanted[own]).to(cells.device).long().masked_fill(ignored, IGNORED)
     selected = proposal[:, 0].sigmoid().cpu().numpy()
     prompts: list[list[Prompt]] = [[] for _ in labels]
     loss = cells.new_zeros(())
@@ -92,22 +97,25 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
     for _ in range(rounds):
         states = zip(prompts, wanted, selected > 0.5, counted, strict=True)
         spoke = [speak(said, target, mask, known, rng) for said, target, mask, known in states]
-        latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=cells.device)
-        maps = torch.from_numpy(prompt_maps(prompts, proposal.shape[-1], selected)).to(proposal.device)
+        said_here, before = prompts[own], selected[own]
+        effects = [float(latest_effect(said)) if said else 0.0 for said in said_here]
+        latest = torch.tensor(effects, device=cells.device)
+        maps = torch.from_numpy(prompt_maps(said_here, proposal.shape[-1], before)).to(proposal.device)
         logits = model(images, seen=seen, prompts=maps, latest=latest)[:, 0]
-        shown = (selected > 0.5) & (labels != PADDING)
-        near = [within_reach(said, mask, LEARNED_REACH) for said, mask in zip(prompts, shown, strict=True)]
-        logits = torch.where(torch.from_numpy(np.stack(near)).to(logits.device), logits, as_logit(maps[:, 3]))
-        rows = torch.tensor(spoke, device=cells.device)
-        if rows.any():
+        near = (before > 0.5) & (labels[own] != PADDING)
+        for mask, said in zip(near, said_here, strict=True):
+            mask[:] = within_reach(said, mask, LEARNED_REACH)
+        logits = torch.where(torch.from_numpy(near).to(logits.device), logits, as_logit(maps[:, 3]))
+        if any(spoke):
+            rows = torch.tensor(spoke[own], dtype=torch.bool, device=cells.device)
             loss = loss + selection_loss(logits[rows], targets[rows], dice)
-        answer = logits.detach().sigmoid().cpu().numpy()
+        answer = whole(logits.sigmoid()).cpu().numpy()
         for row, said in enumerate(prompts):
             if spoke[row]:
                 allowed = within_boxes(said, *answer.shape[1:])
                 selected[row] = answer[row] if allowed is None else answer[row] * allowed
     # Where nobody had anything to say there is nothing to learn, but the loss has to have a gradient.
-    return loss / rounds if loss.requires_grad else alone.head.last.weight.sum() * 0
+    return loss / rounds if loss.requires_grad else model.head.last.weight.sum() * 0
 
 
 def speak(
@@ -222,7 +230,10 @@ def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:
     """
     counted = asked != IGNORED
     truth = (asked == 1).float()
-    entropy = F.binary_cross_entropy_with_logits(logits[counted], truth[counted])
+    kind = "mean" if counted.any() else "sum"  # of nothing, as in a share of no pictures, there is no mean
+    entropy = F.binary_cross_entropy_with_logits(logits[counted], truth[counted], reduction=kind)
     chance = logits.sigmoid() * counted
     overlap = (2 * (chance * truth).sum((1, 2)) + 1) / (chance.sum((1, 2)) + truth.sum((1, 2)) + 1)
-    return entropy + dice * (1 - overlap.mean())
+    pixels, pictures = counted.sum(), overlap.new_tensor(len(overlap))
+    entropy = summed(entropy * (pixels / summed(pixels)))
+    return entropy + dice * (1 - summed(overlap.sum()) / summed(pictures))

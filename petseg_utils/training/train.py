@@ -8,11 +8,12 @@ from typing import cast
 import torch
 from torch import nn
 
+from petseg_utils.data.parallel import place, share
 from petseg_utils.data.pictures import PictureSet, join
 from petseg_utils.data.unlabelled import list_unlabelled, read_unlabelled
 from petseg_utils.models.cards import read_card
 from petseg_utils.models.encoders import Encoder, load_encoder, resolve
-from petseg_utils.models.feature_cache import load_features
+from petseg_utils.models.feature_cache import Features, load_features
 from petseg_utils.study import PetsegError, Study, TrainingSettings
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.batches import TrainingPictures, augmented, draw_examples, mirrored
@@ -42,6 +43,8 @@ def train(
     progress: bool = True,
 ) -> nn.Module:
     """Train a model of the study, or go on with a run that was cut.
+
+    Several processes that `process.together` joined train one model, the same as one process would.
 
     Parameters
     ----------
@@ -83,7 +86,8 @@ def train(
         validation = join(validation, extra["validation"])
     if recipe.starts_from and start is None:
         start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
-    proposed = unlabelled_pictures(recipe, study, splits, settings, teacher, progress=progress)
+    told = progress and place()[0] == 0  # of what every process does; a cache is made, and told, by one of them
+    proposed = unlabelled_pictures(recipe, study, splits, settings, teacher, progress=told)
     data = functools.reduce(join, [part for part in (labelled, added, proposed) if part])
     rows = (
         repeated(len(data) - len(proposed), len(proposed), settings.unlabelled)
@@ -96,7 +100,7 @@ def train(
     scale = encoder.scale if encoder else 1
     features, make = None, augmented(settings, scale)
     if settings.examples:
-        data, rows = draw_examples(data, make, seed, settings.examples, rows, scale=scale, progress=progress), None
+        data, rows = draw_examples(data, make, seed, settings.examples, rows, scale=scale, progress=told), None
     if encoder:
         features = load_features(encoder, validation, study.cache_dir, progress=progress)
         if settings.cache:
@@ -109,6 +113,7 @@ def train(
         recipe.start(network, base)
     taught = read_card(teacher) if teacher else None
     made_under = conditions(recipe, study, seed, splits, settings=settings, extra=added, start=before, teacher=taught)
+    own, held = _own_part(validation, features)
     card = made_under | {
         "encoder_spec": resolve(study.encoder) if encoder else None,
         "study": study.name,
@@ -124,7 +129,7 @@ def train(
             network,
             TrainingPictures(data, seed, make, length, rows),
             lambda network, batch: recipe.loss(network, batch, settings),
-            lambda fitted: recipe.validate(fitted, validation, features),
+            lambda fitted: recipe.validate(fitted, own, held),
             settings,
             folder,
             seed=seed,
@@ -137,6 +142,18 @@ def train(
 
 
 _OF_PRETRAINING = ("data", "n_images", "more", "settings", "epoch", "training_seconds")
+
+
+def _own_part(pictures: PictureSet, features: Features | None) -> tuple[PictureSet, Features | None]:
+    """Of several processes each one's own pictures, which it validates on, with their features if there are any."""
+    processes, rows = place()[1], share(len(pictures))
+    if processes == 1:
+        return pictures, features
+    if len(pictures) < processes:
+        raise PetsegError(
+            f"{len(pictures)} validation pictures are too few for {processes} processes: start {len(pictures)} at most."
+        )
+    return pictures.subset(pictures.table["name"][rows].tolist()), features and features.taken(rows)
 
 
 def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True) -> nn.Module:

@@ -334,24 +334,6 @@ def test_where_nobody_has_anything_to_say_the_loss_is_nothing_but_has_a_gradient
     assert loss.item() == 0 and model.head.last.weight.grad.abs().max() == 0
 
 
-def test_a_model_that_several_processes_wrap_is_listened_to_through_its_wrapper(splits):
-    class Wrapped(nn.Module):
-        def __init__(self, module):
-            super().__init__()
-            self.module, self.calls = module, 0
-
-        def forward(self, *given, **named):
-            self.calls += 1
-            return self.module(*given, **named)
-
-    model, batch = make_model(), batch_of(splits["train"])
-    torch.manual_seed(2)
-    plain = prompted_loss(model, batch)
-    wrapped = Wrapped(model)
-    torch.manual_seed(2)
-    assert torch.equal(prompted_loss(wrapped, batch), plain) and wrapped.calls > 0
-
-
 def test_what_lies_under_the_border_carries_no_loss_and_the_dice_loss_has_its_weight():
     asked = torch.tensor([[[1, 0], [IGNORED, 1]]])
     good = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])

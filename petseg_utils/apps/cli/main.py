@@ -143,12 +143,16 @@ def train(
     names: NamesOption = None,
     skip_bad: SkipOption = False,
 ) -> None:
-    """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/."""
+    """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/.
+
+    On several GPUs or CPUs: accelerate launch -m petseg_utils train … or torchrun --nproc-per-node N -m petseg_utils
+    train …
+    """
     from petseg_utils.data.extra_labels import check_extra, read_extra
     from petseg_utils.data.pictures import load_splits
     from petseg_utils.study import load_study
     from petseg_utils.training import checkpoints
-    from petseg_utils.training.process import set_up_process
+    from petseg_utils.training.process import set_up_process, together
     from petseg_utils.training.recipes import recipe_of
     from petseg_utils.training.train import train as train_model
 
@@ -157,16 +161,20 @@ def train(
     chosen = load_study(study, data=data)
     if encoder:
         chosen = replace(chosen, encoder=encoder)
-    splits = load_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
-    tell_skipped(splits)
-    pictures = read_extra(extra, chosen) if extra else None
-    if pictures:
-        check_extra(pictures, splits)
-    for number in chosen.seeds if seed is None else [seed]:
-        folder = on_screen(checkpoints.run_folder(model, chosen, number))
-        typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")
-        with ctrl_c("The same command with --resume goes on from the last finished epoch."):
-            train_model(recipe, chosen, number, splits, start=start, teacher=teacher, extra=pictures, resume=resume)
+    with together() as main_process:
+        splits = load_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
+        if main_process:
+            tell_skipped(splits)
+        pictures = read_extra(extra, chosen) if extra else None
+        if pictures:
+            check_extra(pictures, splits)
+        given: dict[str, Any] = {"start": start, "teacher": teacher, "extra": pictures, "resume": resume}
+        for number in chosen.seeds if seed is None else [seed]:
+            folder = on_screen(checkpoints.run_folder(model, chosen, number))
+            if main_process:
+                typer.echo(f"{model}, seed {number}: {len(splits['train'])} training pictures; checkpoints in {folder}")
+            with ctrl_c("The same command with --resume goes on from the last finished epoch."):
+                train_model(recipe, chosen, number, splits, **given)
 
 
 @app.command()

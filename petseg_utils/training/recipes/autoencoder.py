@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from petseg_utils.data.parallel import mean_of
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.models.autoencoder import Autoencoder
 from petseg_utils.models.feature_cache import Features
@@ -17,8 +18,8 @@ def loss(model: nn.Module, batch: dict[str, Tensor], settings: TrainingSettings)
 
 
 def validate(model: nn.Module, pictures: PictureSet, _: Features | None) -> dict[str, float]:
-    """Mean PSNR in decibels."""
-    return {"psnr": float(psnr(pictures, reconstruct(model, pictures)).mean())}
+    """Mean PSNR in decibels; of several processes each gives its own pictures."""
+    return {"psnr": mean_of(psnr(pictures, reconstruct(model, pictures)))}
 
 
 RECIPE = Recipe(
