@@ -119,7 +119,7 @@ def test_memory_of_a_run_is_free_when_the_next_one_begins(settings, splits, tmp_
 
     def remembered(self, *given, **options):
         made(self, *given, **options)
-        runs.append(weakref.ref(self.optimizer.optimizer))
+        runs.append(weakref.ref(self.optimizer))
 
     monkeypatch.setattr(Run, "__init__", remembered)
     data, alive = TrainingPictures(splits["train"], 0), []
