@@ -102,9 +102,9 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
         latest = torch.tensor(effects, device=cells.device)
         maps = torch.from_numpy(prompt_maps(said_here, proposal.shape[-1], before)).to(proposal.device)
         logits = model(images, seen=seen, prompts=maps, latest=latest)[:, 0]
-        near = (before > 0.5) & (labels[own] != PADDING)
-        for mask, said in zip(near, said_here, strict=True):
-            mask[:] = within_reach(said, mask, LEARNED_REACH)
+        shown = (before > 0.5) & (labels[own] != PADDING)
+        reached = [within_reach(said, mask, LEARNED_REACH) for said, mask in zip(said_here, shown, strict=True)]
+        near = np.array(reached, bool).reshape(shown.shape)  # of no pictures too
         logits = torch.where(torch.from_numpy(near).to(logits.device), logits, as_logit(maps[:, 3]))
         if any(spoke):
             rows = torch.tensor(spoke[own], dtype=torch.bool, device=cells.device)
