@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from petseg_utils.data.audit import Finding, content_hash, inspect_picture
@@ -18,7 +17,7 @@ from petseg_utils.data.datasets import DataError, Picture, list_pictures, specie
 from petseg_utils.data.drawing.sample import draw_sample
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.study import Study
-from petseg_utils.study.folders import made_aside
+from petseg_utils.study.folders import alone_in, made_aside
 
 SPLITS = ("train", "validation", "test")
 READING_VERSION = 2  # raise it whenever the same files would give other squares or other findings
@@ -246,8 +245,8 @@ def decode(
     if not card_path.is_file():
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            # Of several processes one decodes, and the others wait.
-            with FileLock(cache / "pictures.lock"):
+            # Of several processes one decodes, and the others wait, however long that takes.
+            with alone_in(cache, "petseg", "wait", name="pictures.lock", wait=-1):
                 if not card_path.is_file():
                     with made_aside(cache) as temporary:
                         _write_cache(temporary, pictures, size, scale, progress, n_workers)

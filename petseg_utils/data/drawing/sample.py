@@ -14,7 +14,6 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from petseg_utils.data.drawing.breeds import BREEDS, CAT, DOG
 from petseg_utils.data.drawing.pictures import SEED, draw_pet
 from petseg_utils.study import PetsegError, shown
-from petseg_utils.study.folders import made_aside
+from petseg_utils.study.folders import alone_in, made_aside
 
 DRAWING_VERSION = 1  # raise it whenever the same arguments would give other pictures
 N_CATS = sum(breed.species == CAT for breed in BREEDS)
@@ -127,8 +126,8 @@ def draw_sample(
     numbers = [(a, a + b) for a, b in zip(shares(n_trainval), shares(n_test), strict=True)]
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        # Of several processes one draws, and the others wait; the system lets go of the lock when a process dies.
-        with FileLock(root.parent / f".{root.name}.lock"):
+        # Of several processes one draws, and the others wait, however long that takes.
+        with alone_in(root.parent, "petseg", "wait", name=f".{root.name}.lock", wait=-1):
             if _manifest_of(root) == manifest:
                 return root
             with made_aside(root.parent) as folder:
