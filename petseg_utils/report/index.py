@@ -187,7 +187,7 @@ def _drawn(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=180)
     plt.close(figure)
-    return data_uri(Image.open(buffer), WIDEST)
+    return data_uri(Image.open(buffer, formats=PICTURES), WIDEST)
 
 
 def _results(records: list[dict], name: str) -> Markup:

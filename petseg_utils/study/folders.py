@@ -27,7 +27,8 @@ def alone_in(folder: Path, command: str, advice: str, *, name: str = LOCK, wait:
     name : str
         Of the hidden file.
     wait : float
-        Seconds to wait for another process, without end if below 0: those that a killed one started end a moment after it.
+        Seconds to wait for another process, without end if below 0.  Those that a killed one started end a moment after
+        it.
 
     Raises
     ------

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
@@ -279,17 +280,17 @@ def test_a_process_that_draws_and_dies_is_told_in_a_sentence(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_pictures_drawn_by_another_process_first_are_taken(tmp_path, monkeypatch):
-    replace = os.replace
+def test_of_two_that_want_the_same_pictures_one_draws_and_the_other_waits_for_it(tmp_path, monkeypatch):
+    drawn, draw = [], sample._draw
 
-    def overtaken(*places):
-        monkeypatch.setattr(os, "replace", replace)
-        draw_sample(tmp_path / "x", 2, 2, workers=1, progress=False)
-        replace(*places)
+    def counted(*arguments):
+        drawn.append(1)
+        draw(*arguments)
 
-    monkeypatch.setattr(os, "replace", overtaken)
-    draw_sample(tmp_path / "x", 2, 2, workers=1, progress=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    monkeypatch.setattr(sample, "_draw", counted)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: draw_sample(tmp_path / "x", 2, 2, workers=1, progress=False), range(2)))
+    assert drawn == [1] and [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_disk_that_cannot_be_written_is_told_with_what_to_do(tmp_path):

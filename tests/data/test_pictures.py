@@ -176,7 +176,7 @@ def test_listing_the_caches_deletes_what_a_killed_process_left_and_says_what_old
     (study.cache_dir / "pictures-32-0123456789abcdefxyz").mkdir()
     (cache,) = caches(study.cache_dir)
     assert "cannot be used" in cache["what"]
-    assert len(list(study.cache_dir.iterdir())) == 1
+    assert len(list(study.cache_dir.glob("[!.]*"))) == 1
 
 
 def test_a_cache_that_is_deleted_while_it_is_made_is_told(listed, study, monkeypatch):
