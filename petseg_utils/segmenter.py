@@ -359,8 +359,7 @@ class OpenPhoto:
             pet = classes[1:].max(0)
             pet = pet / (pet + classes[0])
         pet = np.where(unsure_parts(1 - classes[0], self.segmenter.peak), np.minimum(pet, 1 - pet), pet)
-        # Half precision, here and in the steps: a page keeps many of these.
-        self._classes = classes.astype(np.float16)
+        self._classes = classes.astype(np.float16)  # a page keeps many of these; it names the pet, and no more
         # Before any prompt, and after each of the latest: the probability of each pixel to be selected, float (size,
         # size), and 1, or -1 while the background is wanted.
         self._steps: list[tuple[np.ndarray, float]] = [(pet, 1.0)]
@@ -500,7 +499,8 @@ class OpenPhoto:
                 raise PetsegError(f"The point ({x:g}, {y:g}) lies outside the photo of {width} x {height} pixels.")
         self.prompts.append(prompt)
         selected, side = self._next_step()
-        self._steps.append((selected.astype(np.float16), side))
+        # In single precision: rounded, a click that adds could lose a pixel.
+        self._steps.append((selected.astype(np.float32), side))
         del self._steps[1 : -UNDONE - 1]
         return self
 

@@ -231,7 +231,7 @@ def memory() -> int:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_broken_file_costs_a_sentence(name, door, tmp_path):
-    kind = KINDS[name]
+    kind, before = KINDS[name], memory()  # other tests of this process may have had more
     sound = kind.seeds()
     sound = sound if isinstance(sound, list) else [sound]
     count = round(kind.inputs * WANTED / TOTAL) if WANTED else 100
@@ -247,7 +247,7 @@ def test_a_broken_file_costs_a_sentence(name, door, tmp_path):
             kept.write_bytes(content)
             print(f"kept as {kept}")
             raise
-    assert memory() < LARGEST
+    assert memory() <= max(before, LARGEST)
 
 
 JSONS = st.recursive(

@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 
 from petseg_utils.apps.cli.main import app
 from petseg_utils.apps.labelling import TABLE, labelling
-from petseg_utils.apps.photo_folders import ENDINGS, RESULTS, read_table
+from petseg_utils.apps.photo_tables import ENDINGS, RESULTS, read_table
 from petseg_utils.data.drawing.sample import draw_sample
 from petseg_utils.data.pictures import load_splits
 from petseg_utils.models.encoders import load_encoder

@@ -1,5 +1,6 @@
 """What the committed notebooks show is made of the committed records and files."""
 
+import json
 import re
 
 import nbformat
@@ -24,7 +25,6 @@ from petseg_utils.models.names import titled
 from petseg_utils.report import sentences
 from petseg_utils.report.tables import protocol_tabs
 from petseg_utils.scores import results
-from petseg_utils.scores.records import read_records
 from petseg_utils.study import ROOT
 
 PHOTOS = ROOT / "figures" / "oxford-cpu"
@@ -208,7 +208,8 @@ def test_comparisons_and_perturbations_are_of_the_models_that_the_records_are_of
         pairs = pd.read_csv(folder / "pairs.csv")
         compared += [pair for side in "ab" for pair in zip(pairs[side], pairs[f"recipe {side}"], strict=True)]
     if (folder / "robustness.jsonl").is_file():
-        swept = read_records(folder / "robustness.jsonl")
+        lines = (folder / "robustness.jsonl").read_text(encoding="utf-8").splitlines()
+        swept = [json.loads(line) for line in lines]
         compared += [(line["model"], line.get("recipe", 1)) for line in swept]
         assert {line["model"] for line in swept} == set(pd.read_csv(folder / "robustness.csv")["model"])
     for model, version in compared:

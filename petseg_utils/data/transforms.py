@@ -85,7 +85,9 @@ class Letterbox:
 
 
 def _resize(array: np.ndarray, shape: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
-    return np.asarray(Image.fromarray(array).resize((shape[1], shape[0]), resampling))
+    # Across first, then down: Pillow from 13 on chooses the order by the shape, and rounds in between.
+    across = Image.fromarray(array).resize((shape[1], array.shape[0]), resampling)
+    return np.asarray(across.resize((shape[1], shape[0]), resampling))
 
 
 def make_augmentation(scales: tuple[float, float] = (0.8, 1.25), shift: float = 0.08):

@@ -482,6 +482,11 @@ class Visitor:
         self.wait_for_picture(before)
         return (x - left) / width, (y - top) / height
 
+    def choose(self, what: str) -> None:
+        """Choose what a click says.  Gradio hands the choice on a moment after it is shown, as no hand is quick enough."""
+        self.page.get_by_text(what, exact=True).click()
+        self.page.wait_for_timeout(300)
+
     def press(self, name: str, role: str = "button") -> None:
         before = self.picture
         self.page.get_by_role(role, name=name).click()
@@ -553,7 +558,7 @@ def test_a_photo_is_uploaded_clicked_undone_and_saved(visit, heard, tmp_path):
     visitor.click(0.4, 0.5)
     visitor.expect("Selected: ")
     first = visitor.said
-    visitor.page.get_by_text("This is not", exact=True).click()
+    visitor.choose("This is not")
     visitor.click(0.9, 0.1)
     assert [prompt.positive for prompt in heard] == [True, False]
     visitor.press("Undo")
@@ -592,7 +597,7 @@ def test_a_click_on_a_missed_part_grows_the_selection(visit, tailless, tmp_path)
         False,
     ]
     assert not (proposed & ~grown).any()
-    visitor.page.get_by_text("This is not", exact=True).click()
+    visitor.choose("This is not")
     visitor.click(*ON_TAIL)
     assert visitor.said.startswith("Selected: cat, ")
     less = saved()

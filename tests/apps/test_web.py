@@ -245,10 +245,7 @@ def test_a_photo_that_is_worked_on_is_in_each_step_as_in_python(seed, target):
     assert [each["latest"] for each in told["told"]] == [latest for _, latest, _ in recorder.asked]
     for each, (maps, _, side) in zip(told["told"], recorder.asked, strict=True):
         assert each["side"] == side
-        given_maps = each["maps"].reshape(maps.shape)
-        np.testing.assert_allclose(given_maps[:3], maps[:3], atol=1e-5)
-        # Python keeps what was selected before in half precision, the browser does not.
-        np.testing.assert_allclose(given_maps[3], maps[3], atol=2**-12)
+        np.testing.assert_allclose(each["maps"].reshape(maps.shape), maps, atol=1e-5)
     for step, (now, wanted) in enumerate(zip(told["states"], expected, strict=True)):
         for key in ("mask", "alpha", "cutOut"):
             near = np.abs(now[key].reshape(wanted[key].shape).astype(int) - wanted[key]) <= 4
@@ -327,7 +324,7 @@ def test_a_report_links_the_page_or_says_why_it_was_left_out(tmp_path, monkeypat
     (tmp_path / "01_only.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook()))
     report = functools.partial(build_report, study, notebooks=tmp_path, out=out, progress=False)
     report(write_page=lambda path: path.write_text("the page"))
-    assert (out / "try.html").read_text() == "the page" and '<a href="try.html">' in (out / "index.html").read_text()
+    assert (out / "try.html").read_text() == "the page" and 'href="try.html"' in (out / "index.html").read_text()
 
     def fail(path: Path) -> None:
         raise PetsegError("Something is missing.")
@@ -368,7 +365,7 @@ def test_where_the_widget_would_be_the_report_leads_to_the_page_or_says_why_not(
 def test_the_notebook_with_the_widget_says_where_the_page_goes():
     notebook = nbformat.read(ROOT / "notebooks" / "05_point_prompt.ipynb", 4)
     assert [TRY_TAG in cell.metadata.get("tags", []) for cell in notebook.cells] == [
-        cell.source.startswith("demo = widget.click_demo(") for cell in notebook.cells
+        cell.cell_type == "code" and "click_demo(" in cell.source for cell in notebook.cells
     ]
 
 

@@ -69,7 +69,9 @@ def test_at_twice_the_size_the_photo_lies_where_it_lies_at_one(height, width, si
     padding = (box.label(np.zeros((height, width), np.uint8)) == PADDING).repeat(2, 0).repeat(2, 1)
     assert (two[padding] == PADDING_COLOUR).all() and (two[~padding][:, 0] == 255).all()
     rows, columns = (slice(2 * side.start, 2 * side.stop) for side in box.window)
-    wanted = Image.fromarray(photo).resize(two[rows, columns].shape[1::-1], Image.Resampling.BILINEAR)
+    tall, wide = two[rows, columns].shape[:2]
+    wanted = Image.fromarray(photo).resize((wide, height), Image.Resampling.BILINEAR)  # across first
+    wanted = wanted.resize((wide, tall), Image.Resampling.BILINEAR)
     assert np.array_equal(two[rows, columns], np.asarray(wanted))
 
 
