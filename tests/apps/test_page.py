@@ -483,7 +483,7 @@ class Visitor:
         return (x - left) / width, (y - top) / height
 
     def choose(self, what: str) -> None:
-        """Choose what a click says.  Gradio hands the choice on a moment after it is shown, as no hand is quick enough."""
+        """Choose what a click says; gradio hands the choice on a moment after it is shown."""
         self.page.get_by_text(what, exact=True).click()
         self.page.wait_for_timeout(300)
 
