@@ -134,7 +134,7 @@ def segment(place, given):
 
 
 def segmented(place):
-    rows = read_table(place / "out" / RESULTS)
+    rows = list(read_table(place / "out" / RESULTS))
     for row in rows:
         for ending in ENDINGS:
             with Image.open(place / "out" / row["mask"].replace(ENDINGS[-1], ending)) as picture:
@@ -149,7 +149,7 @@ def label(place, given):
         for name in data.names:
             if data.row(name):
                 continue
-            image = read_photo(data.listing.photos[name])
+            image = read_photo(given / "photos" / name)
             selected = np.zeros(image.shape[:2], bool)
             selected[10:30, 10:30] = True
             data.save(name, image, selected, "cat" if "Ta" in name else "dog")
@@ -197,7 +197,7 @@ WORKS = {
     "training": Work(train, trained, epochs_in),
     "caches": Work(build_caches, cached, lines_in),
     "drawing": Work(draw, drawn, lambda place: len(list(place.glob("sample/images/*")))),
-    "segment": Work(segment, segmented, lambda place: len(read_table(place / "out" / RESULTS))),
+    "segment": Work(segment, segmented, lambda place: sum(1 for _ in read_table(place / "out" / RESULTS))),
     "labelling": Work(label, labelled, rows_in),
     "report": Work(report, reported, lambda place: len(list(place.glob("reports/0*.html")))),
 }
