@@ -257,13 +257,16 @@ JSONS = st.recursive(
 )
 
 
-@settings(
+MANY = settings(
     max_examples=WANTED // 20 or 100,
     deadline=None,
     derandomize=not WANTED,
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@MANY
 @given(key=st.sampled_from(sorted(json.loads(UNET[1].read_bytes()))), value=JSONS)
 def test_a_card_with_any_value_anywhere_costs_a_sentence(door, key, value):
     card = json.loads(UNET[1].read_bytes()) | {key: value}
@@ -271,13 +274,7 @@ def test_a_card_with_any_value_anywhere_costs_a_sentence(door, key, value):
          json.dumps(card).encode())  # fmt: skip
 
 
-@settings(
-    max_examples=WANTED // 20 or 100,
-    deadline=None,
-    derandomize=not WANTED,
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@MANY
 @given(name=st.sampled_from(sorted(KINDS)), content=st.binary(max_size=600))
 def test_any_bytes_at_all_cost_a_sentence(door, name, content):
     door(KINDS[name], content)

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import json
 import os
 import pickle
 import queue
@@ -11,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any
 
 import cv2
 
@@ -19,17 +20,18 @@ from petseg_utils.apps.cutouts import result_file
 from petseg_utils.apps.page_folder import disk_sentence
 from petseg_utils.apps.page_state import small_picture
 from petseg_utils.data.transforms import Letterbox
-from petseg_utils.segmenter import Reduced, Selection, read_photo
+from petseg_utils.segmenter import Selection, read_photo
 from petseg_utils.study import PetsegError
 
-T = TypeVar("T")
+Answer = tuple[dict[str, Any], list[bytes]]  # facts as JSON has them, and bytes
 CHILDREN = 2
 SECONDS = 30.0  # for one photo
-MEMORY = 3 * 1024**3  # bytes of address space, beside what Python itself takes: saving 52 megapixels takes 2 GB
+MEMORY = 3 * 1024**3  # bytes of address space, beside what Python itself takes
+MOST = 100_000_000  # bytes of an answer
 TASKS = 200  # of one child; then another takes its place, so that no decoder's leak grows
 
 
-def reduce_photo(path: Path, name: str, size: int, scale: int) -> tuple[Reduced, bytes]:
+def reduce_photo(path: Path, name: str, size: int, scale: int) -> Answer:
     """A photo's file as a model sees it, and as the page shows it.
 
     Parameters
@@ -43,19 +45,21 @@ def reduce_photo(path: Path, name: str, size: int, scale: int) -> tuple[Reduced,
 
     Returns
     -------
-    tuple
-        The photo as the model sees it, and a JPEG file to show, see `page_state.small_picture`.
+    (dict, list of bytes)
+        ``height`` and ``width`` of the photo; its square, RGB ``uint8 (scale * size, scale * size, 3)``, and a JPEG
+        file to show, see `page_state.small_picture`.
     """
     image = read_photo(path, name)
     height, width = image.shape[:2]
-    return Reduced(Letterbox(height, width, size).image(image, scale), height, width), small_picture(image)
+    square = Letterbox(height, width, size).image(image, scale)
+    return {"height": height, "width": width}, [square.tobytes(), small_picture(image)]
 
 
-def write_result(path: Path, selection: Selection, label: str, name: str, what: str, folder: Path) -> Path:
-    """Write what somebody saves of a photo's file, see `cutouts.result_file`, into a folder; gives the written file."""
+def write_result(path: Path, selection: Selection, label: str, name: str, what: str, folder: Path) -> Answer:
+    """Write what somebody saves of a photo's file, see `cutouts.result_file`, into a folder; its name is ``file``."""
     file, content = result_file(read_photo(path, name), selection, label, name, what)
     (folder / file).write_bytes(content)
-    return folder / file
+    return {"file": file}, []
 
 
 class Children:
@@ -72,7 +76,7 @@ class Children:
                 self._idle.put(_Child())
             self._started = True
 
-    def call(self, name: str, function: Callable[..., T], *arguments: object) -> T:
+    def call(self, name: str, function: Callable[..., Answer], *arguments: object) -> Answer:
         """What a function returns in a child process.
 
         Parameters
@@ -82,7 +86,7 @@ class Children:
         function : callable
             A function of a module, which a child can import.
         arguments : object
-            Its arguments; they and what it returns travel pickled.
+            Its arguments.
 
         Raises
         ------
@@ -120,7 +124,7 @@ class _Child:
         """Whether it takes another task."""
         return self._left > 0
 
-    def call(self, name: str, function: Callable[..., T], arguments: tuple) -> T:
+    def call(self, name: str, function: Callable[..., Answer], arguments: tuple) -> Answer:
         assert self._process.stdin and self._process.stdout
         self._left -= 1
         timer = threading.Timer(SECONDS, self._process.kill)
@@ -128,8 +132,8 @@ class _Child:
         try:
             pickle.dump((name, function, arguments), self._process.stdin)
             self._process.stdin.flush()
-            answer, trouble = pickle.load(self._process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
+            trouble, facts, parts = _heard(self._process.stdout)
+        except (OSError, ValueError, KeyError, TypeError):
             self._end()
             if timer.finished.is_set():
                 trouble = f"takes more than {SECONDS:g} seconds, or is damaged: make it smaller, or save it anew."
@@ -142,7 +146,7 @@ class _Child:
             self._end()
         if trouble:
             raise PetsegError(trouble)
-        return answer
+        return facts, parts
 
     def _end(self) -> None:
         self._left = 0
@@ -158,28 +162,48 @@ def work() -> None:
     os.dup2(2, 1)  # what a decoder prints is no answer
     with contextlib.suppress(EOFError, OSError):
         while True:
-            name, function, arguments = pickle.load(sys.stdin.buffer)
-            pickle.dump(_answer(name, function, arguments), answers)
+            name, function, arguments = pickle.load(sys.stdin.buffer)  # from the page, which is trusted
+            trouble, (facts, parts) = _answer(name, function, arguments)
+            told = {"trouble": trouble, "facts": facts, "sizes": list(map(len, parts))}
+            answers.write(json.dumps(told).encode() + b"\n" + b"".join(parts))
             answers.flush()
 
 
-def _answer(name: str, function: Callable[..., Any], arguments: tuple) -> tuple[Any, str]:
-    """What a function returns, and what went wrong."""
+def _heard(answers: IO[bytes]) -> tuple[str, dict[str, Any], list[bytes]]:
+    """What a child answers: what went wrong, facts, bytes.  It holds no objects: a stranger's photo may speak here.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If that is no answer.
+    """
+    told = json.loads(answers.readline(MOST))
+    if not 0 <= sum(told["sizes"]) <= MOST:
+        raise ValueError("too much")
+    parts = [answers.read(size) for size in told["sizes"]]
+    if list(map(len, parts)) != told["sizes"]:
+        raise ValueError("cut")
+    return str(told["trouble"]), dict(told["facts"]), parts
+
+
+def _answer(name: str, function: Callable[..., Answer], arguments: tuple) -> tuple[str, Answer]:
+    """What went wrong, and what a function returns."""
+    nothing: Answer = {}, []
     too_large = f"{name} takes more memory than there is: make it smaller and try again."
     if hasattr(signal, "alarm"):
         signal.alarm(round(2 * SECONDS))  # ends this process, where nobody is left to do it
     try:
-        return function(*arguments), ""
+        return "", function(*arguments)
     except PetsegError as error:
-        return None, str(error)
+        return str(error), nothing
     except OSError as error:
-        return None, disk_sentence(error)
+        return disk_sentence(error), nothing
     except MemoryError:
-        return None, too_large
+        return too_large, nothing
     except cv2.error as error:
         if error.code != cv2.Error.StsNoMem:
             raise
-        return None, too_large
+        return too_large, nothing
     finally:
         if hasattr(signal, "alarm"):
             signal.alarm(0)

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
+import numpy as np
 
 from petseg_utils.apps.child_processes import children, reduce_photo, write_result
 from petseg_utils.apps.cutouts import EXAMPLES, encoded
 from petseg_utils.apps.page_folder import disk_errors, drop, keep_photo, new_path, own_folder, write_for_browser
 from petseg_utils.apps.page_state import ABOUT_SWITCH, COLOURS, MODELS, SWITCH, TOOLS, Work, after_switch
-from petseg_utils.segmenter import OpenPhoto, Segmenter, shipped_weights
+from petseg_utils.segmenter import OpenPhoto, Reduced, Segmenter, shipped_weights
 from petseg_utils.study import PetsegError
 
 T = TypeVar("T")
@@ -240,9 +241,10 @@ def opened(path: Path, name: str, segmenter: Segmenter, target: str) -> tuple[Op
         If its file cannot be used.
     """
     size, scale = segmenter.card["image_size"], segmenter.model.scale
-    reduced, picture = children.call(name, reduce_photo, path, name, size, scale)
+    facts, (square, picture) = children.call(name, reduce_photo, path, name, size, scale)
+    seen = np.frombuffer(square, np.uint8).reshape(scale * size, scale * size, 3)
     with MODELS:
-        return OpenPhoto(segmenter, reduced, target), picture
+        return OpenPhoto(segmenter, Reduced(seen, facts["height"], facts["width"]), target), picture
 
 
 @in_turn
@@ -293,10 +295,13 @@ def change(action: Callable[[Work], None], work: Work | None, *look: Any) -> tup
 
 
 def take_tool(work: Work | None, tool: str, *look: Any) -> tuple:
-    """Say what comes next if the box was chosen; if another tool was, a box that was begun is dropped."""
-    if tool != "box":
+    """Say what comes next; a box that was begun is dropped if another tool was chosen, and else the picture stays."""
+    if work is None:
+        return show(work, *look)
+    if tool != "box" and work.corner:
         return change(Work.drop_corner, work, *look)
-    return show(work, *look, said="" if work is None or work.corner else "Click on one corner of a box around the pet.")
+    begins = tool == "box" and not work.corner
+    return gr.skip(), saying("Click on one corner of a box around the pet." if begins else work.status)
 
 
 @in_turn
@@ -339,9 +344,9 @@ def save(what: str, work: Work | None) -> tuple[Any, Any]:
     try:
         folder = new_path("")
         result = work.kept, photo.selection, photo.label, work.file, what, folder
-        written = children.call(work.file, write_result, *result)
+        facts, _ = children.call(work.file, write_result, *result)
     except PetsegError as error:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
         return None, saying("", str(error))
-    return work.show(str(written)), gr.skip()
+    return work.show(str(folder / Path(facts["file"]).name)), gr.skip()

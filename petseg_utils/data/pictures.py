@@ -250,7 +250,7 @@ def decode(
                 if not card_path.is_file():
                     with made_aside(cache) as temporary:
                         _write_cache(temporary, pictures, size, scale, progress, n_workers)
-                        _move_into_place(temporary, folder)
+                        temporary.rename(folder)
         except OSError as error:
             needed = len(pictures) * size * size * (4 if scale == 1 else 4 + 3 * scale**2) / 1e6
             raise DataError(
@@ -330,10 +330,6 @@ def _write_cache(folder: Path, pictures: list[Picture], size: int, scale: int, p
                     file.write(square.tobytes())
     card = {"size": size, "rows": rows, "errors": errors}
     (folder / "card.json").write_text(json.dumps(card), encoding="utf-8")
-
-
-def _move_into_place(temporary: Path, folder: Path) -> None:
-    temporary.rename(folder)
 
 
 def join(first: PictureSet, second: PictureSet) -> PictureSet:

@@ -176,7 +176,7 @@ def show_dialogue(picture: PictureSet, masks: list[np.ndarray], said: list[Click
     after = ["proposed", *(f"after {turn} click{'s' * (turn > 1)}" for turn in range(1, len(masks)))]
     titles = ["true", *(f"{name}, IoU {value:.3f}" for name, value in zip(after, scored, strict=True))]
     figure = picture_grid([panels], titles, [""], size=2.2)
-    for axis, click in zip(figure.axes[1:], said, strict=False):
+    for axis, click in zip(figure.axes[1 : len(said) + 1], said, strict=True):
         sign, colour = ("+", "#007A5A") if click.positive else ("_", "#B00020")
         axis.plot(click.x, click.y, "o", color=colour, markeredgecolor="white", markersize=11)
         axis.plot(click.x, click.y, sign, color="white", markersize=7)

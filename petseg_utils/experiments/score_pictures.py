@@ -49,7 +49,7 @@ def show_scores() -> Figure:
         (rim, "Boundary IoU", rim_both, rim_both + sum(rim_other), "in both bands", "in one or both"),
     )
     figure, axes = new_figure(3, 2, width=5.2, height=7.6)
-    for axis, (shown, name, above, below, what, of) in zip(axes.flat, panels, strict=False):
+    for axis, (shown, name, above, below, what, of) in zip(axes.flat[: len(panels)], panels, strict=True):
         axis.imshow(shown, cmap=ListedColormap(list(COLOURS.values())), vmin=0, vmax=len(COLOURS) - 1)
         axis.set(title=f"{name} {above / below:.2f}", xticks=[], yticks=[], xlabel=f"{what} / {of}\n{above} / {below}")
         axis.grid(False)

@@ -166,7 +166,7 @@ def loss_sentence(curves: pd.DataFrame) -> str:
     loss = relative_loss(curves).loc["decoder"].sort_values(ascending=False)
     titles = [TITLES_OF_PERTURBATIONS[kind][0] for kind in loss.index]
     names = [title if title.isupper() else title.lower() for title in titles]
-    most = _listed([f"{name} ({share:.0%})" for name, share in zip(names[:3], loss, strict=False)])
+    most = _listed([f"{name} ({share:.0%})" for name, share in zip(names[:3], loss.iloc[:3], strict=True)])
     least = _listed(names[-3:])
     return (
         f"Of {len(loss)} perturbations at their worst level, {most} cost the decoder most of its mIoU; {least} cost it "

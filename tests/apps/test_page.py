@@ -203,6 +203,7 @@ def test_clicks_and_boxes_reach_the_model_and_are_drawn_where_they_were_made(wor
 
 def test_choosing_the_box_says_what_comes_next_and_leaving_it_drops_the_corner(work):
     assert text(app.take_tool(work, "box", *LOOK)[1]) == "Click on one corner of a box around the pet."
+    assert app.take_tool(work, "no", *LOOK) == (gr.skip(), app.saying(work.status))  # the picture stays as it is
     work.click("box", 100, 90)
     assert text(app.take_tool(work, "box", *LOOK)[1]) == "Now click on the opposite corner of the box."  # came late
     said = text(app.take_tool(work, "yes", *LOOK)[1])
@@ -482,11 +483,6 @@ class Visitor:
         self.wait_for_picture(before)
         return (x - left) / width, (y - top) / height
 
-    def choose(self, what: str) -> None:
-        """Choose what a click says; gradio hands the choice on a moment after it is shown."""
-        self.page.get_by_text(what, exact=True).click()
-        self.page.wait_for_timeout(300)
-
     def press(self, name: str, role: str = "button") -> None:
         before = self.picture
         self.page.get_by_role(role, name=name).click()
@@ -558,7 +554,7 @@ def test_a_photo_is_uploaded_clicked_undone_and_saved(visit, heard, tmp_path):
     visitor.click(0.4, 0.5)
     visitor.expect("Selected: ")
     first = visitor.said
-    visitor.choose("This is not")
+    visitor.page.get_by_text("This is not", exact=True).click()
     visitor.click(0.9, 0.1)
     assert [prompt.positive for prompt in heard] == [True, False]
     visitor.press("Undo")
@@ -597,7 +593,7 @@ def test_a_click_on_a_missed_part_grows_the_selection(visit, tailless, tmp_path)
         False,
     ]
     assert not (proposed & ~grown).any()
-    visitor.choose("This is not")
+    visitor.page.get_by_text("This is not", exact=True).click()
     visitor.click(*ON_TAIL)
     assert visitor.said.startswith("Selected: cat, ")
     less = saved()

@@ -1,7 +1,9 @@
 """What the page lets in and what it keeps, seen from outside: requests as browsers, and others, send them."""
 
+import io
 import json
 import os
+import pickle
 import re
 import secrets
 import signal
@@ -272,9 +274,24 @@ def test_a_decoder_that_crashes_costs_a_sentence_and_the_next_photo_is_read(chil
     for _ in range(3):  # more often than there are children
         with pytest.raises(PetsegError, match=r"^cat.png is damaged, and its decoder crashed: save it anew"):
             children.call("cat.png", crash)
-    reduced, picture = children.call("cat.png", reduce_photo, path, "cat.png", SIZE, 2)
-    assert (reduced.height, reduced.width, reduced.square.shape) == (300, 451, (2 * SIZE, 2 * SIZE, 3))
+    facts, (square, picture) = children.call("cat.png", reduce_photo, path, "cat.png", SIZE, 2)
+    assert facts == {"height": 300, "width": 451} and len(square) == (2 * SIZE) ** 2 * 3
     assert picture[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        pickle.dumps(Path()) + b"\n",
+        b"[]\n",
+        b'{"trouble": "", "facts": {}, "sizes": [9]}\ncut',
+        b'{"sizes": [1e12]}\n',
+    ],
+)
+def test_what_a_child_says_is_plain_or_no_answer(said):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        child_processes._heard(io.BytesIO(said))
 
 
 def test_a_decoder_that_hangs_is_stopped(children, monkeypatch):

@@ -152,7 +152,7 @@ from petseg_utils.data import datasets, pictures
 def move(temporary, folder):
     os.kill(os.getpid(), signal.SIGKILL)
 
-pictures._move_into_place = move
+pathlib.Path.rename = move
 listed = datasets.list_pictures(pathlib.Path(sys.argv[1]), "trainval")
 pictures.decode(listed, 32, pathlib.Path(sys.argv[2]), progress=False)
 """
@@ -180,11 +180,13 @@ def test_listing_the_caches_deletes_what_a_killed_process_left_and_says_what_old
 
 
 def test_a_cache_that_is_deleted_while_it_is_made_is_told(listed, study, monkeypatch):
-    def deleted(temporary, folder):
-        clear_caches(study.cache_dir)
-        temporary.rename(folder)
+    write = pictures_module._write_cache
 
-    monkeypatch.setattr(pictures_module, "_move_into_place", deleted)
+    def deleted(*arguments):
+        write(*arguments)
+        clear_caches(study.cache_dir)
+
+    monkeypatch.setattr(pictures_module, "_write_cache", deleted)
     with pytest.raises(DataError, match=r"^Could not write the picture cache \(No such file or directory\)"):
         decode(listed, SIZE, study.cache_dir, progress=False)
     monkeypatch.undo()
