@@ -68,93 +68,31 @@ def run_shares(
     return pd.DataFrame(rows)
 
 
-def update_label_runs(study: Study, splits: dict[str, PictureSet], rows: pd.DataFrame) -> pd.DataFrame:
-    """Write rows into the study's ``labels.csv``, which notebooks share, in place of those of the same name.
-
-    Rows of other pictures or settings are dropped.
-
-    Returns
-    -------
-    DataFrame
-        All rows that the file now holds.
-    """
-    path = study.figures_dir / "labels.csv"
-    made_of = {
-        "image_size": study.labels.image_size,
-        "epochs": study.labels.epochs,
-        "data": splits["train"].fingerprint,
-    }
-    rows = rows.assign(**made_of)
-    if path.is_file():
-        before = pd.read_csv(path)
-        same = ~before["start"].isin(rows["start"])
-        for column, value in made_of.items():
-            same &= before[column] == value
-        rows = pd.concat([before[same], rows], ignore_index=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(path, index=False, float_format="%.4f")
-    return rows
+def write_label_runs(study: Study, splits: dict[str, PictureSet], rows: pd.DataFrame) -> None:
+    """Write the study's ``labels.csv``: the rows of `run_shares`, and of which pictures and settings they are."""
+    made_of = {"image_size": study.labels.image_size, "epochs": study.labels.epochs}
+    study.figures_dir.mkdir(parents=True, exist_ok=True)
+    rows = rows.assign(**made_of, data=splits["train"].fingerprint)
+    rows.to_csv(study.figures_dir / "labels.csv", index=False, float_format="%.4f")
 
 
-def decoder_in_words(runs: pd.DataFrame, scratch: pd.DataFrame) -> str:
-    """How far the decoder comes with few and with all labels, and with how many it is as good as a U-Net with all.
-
-    Parameters
-    ----------
-    runs, scratch : DataFrame
-        From `run_shares`: the decoder's, and those of the U-Net from scratch; the latter may have no rows.
-    """
-    ours, others = (rows.groupby("pictures")["miou"].mean() for rows in (runs, scratch))
-    few, most = ours.iloc[0], ours.iloc[-1]
-    text = f"With {ours.index[0]} labels the decoder reaches {few:.3f}, with {ours.index[-1]} {most:.3f}."
-    if others.empty:
-        return text
-    text += f" The U-Net from scratch reaches {others.iloc[-1]:.3f} with {others.index[-1]}; "
-    enough = ours.index[ours >= others.iloc[-1]]
-    return text + (f"the decoder is as good with **{enough[0]}**." if len(enough) else "the decoder is never as good.")
-
-
-def starts_in_words(runs: pd.DataFrame) -> str:
-    """For each number of labels, which start did best and which did better or worse than from scratch; Markdown."""
-    lines = []
-    for pictures, some in runs.groupby("pictures"):
-        by = some.groupby("start")["miou"].agg(["mean", "min", "max"])
-        scratch, best, others = by.loc["from scratch"], by["mean"].idxmax(), by.drop(index="from scratch")
-        better, worse = others.index[others["min"] > scratch["max"]], others.index[others["max"] < scratch["min"]]
-        lines.append(
-            f"* With **{pictures}** labels *{best}* does best, {by['mean'][best]:.3f}; *from scratch* reaches "
-            f"{scratch['mean']:.3f}. In every run better than that: {', '.join(better) or 'none'}; worse: "
-            f"{', '.join(worse) or 'none'}."
-        )
-    gain = runs[runs["start"] == "from scratch"].groupby("pictures")["miou"].mean()
-    lines.append(
-        f"* From scratch, {gain.index[-1]} labels in place of {gain.index[0]} change mIoU by "
-        f"{gain.iloc[-1] - gain.iloc[0]:+.3f}."
+def labels_in_words(runs: pd.DataFrame) -> str:
+    """How far a model comes with few and with all labels; from `run_shares`."""
+    by_number = runs.groupby("pictures")["miou"].mean()
+    few, most = by_number.index[0], by_number.index[-1]
+    return (
+        f"With {few} labels it reaches {by_number[few]:.3f}, with {most} {by_number[most]:.3f}: "
+        f"{by_number[few] / by_number[most]:.0%} of it. Runs of each kind: {runs.groupby('pictures').size().max()}."
     )
-    n_runs = runs.groupby(["start", "pictures"]).size().max()
-    return "\n".join(lines) + f"\n\nRuns of each kind: {n_runs}."
 
 
-START_COLOURS = {
-    "from scratch": MODEL_COLOURS["unet"],
-    "frozen": MODEL_COLOURS["autoencoder_unet"],
-    "fine-tuned": "#0072B2",
-    "decoder on frozen features": MODEL_COLOURS["decoder"],
-}
-
-
-def label_curves(table: pd.DataFrame) -> Figure:
-    """Validation mIoU by number of labelled pictures, a line per start: mean over seeds, a dot per run, their range."""
-    figure, axis = new_figure(width=7.5, height=3.6)
-    for name, runs in table.groupby("start", sort=False):
-        by_number = runs.groupby("pictures")["miou"]
-        mean = by_number.mean()
-        axis.plot(mean.index, mean, color=START_COLOURS[name], label=name)
-        axis.fill_between(mean.index, by_number.min(), by_number.max(), color=START_COLOURS[name], alpha=0.2)
-        axis.plot(runs["pictures"], runs["miou"], "o", color=START_COLOURS[name], markersize=4)
-    numbers = sorted(table["pictures"].unique())
+def label_curve(runs: pd.DataFrame) -> Figure:
+    """Validation mIoU by number of labelled pictures: a dot per run, and the means as a line; from `run_shares`."""
+    figure, axis = new_figure(width=6.5, height=3.4)
+    mean = runs.groupby("pictures")["miou"].mean()
+    axis.plot(mean.index, mean, color=MODEL_COLOURS["decoder"])
+    axis.plot(runs["pictures"], runs["miou"], "o", color=MODEL_COLOURS["decoder"], markersize=4)
     axis.set(xlabel="labelled pictures", ylabel="validation mIoU", ylim=(0, 1), title="How few labels are enough?")
-    axis.set(xscale="log", xticks=numbers, xticklabels=numbers)
+    axis.set(xscale="log", xticks=list(mean.index), xticklabels=list(mean.index))
     axis.minorticks_off()
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -24,9 +24,7 @@ from petseg_utils.training.recipes import recipe_of
 
 PHOTOS_GB = 0.8  # download, as the authors' server has it
 BACKWARD = 3  # a training step takes about so many forward passes
-# Of notebooks 03 and 04: how many models are trained on each share of the labels, and variants of the autoencoder.
-STARTS = {"unet": 1, "autoencoder_unet": 2, "decoder": 1}
-VARIANTS = 4
+VARIANTS = 4  # of the autoencoder, in notebook 03
 MACHINES = {"oxford-cpu": "two CPU cores", "oxford-gpu": "one H100"}
 REHEARSED = ROOT / "figures" / "oxford" / "rehearsal.json"  # by tools.rehearse
 ENCODED = ("decoder", "decoder_selftrained", "point")
@@ -155,10 +153,13 @@ def operations(study: Study, encoder: Encoder) -> pd.Series:
         if settings.cache and on_encoder:
             work["encoding, once"] = encoding * (2 * train + validation + test)
         work[f"training: {title}"] = seeds * settings.epochs * (train * a_step + validation * once)
-        starts = len(study.labels.shares) * len(study.labels.seeds) * STARTS.get(name, 0)
-        if starts:
-            steps = starts * study.labels.epochs * train
-            work["few labels"] = work.get("few labels", 0) + steps * area * BACKWARD * once
+        # On all shares of the labels in notebook 04, and with all labels for each variant in notebook 03.
+        runs = {"decoder": len(study.labels.shares), "autoencoder_unet": VARIANTS}.get(name, 0) * len(
+            study.labels.seeds
+        )
+        if runs:
+            steps = runs * study.labels.epochs * train
+            work["small pictures"] = work.get("small pictures", 0) + steps * area * BACKWARD * once
     grid = len(study.unet_grid.learning_rates) * len(study.unet_grid.batch_sizes) * study.unet_grid.epochs
     work["search of notebook 02"] = grid * train * BACKWARD * prediction["unet"]
     work["variants of the autoencoder"] = (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from petseg_utils.experiments import variants
-from petseg_utils.experiments.few_labels import run_shares, small_study, update_label_runs
+from petseg_utils.experiments.few_labels import run_shares, small_study, write_label_runs
 from petseg_utils.models.encoders import DETAIL_LITE, TWICE_LITE, Encoder, load_encoder
 
 
@@ -48,10 +48,6 @@ def test_shares_of_labels_make_equal_steps_and_their_rows_are_kept(study, splits
         assert given[3]["validation"] is splits["validation"]
     assert [len(given[3]["train"]) for given, _ in seen] == [4, len(splits["train"])]
     monkeypatch.undo()
-    update_label_runs(study, splits, rows)
-    update_label_runs(study, splits, rows.assign(start="frozen"))
-    both = update_label_runs(study, splits, rows.assign(miou=0.75))
-    assert len(both) == 4
-    assert both.groupby("start")["miou"].mean().to_dict() == {"from scratch": 0.75, "frozen": 0.5}
-    longer = replace(study, labels=replace(study.labels, epochs=9))
-    assert len(update_label_runs(longer, splits, rows)) == 2  # runs of other lengths are not compared
+    write_label_runs(study, splits, rows)
+    written = pd.read_csv(study.figures_dir / "labels.csv")
+    assert written["miou"].tolist() == [0.5, 0.5] and set(written["data"]) == {splits["train"].fingerprint}

@@ -5,36 +5,16 @@ import pandas as pd
 
 from petseg_utils.experiments.encoder_variants import LITE, LITE2, TWICE, encoders_in_words
 from petseg_utils.experiments.features import ablation_in_words
-from petseg_utils.experiments.few_labels import decoder_in_words, starts_in_words
+from petseg_utils.experiments.few_labels import labels_in_words
 from petseg_utils.experiments.pretraining import variants_in_words
 from petseg_utils.experiments.small_breeds import variants_in_words as breeds_in_words
 from petseg_utils.experiments.training_charts import run_in_words
 
 
-def label_runs(**scores: tuple[float, float]) -> pd.DataFrame:
-    """Two runs of each start with 10 and with 100 labels; the second run is 0.01 above the first."""
-    return pd.DataFrame(
-        {"start": start.replace("_", " "), "pictures": pictures, "miou": value + step}
-        for start, values in scores.items()
-        for pictures, value in zip((10, 100), values, strict=True)
-        for step in (0.0, 0.01)
-    )
-
-
-def test_a_start_is_called_better_only_where_it_is_in_every_run():
-    said = starts_in_words(label_runs(from_scratch=(0.5, 0.8), frozen=(0.6, 0.6), tuned=(0.505, 0.805))).splitlines()
-    assert "*frozen* does best, 0.605" in said[0] and "better than that: frozen; worse: none" in said[0]
-    assert "*tuned* does best, 0.810" in said[1] and "better than that: none; worse: frozen" in said[1]
-    assert "100 labels in place of 10 change mIoU by +0.300" in said[2] and "Runs of each kind: 2." in said[-1]
-    assert "change mIoU by -0.300" in starts_in_words(label_runs(from_scratch=(0.8, 0.5)))
-
-
-def test_the_decoder_needs_as_many_labels_as_its_scores_say():
-    scratch = label_runs(from_scratch=(0.4, 0.7))
-    assert "is as good with **10**" in decoder_in_words(label_runs(decoder=(0.7, 0.9)), scratch)
-    assert "is as good with **100**" in decoder_in_words(label_runs(decoder=(0.6, 0.9)), scratch)
-    assert "is never as good" in decoder_in_words(label_runs(decoder=(0.6, 0.6)), scratch)
-    assert "from scratch" not in decoder_in_words(label_runs(decoder=(0.6, 0.6)), scratch[:0])
+def test_what_few_labels_give_is_said_beside_what_all_give():
+    runs = pd.DataFrame({"pictures": [10, 10, 100, 100], "miou": [0.6, 0.62, 0.8, 0.82]})
+    said = labels_in_words(runs)
+    assert said.startswith("With 10 labels it reaches 0.610, with 100 0.810: 75% of it.") and said.endswith("kind: 2.")
 
 
 def test_the_part_missed_most_is_the_one_whose_score_falls_most():
