@@ -791,12 +791,14 @@ def test_few_photos_are_held_at_a_time():
     with ThreadPoolExecutor(1) as pool:
         large = ((number, np.empty((4000, 5000, 3), np.uint8)) for number in range(20))  # 20 megapixels each
         waiting = segment_folder._ahead(pool, lambda number, image: begun.append(number), large)
-        for done, _ in enumerate(waiting):
+        for done, (_, future) in enumerate(waiting):
             assert len(begun) <= done + 3
+            future.result()
         small = ((number,) for number in range(100))
         begun.clear()
-        for done, _ in enumerate(segment_folder._ahead(pool, begun.append, small)):
+        for done, (_, future) in enumerate(segment_folder._ahead(pool, begun.append, small)):
             assert len(begun) <= done + segment_folder.AHEAD + 1
+            future.result()
 
 
 def test_help_teaches_by_examples(petseg):
