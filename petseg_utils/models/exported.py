@@ -14,6 +14,7 @@ All floats are float32 where they go in and out.
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +153,8 @@ def _session(path: Path) -> Any:
         log.info("Runs on %s.", there[0])
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # as torch and others; Ray and job files set it for each process
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
     # Threads that wait would spin and take the core from whoever reads and writes photos meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
