@@ -1,13 +1,16 @@
 """Masks for very many photos on a cluster of Ray, into Parquet files: what `petseg segment --ray` does."""
 
 import contextlib
+import io
 import itertools
 import json
+import logging
 import os
 import socket
 import sqlite3
 import tempfile
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -24,9 +27,10 @@ from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
 
 ABOUT = "about.json"
-AT_ONCE = 20_000  # photos that Ray is given at a time; their actors load the model once
+AT_ONCE = 20_000  # photos that Ray is given at a time, in whose blocks its own bookkeeping grows
 IN_A_FILE = 500  # rows of a Parquet file: what is lost, at most, when the run is cut
 IN_A_BATCH = 8  # photos that an actor is given at a time
+TRIES = 3  # of a batch whose worker died, after the first; Ray has no bound of its own
 REACHED = 10.0  # seconds in which a cluster must answer
 STORE = 256 << 20  # bytes of Ray's object store on this machine: it holds names and rows, no pictures
 
@@ -61,7 +65,7 @@ def segment_by_ray(
     Parameters
     ----------
     address : str
-        Of the cluster, as ``ray.init`` takes it; ``local`` starts one on this machine, for this run.
+        Of the cluster that this machine belongs to: ``HOST:PORT``, or ``auto``; ``local`` starts one, for this run.
     photos : list of str
         Files and folders, or addresses of folders that fsspec reads, such as ``s3://bucket/photos``.
     out : str
@@ -78,7 +82,8 @@ def segment_by_ray(
     Raises
     ------
     PetsegError
-        If Ray is not installed or cannot be reached, there are no photos, or `out` holds masks by other weights.
+        If Ray is not installed, cannot be reached or gives up, there are no photos, `out` holds masks by other weights,
+        or photos end their workers whenever they are tried; then the others have their rows.
     """
     try:
         import fsspec
@@ -97,33 +102,38 @@ def segment_by_ray(
         raise PetsegError(f"No photos there: looked for files in {', '.join(SUFFIXES)}.")
     system.makedirs(folder, exist_ok=True)
     _write(system, f"{folder}/{ABOUT}", json.dumps(maker, indent=2).encode())
-    counts = np.zeros(3, int)
+    counts, lost = np.zeros(3, int), 0
     bar = tqdm(desc="segmenting", unit="photo", disable=not progress)
     todo = done.without(itertools.chain([first], files), counts)
     with _cluster(ray, address):
         workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         while chosen := list(itertools.islice(todo, AT_ONCE)):
-            rows = (
-                ray.data.from_items([{"file": os.fsencode(file)} for file in chosen])
-                .repartition(max(1, len(chosen) // IN_A_BATCH))
-                .map_batches(
+            lost += len(chosen)
+            names = [{"file": os.fsencode(file)} for file in chosen]
+            blocks = ray.data.from_items(names, override_num_blocks=-(-len(names) // IN_A_BATCH))
+            with warnings.catch_warnings(action="ignore"):  # Ray has no other way yet to bound the retries
+                rows = blocks.map_batches(
                     Worker,
                     batch_size=IN_A_BATCH,
                     batch_format="pyarrow",
-                    concurrency=(1, workers),
+                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
                     num_cpus=1,
+                    ray_remote_args_fn=lambda: {"max_task_retries": TRIES},
                     fn_constructor_kwargs={"model": model, "weights": weights, "runtime": runtime, "hard": hard},
                 )
-            )
             table: Any
             for table in rows.iter_batches(batch_size=IN_A_FILE, batch_format="pyarrow"):
-                with tempfile.TemporaryFile() as file:
-                    parquet.write_table(table, file)
-                    file.seek(0)
-                    _write(system, f"{folder}/part-{uuid.uuid4().hex}.parquet", file.read())
-                counts += [len(table), 0, sum(error is not None for error in table["error"].to_pylist())]
+                parquet.write_table(table, content := io.BytesIO())
+                _write(system, f"{folder}/part-{uuid.uuid4().hex}.parquet", content.getvalue())
+                counts += [len(table), 0, len(table) - table["error"].null_count]
+                lost -= len(table)
                 bar.update(len(table))
     bar.close()
+    if lost:
+        raise PetsegError(
+            f"{lost} photos have no row, since a worker failed at them or at others of their batch: Ray's logs "
+            f"say why. {counts[0]} have theirs, and the same command tries the others again."
+        )
     return Counts(*map(int, counts))
 
 
@@ -259,26 +269,34 @@ def _fetched(file: str) -> Iterator[Path]:
 def _cluster(ray: Any, address: str) -> Iterator[None]:
     """A connection to a cluster of Ray; one on this machine has no dashboard.
 
-    Its other ports are open on all of the machine's addresses: Ray takes no loopback address for them.
+    Its other ports are open on all of the machine's addresses, since Ray takes no loopback address for them.  They ask
+    for a token, which Ray makes and keeps in this user's home.
     """
     from ray.data import DataContext
 
+    if "://" in address:  # Ray takes it, and ends in the middle of its own code
+        raise PetsegError("Ray Data does not run through ray://: give HOST:PORT, on a machine of the cluster.")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     alone = {"include_dashboard": False, "object_store_memory": STORE}
     try:
-        _, colon, port = address.rpartition(":")
+        host, colon, port = address.rpartition(":")
         if colon and port.isdecimal():  # Ray would try for minutes, and then end this process
-            host = address.rpartition("/")[2].rpartition(":")[0]
             socket.create_connection((host, int(port)), timeout=REACHED).close()
         ray.init(address, log_to_driver=False, logging_level="error", **(alone if address == "local" else {}))
     except Exception as error:  # Ray has no kind of its own for a start that failed
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise PetsegError(
-            f"No cluster of Ray at {address} ({reason}): start one with ray start, or say --ray local."
+            f"No cluster of Ray at {address} ({reason}): start one with ray start, or say --ray local. If it asks for "
+            "a token, set RAY_AUTH_MODE=token."
         ) from error
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what was lost is counted; Ray writes logs of its own
     context = DataContext.get_current()
     context.enable_progress_bars, context.print_on_execution_start = False, False
+    context.max_errored_blocks = -1  # what ends its worker whenever it is tried does not end the run
     try:
         yield
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise PetsegError(f"Ray gave up ({reason}). The same command goes on from here.") from error
     finally:
         ray.shutdown()
