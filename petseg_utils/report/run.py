@@ -304,7 +304,9 @@ def _settings(study: Study) -> dict[str, Any]:
     """What a study's file says, without its name and its places."""
     values = dataclasses.asdict(study)
     places = {key for key, value in values.items() if isinstance(value, Path) or value is None}
-    return {key: value for key, value in values.items() if key not in places | {"name", "draws_its_data"}}
+    return {
+        key: value for key, value in values.items() if key not in places | {"name", "draws_its_data", "on_other_data"}
+    }
 
 
 def _toml_lines(values: dict[str, Any], table: str = "") -> list[str]:

@@ -1,5 +1,6 @@
 """A study, read from one TOML file: the numbers in which studies differ, and where its files go."""
 
+import hashlib
 import os
 import re
 import reprlib
@@ -228,6 +229,8 @@ class Study:
         Pictures without masks to learn from; labelled pictures from elsewhere to test on.
     draws_its_data : bool
         Whether the pictures are the embedded ones, and so may be shown in committed figures.
+    on_other_data : bool
+        Whether other pictures than its own were named, and so its runs have a folder of their own.
     """
 
     name: str
@@ -252,6 +255,7 @@ class Study:
     unlabelled_dir: Path | None = None
     elsewhere_dir: Path | None = None
     draws_its_data: Flag = False
+    on_other_data: Flag = False
 
     @property
     def picture_scale(self) -> int:
@@ -280,6 +284,7 @@ _PLACES = (
     "unlabelled_dir",
     "elsewhere_dir",
     "draws_its_data",
+    "on_other_data",
 )
 
 
@@ -297,7 +302,8 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
         One that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``, ``shipped``) or the path of a
         TOML file; by default the environment variable ``PETSEG_STUDY``, else ``sample``.
     data : Path, optional
-        Folder of the pictures, instead of the study's own.
+        Folder of the pictures, instead of the study's own.  What is trained and scored on them goes into a folder of
+        its own among the study's runs: nothing of the study's is replaced by it, or taken for it.
 
     Raises
     ------
@@ -331,18 +337,21 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
         if table in values or (isinstance(values.get("models"), dict) and table in values["models"]):
             raise PetsegError(f"{path.name}: the model {table} is called {model} now; write [models.{model}].")
     runs = runs_root() / path.stem
-    own_data = data or _folder_from("PETSEG_DATA", must_exist=False)
-    default_data = ROOT / "data" / ("oxford-iiit-pet" if values.get("data") == "oxford" else path.stem)
+    named_data = _folder_from("PETSEG_DATA", must_exist=False)
+    own_data = named_data or ROOT / "data" / ("oxford-iiit-pet" if values.get("data") == "oxford" else path.stem)
+    if on_other := bool(data and (place := data.expanduser().resolve()) != own_data.resolve()):
+        runs /= f"{place.name[:40]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"  # others have that name, too
     figures = os.environ.get("PETSEG_FIGURES")
     places: dict[str, Any] = {
         "name": path.stem,
-        "data_dir": (own_data or default_data).expanduser().absolute(),
+        "data_dir": (data or own_data).expanduser().absolute(),
         "runs_dir": runs,
         "cache_dir": runs_root() / "cache",
         "figures_dir": Path(figures).expanduser().absolute() / path.stem if figures else runs / "figures",
         "unlabelled_dir": _folder_from("PETSEG_UNLABELLED"),
         "elsewhere_dir": _folder_from("PETSEG_OOD"),
-        "draws_its_data": values.get("data") == "sample" and own_data is None,
+        "draws_its_data": values.get("data") == "sample" and not (data or named_data),
+        "on_other_data": on_other,
     }
     try:
         study = Study(**values, **places)

@@ -118,7 +118,7 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     model : str
         A name of `models.names.TITLES`.
     study : Study or None
-        None means the weights that ship.
+        None means the weights that ship.  Given other data, its run on them is meant.
     seed : int, optional
         The study's first seed by default.
 
@@ -136,14 +136,16 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     own = run_folder(model, study, seed) / "best.safetensors"
     if own.is_file():
         return own
-    if shipped.is_file() and all(
-        read_card(shipped)[key] == value for key, value in (("study", study.name), ("seed", seed))
-    ):
-        return shipped
-    raise PetsegError(
-        f"Study {study.name!r} has no trained {model} with seed {seed}. "
-        f"Train it: petseg train {model} --study {study.name} --seed {seed}"
-    )
+    if shipped.is_file() and not study.on_other_data:
+        card = read_card(shipped)
+        if (card["study"], card["seed"]) == (study.name, seed):
+            return shipped
+    lacking = f"Study {study.name!r} has no trained {model} with seed {seed}"
+    advice = f"Train it: petseg train {model} --study {study.name} --seed {seed}"
+    if study.on_other_data:
+        data = shown(study.data_dir)
+        raise PetsegError(f"{lacking} on {data}. {advice} --data {data}, or name other weights by --weights.")
+    raise PetsegError(f"{lacking}. {advice}")
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: dict) -> None:

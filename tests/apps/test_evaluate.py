@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from petseg_utils.apps.cli.main import app
 from petseg_utils.data.pictures import load_pictures
-from petseg_utils.models.cards import SHIPPED
+from petseg_utils.models.cards import SHIPPED, read_card, sha256
 from petseg_utils.scores import results
 from petseg_utils.scores.metrics import PROTOCOLS
 from petseg_utils.scores.records import read_records
-from petseg_utils.study import STUDIES
+from petseg_utils.study import STUDIES, load_study
 from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.train import train
 from tests.conftest import write_data
@@ -64,12 +64,47 @@ def test_other_data_of_the_same_study_is_scored_and_kept_apart(trained, tmp_path
     other = write_data(tmp_path / "other", n_trainval=2, n_test=8)
     (other / "annotations" / "trainval.txt").unlink()  # only the split that is asked for must be there
     assert CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke"]).exit_code == 0
-    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--data", str(other)])
+    weights = str(run_folder("unet", trained, 0) / "best.safetensors")
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--weights", weights, "--data", str(other)])
     assert run.exit_code == 0 and "8 pictures" in run.output
-    table = results.results_table(read_records(trained.runs_dir / "records.jsonl"))
+    own = read_records(trained.runs_dir / "records.jsonl")
+    others = read_records(load_study("smoke", data=other).runs_dir / "records.jsonl")
+    table = results.results_table(own + others)
     assert sorted(table["n_images"]) == [6, 6, 6, 8, 8, 8]
-    text = results.report_tables(read_records(trained.runs_dir / "records.jsonl"))
+    assert {record["n_images"] for record in own if record["subset"] == "all"} == {6}
+    text = results.report_tables(own + others)
     assert "6 test pictures" in text and "8 test pictures" in text and "nan" not in text
+
+
+def test_a_users_own_data_neither_replace_the_studys_run_nor_are_taken_for_it(trained, tmp_path):
+    mine, photo = write_data(tmp_path / "mine", n_trainval=10), tmp_path / "mine" / "images" / "Tabby_100.jpg"
+    run_of_study, on_mine = run_folder("unet", trained, 0), ["--study", "smoke", "--data", str(mine)]
+    before = {path.name: path.read_bytes() for path in run_of_study.iterdir()}
+
+    def petseg(*command):
+        run = CliRunner().invoke(app, list(map(str, command)))
+        return str(run.exception or "") + run.output + run.stderr
+
+    segment = ["segment", photo, "--model", "unet", "-o"]
+    for command in (["evaluate", "unet"], [*segment, tmp_path / "masks"]):  # the study's own is not taken for it
+        assert (
+            "no trained unet with seed 0 on mine. Train it: petseg train unet --study smoke --seed 0 --data mine"
+            in (petseg(*command, *on_mine))
+        )
+    told = petseg("train", "unet", *on_mine, "--seed", "0")
+    own = run_folder("unet", load_study("smoke", data=mine), 0)
+    assert str(own) in told and own.parent.parent == trained.runs_dir
+    assert {path.name: path.read_bytes() for path in run_of_study.iterdir()} == before
+    for named, used in ((on_mine, own), (["--study", "smoke"], run_of_study)):
+        out, scores = tmp_path / used.parent.name, tmp_path / "scores.json"
+        petseg(*segment, out, *named)
+        about = json.loads((out / "about.json").read_text())
+        assert about["sha256"] == sha256(used / "best.safetensors")
+        petseg("evaluate", "unet", *named, "--json", scores)
+        assert json.loads(scores.read_text())["trained_on"]["data"] == read_card(used / "best.safetensors")["data"]
+    assert "--data names the data that a study's run was trained on: give it with --study" in (
+        petseg(*segment, tmp_path / "masks", "--data", mine)
+    )
 
 
 def test_names_that_are_not_there_are_told(trained, tmp_path):

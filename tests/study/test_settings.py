@@ -180,6 +180,19 @@ def test_a_folder_that_is_given_goes_before_the_environments(tmp_path, monkeypat
     assert load_study("smoke", data=Path("mine")).data_dir == tmp_path / "mine"
 
 
+def test_other_data_have_runs_of_their_own_and_the_studys_own_have_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PETSEG_DATA", "theirs")
+    own = load_study("smoke")
+    assert load_study("smoke", data=Path("x/../theirs")).runs_dir == own.runs_dir and not own.on_other_data
+    first, second, long = (load_study("smoke", data=Path(name)) for name in ("mine", "other/mine", "長" * 80))
+    assert first.on_other_data and first.runs_dir.parent == own.runs_dir and first.runs_dir.name.startswith("mine-")
+    assert first.runs_dir != second.runs_dir  # another folder of that name
+    assert first.runs_dir == load_study("smoke", data=Path("other/../mine")).runs_dir
+    long.runs_dir.mkdir(parents=True)
+    assert first.cache_dir == own.cache_dir
+
+
 @pytest.mark.parametrize("variable", ["PETSEG_UNLABELLED", "PETSEG_OOD"])
 def test_a_variable_that_names_no_folder_is_told(tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, str(tmp_path / "gone"))

@@ -145,6 +145,9 @@ def train(
 ) -> None:
     """Train a model; checkpoints and history go to runs/STUDY/MODEL-seedN/.
 
+    With --data they go to a folder of their own in runs/STUDY/, so that the study's run stays as it is; evaluate and
+    segment find it by the same --study and --data.
+
     On several GPUs or CPUs: accelerate launch -m petseg_utils train … or torchrun --nproc-per-node N -m petseg_utils
     train …
     """
@@ -230,8 +233,8 @@ def evaluate(
 ) -> None:
     """Score a model under the three protocols, with 95 % intervals.
 
-    The weights that ship are used unless --study (that study's own run) or --weights is given.  PETSEG_STUDY is not
-    used here.
+    The weights that ship are used unless --study (that study's own run; with --data the one on that data) or --weights
+    is given.  PETSEG_STUDY is not used here.
     """
     from petseg_utils.data.pictures import load_pictures
     from petseg_utils.scores.clicks import add_clicks, click_values
@@ -249,7 +252,7 @@ def evaluate(
         raise PetsegError(f"The {model} makes no masks: evaluate autoencoder_unet. Its PSNR stands in history.csv.")
     if seed is not None and (weights or not study):
         raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
-    path = weights or checkpoints.find_checkpoint(model, load_study(study) if study else None, seed)
+    path = weights or checkpoints.find_checkpoint(model, load_study(study, data=data) if study else None, seed)
     network, card = checkpoints.load(path)
     if card["model"] != model:
         raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")

@@ -75,6 +75,7 @@ def segment(
     formats: FormatOption = None,
     weights: WeightsOption = None,
     study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
+    data: Annotated[Path | None, typer.Option(help="With --study: its run on this data, by train --data.")] = None,
     runtime: RuntimeOption = None,
     shard: Annotated[
         str | None,
@@ -143,6 +144,8 @@ def segment(
         raise typer.BadParameter(f"Clicks and boxes are for one photo, and here are {count}.")
     if weights and study:
         raise typer.BadParameter("Weights come from --weights or from --study: give one of them.")
+    if data and not study:
+        raise typer.BadParameter("--data names the data that a study's run was trained on: give it with --study.")
     if model:
         check_name(model)
     wanted = model or ("point" if prompts else "decoder")
@@ -150,7 +153,7 @@ def segment(
         from petseg_utils.study import load_study
         from petseg_utils.training.checkpoints import find_checkpoint
 
-        weights = find_checkpoint(wanted, load_study(study))
+        weights = find_checkpoint(wanted, load_study(study, data=data))
     segmenter = Segmenter.load(wanted, weights, runtime)
     kind = segmenter.card["model"]
     assert segmenter.weights is not None
