@@ -96,7 +96,8 @@ def render_index(
     """
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
-    facts = {"study": study.name, "encoder": resolve(study.encoder), "seeds": ", ".join(map(str, study.seeds))}
+    encoder = re.sub("//.*/", "//", resolve(study.encoder))  # of weights from a file its name alone
+    facts = {"study": study.name, "encoder": encoder, "seeds": ", ".join(map(str, study.seeds))}
     facts["commit"] = git_commit()
     if newest:
         last = newest[-1]

@@ -23,6 +23,17 @@ def runs_root() -> Path:
     return Path(os.environ.get("PETSEG_RUNS") or ROOT / "runs").expanduser().absolute()
 
 
+def placed(encoder: str, folder: Path) -> str:
+    """An encoder's spec in which the path of its weights, as in ``clip:MODEL//path/to/file``, is absolute.
+
+    It is absolute already if such a file is there; else it starts at `folder`.
+    """
+    model, mark, file = encoder.partition("//")
+    if not mark or Path(f"/{file}").is_file():
+        return encoder
+    return f"{model}//{(folder.resolve() / file).as_posix().removeprefix('/')}"
+
+
 def shown(path: Path) -> str:
     """Path as text for messages and records: relative to the project, or its last part where it lies outside."""
     path = Path(path).resolve()

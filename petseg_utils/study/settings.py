@@ -5,7 +5,7 @@ import os
 import re
 import reprlib
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AfterValidator, ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from petseg_utils.study.paths import ROOT, STUDIES, PetsegError, runs_root
+from petseg_utils.study.paths import ROOT, STUDIES, PetsegError, placed, runs_root
 from petseg_utils.study.renamed import RENAMED
 
 
@@ -199,7 +199,8 @@ class Study:
     bootstrap_resamples : int
         Resamples of pictures behind the intervals of scores.
     encoder : str
-        The frozen encoder, as `models.encoders.load_encoder` takes it.
+        The frozen encoder, as `models.encoders.load_encoder` takes it.  A relative path of weights starts at the
+        folder of the study's file.
     models : dict of str to TrainingSettings
         How each model is trained, by its name; see `training.recipes`.
     unet_grid : GridSettings
@@ -360,7 +361,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     for size in (study.image_size, study.labels.image_size):
         if size % 16:
             raise PetsegError(f"{path.name}: image_size is {size}; it must be a positive multiple of 16.")
-    return study
+    return replace(study, encoder=placed(study.encoder, path.parent))
 
 
 def _folder_from(variable: str, *, must_exist: bool = True) -> Path | None:

@@ -160,14 +160,16 @@ def test_evaluating_the_point_model_reports_clicks(data, tmp_path):
     assert "iou@1" in done.output
 
 
-def test_decoder_on_a_clip_from_a_file_trains_and_scores_by_the_command_line(data, tmp_path, no_network):
+def test_decoder_on_a_clip_from_a_file_trains_and_scores_by_the_command_line(data, tmp_path, monkeypatch, no_network):
     tiny = write_checkpoint(tmp_path, "tiny-vit")
     toml = tmp_path / "tiny-study.toml"
     text = (STUDIES / "smoke.toml").read_text()
     toml.write_text(text.replace("epochs = 2", "epochs = 1").replace('data = "sample"', 'data = "oxford"'))
     run = CliRunner()
-    done = run.invoke(app, ["train", "decoder", "--study", str(toml), "--encoder", f"clip:tiny-vit/{tiny}"])
+    monkeypatch.chdir(tmp_path)
+    done = run.invoke(app, ["train", "decoder", "--study", str(toml), "--encoder", f"clip:tiny-vit//{tiny.name}"])
     assert done.exit_code == 0, done.output
+    monkeypatch.chdir(data)  # where no such file is
     out = tmp_path / "scores.json"
     done = run.invoke(app, ["evaluate", "decoder", "--study", str(toml), "--json", str(out)])
     assert done.exit_code == 0, done.output

@@ -180,6 +180,18 @@ def test_a_folder_that_is_given_goes_before_the_environments(tmp_path, monkeypat
     assert load_study("smoke", data=Path("mine")).data_dir == tmp_path / "mine"
 
 
+def test_a_relative_path_of_weights_starts_at_the_studys_file_wherever_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    study = tmp_path / "studies" / "mine.toml"
+    wanted = {"own/a.pt": tmp_path / "studies" / "own" / "a.pt", f"{study}"[1:]: study}  # the latter is there: absolute
+    for named, meant in wanted.items():
+        study.write_text(MINE.replace("lite:efficientnet_lite0", f"clip:ViT-B-16//{named}"))
+        for folder in ("studies", "elsewhere"):
+            monkeypatch.chdir(tmp_path / folder)
+            assert load_study("../studies/mine.toml").encoder == f"clip:ViT-B-16//{meant.as_posix()[1:]}"
+
+
 def test_other_data_have_runs_of_their_own_and_the_studys_own_have_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PETSEG_DATA", "theirs")

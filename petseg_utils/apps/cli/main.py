@@ -30,6 +30,7 @@ from petseg_utils.apps.cli.options import (
 )
 from petseg_utils.apps.cli.photos import EXAMPLES, bench, demo, export, segment, web
 from petseg_utils.study import PetsegError, shown, write_json
+from petseg_utils.study.paths import placed
 
 app = typer.Typer(
     help="""Four ways to cut a pet out of a photo, compared on Oxford-IIIT Pet.
@@ -163,7 +164,7 @@ def train(
     set_up_process()
     chosen = load_study(study, data=data)
     if encoder:
-        chosen = replace(chosen, encoder=encoder)
+        chosen = replace(chosen, encoder=placed(encoder, Path.cwd()))
     with together() as main_process:
         splits = load_splits(chosen, names=read_names(names, chosen), skip_bad=skip_bad)
         if main_process:
