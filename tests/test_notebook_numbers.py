@@ -166,6 +166,15 @@ def test_what_06_says_of_a_study_is_what_its_files_hold(study):
         assert sentence in said, what
 
 
+def test_the_drawn_pictures_calibration_of_06_is_that_of_the_file():
+    html, _ = (html for html in shown("06", "text/html") if "finds failures" in html)  # the other one is of photos
+    table = pd.read_csv(ROOT / "figures" / "sample" / "calibration.csv", index_col=0).rename(titled)
+    rows = {row.th.text: row.find_all("td") for row in BeautifulSoup(html, "html.parser").select("tbody tr")}
+    assert list(rows) == list(table.index)
+    for model, cells in rows.items():  # both are rounded
+        assert [float(cell.text) for cell in cells] == pytest.approx(table.loc[model].tolist(), abs=6e-4), model
+
+
 def test_what_06_says_of_photos_from_elsewhere_is_what_the_file_holds():
     assert elsewhere.set_sentences(pd.read_csv(PHOTOS / "elsewhere.csv")) in shown("06", "text/markdown")
 
