@@ -4,7 +4,7 @@ from pathlib import Path
 
 from petseg_utils.data.audit import audit
 from petseg_utils.data.datasets import OFFICIAL_COUNTS, DataError
-from petseg_utils.study import ROOT
+from petseg_utils.study.paths import OUTPUTS
 
 
 def download_oxford(root: Path | None = None) -> Path:
@@ -27,7 +27,7 @@ def download_oxford(root: Path | None = None) -> Path:
     """
     from torchvision.datasets import OxfordIIITPet
 
-    root = root or ROOT / "data"
+    root = root or OUTPUTS / "data"
     folder = root / "oxford-iiit-pet"
     try:
         OxfordIIITPet(root, split="trainval", target_types="segmentation", download=True)

@@ -25,6 +25,7 @@ from traitlets import default
 from petseg_utils.report.index import render_index
 from petseg_utils.report.pages import Sheet, TryPage, read_sheet, render_page
 from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, load_study, shown, write_text
+from petseg_utils.study.paths import OUTPUTS
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm writes, with and without a known total
@@ -177,7 +178,7 @@ def execute_in_place(
 
 def report_folder(study: Study) -> Path:
     """Where a study's pages go."""
-    return ROOT / "reports" / study.name
+    return OUTPUTS / "reports" / study.name
 
 
 def notebook_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Where files lie: in a checkout beside the code, for an installed package in the user's data folder."""
+"""Where files lie: in a checkout beside the code; else, or where that may not be written, in the user's data folder."""
 
 import contextlib
 import json
@@ -9,8 +9,9 @@ import platformdirs
 
 _BESIDE_THE_CODE = Path(__file__).resolve().parents[2]
 IS_CHECKOUT = (_BESIDE_THE_CODE / "pyproject.toml").is_file() and (_BESIDE_THE_CODE / "notebooks").is_dir()
-# An installed package must not write among other packages.
-ROOT = _BESIDE_THE_CODE if IS_CHECKOUT else platformdirs.user_data_path("petseg", appauthor=False)
+_USERS = platformdirs.user_data_path("petseg", appauthor=False)
+ROOT = _BESIDE_THE_CODE if IS_CHECKOUT else _USERS  # an installed package must not write among other packages
+OUTPUTS = ROOT if os.access(ROOT, os.W_OK) else _USERS  # of data, runs and reports
 STUDIES = Path(__file__).parent
 
 
@@ -19,8 +20,8 @@ class PetsegError(Exception):
 
 
 def runs_root() -> Path:
-    """Folder of all runs and caches, absolute: ``runs/`` of the project, or what ``PETSEG_RUNS`` names."""
-    return Path(os.environ.get("PETSEG_RUNS") or ROOT / "runs").expanduser().absolute()
+    """Folder of all runs and caches, absolute: ``runs/`` in `OUTPUTS`, or what ``PETSEG_RUNS`` names."""
+    return Path(os.environ.get("PETSEG_RUNS") or OUTPUTS / "runs").expanduser().absolute()
 
 
 def placed(encoder: str, folder: Path) -> str:

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AfterValidator, ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from petseg_utils.study.paths import ROOT, STUDIES, PetsegError, placed, runs_root
+from petseg_utils.study.paths import OUTPUTS, STUDIES, PetsegError, placed, runs_root
 from petseg_utils.study.renamed import RENAMED
 
 
@@ -311,7 +311,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     PetsegError
         If there is no such study, a key is unknown, missing or out of range, or the environment names no folder.
     """
-    if not ROOT.is_absolute():
+    if not OUTPUTS.is_absolute():
         raise PetsegError("There is no home folder to keep data and runs in: let HOME name one.")
     name = name or os.environ.get("PETSEG_STUDY") or "sample"
     path = Path(name).expanduser() if name.endswith(".toml") else STUDIES / f"{name}.toml"
@@ -339,7 +339,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
             raise PetsegError(f"{path.name}: the model {table} is called {model} now; write [models.{model}].")
     runs = runs_root() / path.stem
     named_data = _folder_from("PETSEG_DATA", must_exist=False)
-    own_data = named_data or ROOT / "data" / ("oxford-iiit-pet" if values.get("data") == "oxford" else path.stem)
+    own_data = named_data or OUTPUTS / "data" / ("oxford-iiit-pet" if values.get("data") == "oxford" else path.stem)
     if on_other := bool(data and (place := data.expanduser().resolve()) != own_data.resolve()):
         runs /= f"{place.name[:40]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"  # others have that name, too
     figures = os.environ.get("PETSEG_FIGURES")

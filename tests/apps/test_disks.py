@@ -9,12 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from safetensors.torch import load_file
 
 from petseg_utils.models.clip import clip_weights
 from petseg_utils.report.run import _without_places
-from petseg_utils.study import PetsegError, load_study, settings
+from petseg_utils.study import ROOT, PetsegError, load_study, settings
 
 pwd = pytest.importorskip("pwd")  # of users, where there are such
 
@@ -89,6 +90,30 @@ def test_runs_that_may_not_be_written_are_told_and_scores_are_shown_all_the_same
     )
 
 
+def test_a_checkout_that_may_not_be_written_keeps_what_it_makes_in_the_users_folder(tmp_path):
+    checkout, home = tmp_path / "checkout", tmp_path / "home"
+    shutil.copytree(ROOT / "petseg_utils", checkout / "petseg_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", checkout)
+    (checkout / "notebooks").mkdir()
+    cell = nbformat.v4.new_code_cell(
+        "from petseg_utils.study import load_study\nload_study('smoke').runs_dir.mkdir(parents=True)"
+    )
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Here"), cell])
+    nbformat.write(book, checkout / "notebooks" / "01_here.ipynb")
+    home.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PETSEG_", "XDG_"))}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(checkout)}
+    for path in (*checkout.rglob("*"), checkout):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for command in (["data", "sample", "--study", "smoke"], ["report", "--study", "smoke"]):
+        whole = without_rights(sys.executable, "-m", "petseg_utils", *command)
+        run = subprocess.run(whole, cwd=checkout, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+    (own,) = home.rglob("petseg")
+    assert sorted(path.name for path in own.iterdir()) == ["data", "reports", "runs"]
+    assert (own / "reports" / "smoke" / "01_here.html").is_file() and (own / "runs" / "smoke").is_dir()
+
+
 def test_without_a_home_folder_pages_are_made_and_weights_looked_for(monkeypatch):
     def nobody(_):
         raise KeyError("no such user")
@@ -98,6 +123,6 @@ def test_without_a_home_folder_pages_are_made_and_weights_looked_for(monkeypatch
     assert _without_places("~/pets/cat.jpg, /usr/lib/pets/dog.jpg") == "~/pets/cat.jpg, dog.jpg"
     assert clip_weights("RN50", "openai") is None
     with monkeypatch.context() as patch:
-        patch.setattr(settings, "ROOT", Path("~/.local/share/petseg"))  # of an installed package
+        patch.setattr(settings, "OUTPUTS", Path("~/.local/share/petseg"))  # of an installed package
         with pytest.raises(PetsegError, match=r"^There is no home folder .* HOME"):
             load_study("smoke")
