@@ -64,8 +64,7 @@ def test_other_data_of_the_same_study_is_scored_and_kept_apart(trained, tmp_path
     other = write_data(tmp_path / "other", n_trainval=2, n_test=8)
     (other / "annotations" / "trainval.txt").unlink()  # only the split that is asked for must be there
     assert CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke"]).exit_code == 0
-    weights = str(run_folder("unet", trained, 0) / "best.safetensors")
-    run = CliRunner().invoke(app, ["evaluate", "unet", "--weights", weights, "--data", str(other)])
+    run = CliRunner().invoke(app, ["evaluate", "unet", "--study", "smoke", "--data", str(other)])
     assert run.exit_code == 0 and "8 pictures" in run.output
     own = read_records(trained.runs_dir / "records.jsonl")
     others = read_records(load_study("smoke", data=other).runs_dir / "records.jsonl")
@@ -86,11 +85,10 @@ def test_a_users_own_data_neither_replace_the_studys_run_nor_are_taken_for_it(tr
         return str(run.exception or "") + run.output + run.stderr
 
     segment = ["segment", photo, "--model", "unet", "-o"]
-    for command in (["evaluate", "unet"], [*segment, tmp_path / "masks"]):  # the study's own is not taken for it
-        assert (
-            "no trained unet with seed 0 on mine. Train it: petseg train unet --study smoke --seed 0 --data mine"
-            in (petseg(*command, *on_mine))
-        )
+    assert (
+        "no trained unet with seed 0 on mine. Train it: petseg train unet --study smoke --seed 0 --data mine"
+        in petseg(*segment, tmp_path / "masks", *on_mine)  # the study's own is not taken for it
+    )
     told = petseg("train", "unet", *on_mine, "--seed", "0")
     own = run_folder("unet", load_study("smoke", data=mine), 0)
     assert str(own) in told and own.parent.parent == trained.runs_dir

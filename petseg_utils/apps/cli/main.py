@@ -234,8 +234,8 @@ def evaluate(
 ) -> None:
     """Score a model under the three protocols, with 95 % intervals.
 
-    The weights that ship are used unless --study (that study's own run; with --data the one on that data) or --weights
-    is given.  PETSEG_STUDY is not used here.
+    The weights that ship are used unless --study (that study's run: the one that was trained on --data if there is one,
+    else its own) or --weights is given.  PETSEG_STUDY is not used here.
     """
     from petseg_utils.data.pictures import load_pictures
     from petseg_utils.scores.clicks import add_clicks, click_values
@@ -253,7 +253,11 @@ def evaluate(
         raise PetsegError(f"The {model} makes no masks: evaluate autoencoder_unet. Its PSNR stands in history.csv.")
     if seed is not None and (weights or not study):
         raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
-    path = weights or checkpoints.find_checkpoint(model, load_study(study, data=data) if study else None, seed)
+    own = load_study(study) if study else None
+    if own and not weights:
+        on_data = checkpoints.run_folder(model, load_study(study, data=data), own.seeds[0] if seed is None else seed)
+        weights = there if (there := on_data / "best.safetensors").is_file() else None
+    path = weights or checkpoints.find_checkpoint(model, own, seed)
     network, card = checkpoints.load(path)
     if card["model"] != model:
         raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")
