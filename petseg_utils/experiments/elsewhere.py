@@ -4,16 +4,18 @@ Usage: python -m petseg_utils.experiments.elsewhere "Oxford test=FOLDER" "cats o
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import nn
 
 from petseg_utils.data.datasets import list_pictures
-from petseg_utils.data.labels import SPECIES
+from petseg_utils.data.labels import BORDER, SPECIES
 from petseg_utils.data.pictures import PictureSet, decode, load_pictures
 from petseg_utils.experiments.data_exploration import foreground_share
 from petseg_utils.experiments.error_analysis import pet_against_rest
@@ -117,8 +119,51 @@ def set_sentences(table: pd.DataFrame, home: str = "its cats", away: str = "else
     return f"From {home} to {away}:\n\n" + "\n".join(lines)
 
 
+def border_width(labels: np.ndarray) -> float:
+    """How wide the border between pets and background is marked, in pixels; the median, 0 where none is marked.
+
+    Parameters
+    ----------
+    labels : ndarray
+        ``uint8 (N, H, W)``.
+    """
+    widths = [np.zeros(0)]
+    for label in labels:
+        pet, ground = np.isin(label, list(SPECIES)), label == 0
+        if pet.any() and ground.any():
+            # A pixel that touches a side has a distance of 1 to it.
+            across = distance_to(pet) + distance_to(ground) - 1
+            widths.append(across[label == BORDER])
+    across = np.concatenate(widths)
+    return float(np.median(across)) if len(across) else 0.0
+
+
+def with_border(pictures: PictureSet, width: float) -> PictureSet:
+    """Pictures whose masks have no border, with one of so many pixels along the outline, half of it on either side.
+
+    Where a data set marks the outline as uncertain and leaves it out of the scores, and another one does not, their
+    scores cannot be compared: most mistakes lie on outlines.
+    """
+    labels = np.array(pictures.labels)
+    for label in labels:
+        pet, ground = np.isin(label, list(SPECIES)), label == 0
+        if pet.any() and ground.any():
+            beside = np.where(pet, distance_to(ground), distance_to(pet)) - 0.5 <= width / 2
+            label[beside & (pet | ground)] = BORDER
+    return replace(pictures, labels=labels)
+
+
+def distance_to(part: np.ndarray) -> np.ndarray:
+    """Distance of each pixel to the nearest one of a part ``bool (H, W)``, in pixels."""
+    return cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
 def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
     """Score the weights that ship on the test splits of several folders; each record names its ``source``.
+
+    The first source is home.  Where home marks a border and another source does not, the other one is scored twice: as
+    its masks are, and with a border as wide as home's (`with_border`).  Each record says how wide its border is, in
+    pixels, as ``border_width``.
 
     Parameters
     ----------
@@ -127,23 +172,32 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
     out : Path
         A JSON-lines file.
     """
-    records = []
+    records: list[dict] = []
     for source, folder in sources.items():
         for name in SHIPPED_MODELS:
             network, card = load(find_checkpoint(name, None))
             study = load_study(card["study"], data=folder)
             pictures = load_pictures(study, "test")
             predicted = predict(network, pictures, progress=True)
-            scored = make_records(study, card, "test", pictures, predicted, network)
-            if recipe_of(name).takes_prompts:
-                values = click_values(cast(PointSegmenter, network), pictures, progress=True)
-                add_clicks(scored, values, pictures, study.bootstrap_resamples)
-            counts = picture_confusions(pictures.labels, predicted.classes)
-            mistakes = mistakes_of(pictures, counts).value_counts().to_dict()
-            where = {"by_size": by_size(pictures, counts), "mistakes": mistakes}
-            records += [{"source": source} | record | where for record in scored if record["subset"] == "all"]
+            marked = border_width(pictures.labels)
+            at_home = records[0]["border_width"] if records else marked
+            labelled = {marked: pictures} | ({} if marked else {at_home: with_border(pictures, at_home)})
+            for width, each in labelled.items():
+                scored = make_records(study, card, "test", each, predicted, network)
+                if recipe_of(name).takes_prompts:
+                    values = click_values(cast(PointSegmenter, network), each, progress=True)
+                    add_clicks(scored, values, each, study.bootstrap_resamples)
+                counts = picture_confusions(each.labels, predicted.classes)
+                mistakes = mistakes_of(each, counts).value_counts().to_dict()
+                more = {"border_width": width, "by_size": by_size(each, counts), "mistakes": mistakes}
+                records += [{"source": source} | record | more for record in scored if record["subset"] == "all"]
     write_records(out, records)
     return records
+
+
+def comparable(records: list[dict]) -> list[dict]:
+    """Those of `score_shipped`'s records whose scores leave out the outline as the first source's do."""
+    return [record for record in records if (record["border_width"] > 0) == (records[0]["border_width"] > 0)]
 
 
 def by_size(pictures: PictureSet, counts: np.ndarray) -> dict[str, dict]:
@@ -168,7 +222,7 @@ def shipped_records() -> list[dict]:
 def where_it_fails(records: list[dict]) -> pd.DataFrame:
     """Sizes of pets and kinds of the decoder's mistakes in `score_shipped`'s records, a column per source."""
     columns = {}
-    for record in records:
+    for record in comparable(records):
         if (record["model"], record["protocol"]) == ("decoder", PRIMARY):
             sizes = {
                 f"IoU of pets that take {name} of the photo": f"{group['iou']:.3f} (n = {group['n_images']})"
@@ -180,8 +234,8 @@ def where_it_fails(records: list[dict]) -> pd.DataFrame:
 
 
 def clicked_records(records: list[dict]) -> list[dict]:
-    """Those of `score_shipped`'s records that hold the click model's scores, one per source of photos."""
-    return [record for record in records if "clicks" in record and record["protocol"] == PRIMARY]
+    """Of `score_shipped`'s records the comparable ones that hold the click model's scores, one per source of photos."""
+    return [record for record in comparable(records) if "clicks" in record and record["protocol"] == PRIMARY]
 
 
 def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Figure:
@@ -218,17 +272,17 @@ def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Fi
 def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
     """The scores of `score_shipped` for reading: a row per score, a column per source of photos.
 
-    The pet's IoU counts the border as pet; the scores with clicks are of the click model.
+    The outline is left out as it is at home (see `comparable`), but for the rows that say that every pixel counts;
+    the scores with clicks are of the click model.
     """
     columns: dict[str, dict[str, str]] = {}
-    for record in records:
+    alike = comparable(records)
+    for record in alike:
         column = columns.setdefault(f"{record['source']} ({record['n_images']})", {})
-        protocol, scores = record["protocol"], record["scores"]
-        if record["model"] == "decoder" and protocol == PRIMARY:
+        scores = record["scores"]
+        if (record["model"], record["protocol"]) == ("decoder", PRIMARY):
             column["mIoU of background, cat, dog"] = with_interval(scores["miou"], *scores["ci95"]["miou"])
-        if record["model"] == "decoder" and protocol == "binary_border_as_pet":
-            column["IoU of the pet"] = with_interval(scores["iou"]["pet"], *scores["ci95"]["iou.pet"])
-        if "clicks" in record and protocol == PRIMARY:
+        if "clicks" in record and record["protocol"] == PRIMARY:
             clicks, bounds = record["clicks"], record["clicks"]["ci95"]
             for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
                 low, high = bounds[name]
@@ -241,23 +295,96 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
                     if natural["n_images"]
                     else "no such picture"
                 )
-    return pd.DataFrame(columns).rename_axis("score")
+    for record in records:
+        column = columns[f"{record['source']} ({record['n_images']})"]
+        if "clicks" in record and record["protocol"] == PRIMARY and not record["border_width"]:
+            clicks, bounds = record["clicks"], record["clicks"]["ci95"]
+            for name in ("proposed", "iou@3"):
+                column[f"{CLICK_NAMES[name]}, every pixel counted"] = with_interval(clicks[name], *bounds[name])
+    return pd.DataFrame(columns).fillna("none").rename_axis("")
+
+
+def clicked_records(records: list[dict]) -> list[dict]:
+    """Of `score_shipped`'s records the comparable ones that hold the click model's scores, one per source of photos."""
+    return [record for record in comparable(records) if "clicks" in record and record["protocol"] == PRIMARY]
+
+
+def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Figure:
+    """IoU of the pet against the number of clicks, a line per source of photos, with 95 % intervals over photos.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `score_shipped`.
+    narrow : bool
+        Drawn for the screen of a phone.
+    """
+    figure, axis = new_figure(width=4.2 if narrow else 8.6, height=3.6 if narrow else 3.4)
+    names = ("proposed", "iou@1", "iou@3", "iou@5")
+    for record, colour, shift in zip(clicked_records(records), SOURCE_COLOURS, (-0.05, 0.0, 0.05), strict=True):
+        clicks, bounds = record["clicks"], record["clicks"]["ci95"]
+        values = [clicks[name] for name in names]
+        spans = np.abs(np.array([bounds[name] for name in names]).T - values)
+        at = np.array([0, 1, 3, 5]) + shift
+        title = f"{record['source']} ({record['n_images']} photos)"
+        axis.errorbar(
+            at, values, yerr=spans, fmt="o-", color=colour, capsize=3, markersize=5, linewidth=1.5, label=title
+        )
+    figure.legend(loc="outside lower center" if narrow else "outside right center")
+    axis.set(
+        xlabel="clicks: one at random, then corrections",
+        ylabel="IoU of the pet",
+        xticks=[0, 1, 3, 5],
+        ylim=(0.7, 1.0),
+    )
+    return figure
+
+
+def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
+    """The scores of `score_shipped` for reading: a row per score, a column per source of photos.
+
+    The outline is left out as it is at home (see `comparable`), but for the rows that say that every pixel counts;
+    the scores with clicks are of the click model.
+    """
+    columns: dict[str, dict[str, str]] = {}
+    alike = comparable(records)
+    for record in alike:
+        column = columns.setdefault(f"{record['source']} ({record['n_images']})", {})
+        scores = record["scores"]
+        if (record["model"], record["protocol"]) == ("decoder", PRIMARY):
+            column["mIoU of background, cat, dog"] = with_interval(scores["miou"], *scores["ci95"]["miou"])
+        if "clicks" in record and record["protocol"] == PRIMARY:
+            clicks, bounds = record["clicks"], record["clicks"]["ci95"]
+            for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
+                low, high = bounds[name]
+                column[CLICK_NAMES[name]] = with_interval(clicks[name], low, high, ".2f" if "noc" in name else ".3f")
+            for name in ("missed@1", "excess@1"):
+                natural = clicks[name]
+                column[CLICK_NAMES[f"{name}.before"].replace("before", "before and after")] = (
+                    f"{natural['before']:.3f}, {natural['after']:.3f}; {natural['worse']:.0%} of "
+                    f"{natural['n_images']:.0f} got worse"
+                    if natural["n_images"]
+                    else "no such picture"
+                )
+    for record in records:
+        column = columns[f"{record['source']} ({record['n_images']})"]
+        if "clicks" in record and record["protocol"] == PRIMARY and not record["border_width"]:
+            clicks, bounds = record["clicks"], record["clicks"]["ci95"]
+            for name in ("proposed", "iou@3"):
+                column[f"{CLICK_NAMES[name]}, every pixel counted"] = with_interval(clicks[name], *bounds[name])
+    return pd.DataFrame(columns).fillna("not known: the border is marked").rename_axis("score")
 
 
 def away_from_home(records: list[dict]) -> pd.DataFrame:
     """Elsewhere less at home, the first source, of `score_shipped`'s records: a row per score, a column per source.
 
-    Border ignored: at home it is marked, elsewhere it is not.  See `intervals.unpaired_difference` for the intervals.
+    The outline is left out everywhere.  See `intervals.unpaired_difference` for the intervals.
     """
-    scored: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for record in records:
-        column = scored.setdefault(record["source"], {})
-        if "clicks" in record and record["protocol"] == PRIMARY:
-            clicks = record["clicks"]
-            column |= {
-                CLICK_NAMES[name]: (clicks[name], *clicks["ci95"][name])
-                for name in ("proposed", "iou@1", "iou@3", "iou@5")
-            }
+    scored = {}
+    for record in clicked_records(records):
+        clicks = record["clicks"]
+        names = ("proposed", "iou@1", "iou@3", "iou@5")
+        scored[record["source"]] = {CLICK_NAMES[name]: (clicks[name], *clicks["ci95"][name]) for name in names}
     home, *others = scored
     return pd.DataFrame(
         {

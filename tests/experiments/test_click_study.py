@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from petseg_utils.experiments.click_study import (
     KINDS,
@@ -13,13 +14,14 @@ from petseg_utils.experiments.click_study import (
     near_the_centre,
     show_corrections,
 )
-from petseg_utils.experiments.elsewhere import home_and_elsewhere, score_shipped
+from petseg_utils.experiments.elsewhere import away_from_home, comparable, home_and_elsewhere, score_shipped
 from petseg_utils.models.prompts import centre_click
 from petseg_utils.scores.clicks import add_clicks, click_values, open_pictures
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, read_records
 from petseg_utils.scores.results import CLICK_NAMES
 from petseg_utils.study import ROOT
+from tests.conftest import write_data
 from tests.scores.painter import Painter
 
 CARD = {"model": "point", "encoder": None, "study": "smoke", "seed": 0, "data": "x", "n_images": 9, "n_breeds": 4}
@@ -70,7 +72,23 @@ def test_the_weights_that_ship_are_scored_on_a_folder_as_on_those_that_are_commi
     assert read_records(tmp_path / "elsewhere.jsonl") == records
     committed = read_records(ROOT / "figures" / "shipped" / "elsewhere.jsonl")
     table = home_and_elsewhere(records)
-    assert table.columns.tolist() == ["here (6)"] and table.index.equals(home_and_elsewhere(committed).index)
+    assert table.columns.tolist() == ["here (6)"]
+    assert table.index.tolist() == [name for name in home_and_elsewhere(committed).index if "every pixel" not in name]
+
+
+def test_masks_without_a_border_are_scored_as_they_are_and_with_the_border_of_home(splits, tmp_path):
+    home, bare = write_data(tmp_path / "home", 2, 4), write_data(tmp_path / "bare", 2, 4)
+    for path in (bare / "annotations" / "trimaps").glob("*.png"):
+        mask = np.array(Image.open(path))
+        Image.fromarray(np.where(mask == 3, 1, mask).astype(np.uint8)).save(path)
+    records = score_shipped({"home": home, "bare": bare}, tmp_path / "elsewhere.jsonl")
+    width = records[0]["border_width"]
+    found = {(record["source"], record["border_width"]) for record in records}
+    assert width > 0 and found == {("home", width), ("bare", 0.0), ("bare", width)}
+    assert {(record["source"], record["border_width"]) for record in comparable(records)} == found - {("bare", 0.0)}
+    table = home_and_elsewhere(records)
+    assert table.loc["IoU before any click, every pixel counted"].tolist()[0] == "not known: the border is marked"
+    assert away_from_home(records).columns.tolist() == ["bare less home"]
 
 
 def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):
@@ -81,7 +99,7 @@ def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):
             scored = make_records(study, CARD | {"model": name}, "test", test, predict(model, test), model)
             if name == "point":
                 add_clicks(scored, click_values(model, test), test, 20)
-            records += [{"source": source} | record for record in scored]
+            records += [{"source": source, "border_width": 1.0} | record for record in scored]
     table = home_and_elsewhere(records)
     assert table.columns.tolist() == ["at home (6)", "elsewhere (6)"]
     elsewhere, clicks = table["elsewhere (6)"], next(r["clicks"] for r in records[-1:])
@@ -92,8 +110,6 @@ def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):
     assert missed == f"0.000, {natural['after']:.3f}; 0% of 6 got worse"
     assert elsewhere[CLICK_NAMES["iou@3"]].startswith(f"{clicks['iou@3']:.3f} [")
     assert elsewhere[CLICK_NAMES["noc@90"]].count(".") == 3
-    at_home = [r for r in records if r["source"] == "at home" and r["protocol"] == "binary_border_as_pet"]
-    assert table["at home (6)"]["IoU of the pet"].startswith(f"{at_home[0]['scores']['iou']['pet']:.3f} [")
 
 
 def test_what_clicks_change_is_said_with_the_verdict_of_its_interval():

@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.experiments.elsewhere import by_size, compare_sets, elsewhere_pictures, outline_and_name
+from petseg_utils.experiments.elsewhere import (
+    border_width,
+    by_size,
+    compare_sets,
+    elsewhere_pictures,
+    outline_and_name,
+    with_border,
+)
 from petseg_utils.experiments.failures import mistakes_of
 from petseg_utils.scores.metrics import picture_confusions
 from petseg_utils.study import PetsegError, load_study
@@ -47,3 +55,21 @@ def test_small_pets_and_kinds_of_mistakes_are_told_apart():
     assert [group["iou"] for group in sizes.values()] == [0, 0.5, 1]
     assert [group["n_images"] for group in sizes.values()] == [1, 1, 1]
     assert mistakes_of(pictures, counts).tolist() == ["not found", "part of it missed", "the outline only"]
+
+
+@pytest.mark.parametrize("width", [4, 7])
+def test_a_border_along_the_outline_is_as_wide_as_asked_and_leaves_padding_alone(width):
+    labels = np.zeros((2, 60, 60), np.uint8)
+    labels[0, 20:40, 20:40] = 1
+    labels[:, 50:] = PADDING
+    pictures = PictureSet(pd.DataFrame({"name": list("ab")}), np.zeros((2, 60, 60, 3), np.uint8), labels)
+    assert border_width(labels) == 0
+    marked = with_border(pictures, width).labels
+    half = width / 2
+    middle = marked[0, 30]  # across the pet: its outline lies between 19 and 20, and between 39 and 40
+    centres = np.arange(60) + 0.5
+    expected = (np.abs(centres - 20) <= half) | (np.abs(centres - 40) <= half)
+    np.testing.assert_array_equal(middle == BORDER, expected)
+    assert border_width(marked) == pytest.approx(2 * np.floor(half + 0.5), abs=0.5)
+    assert (marked[:, 50:] == PADDING).all() and not marked[1, :50].any()
+    assert (labels != BORDER).all()  # those of the set that came in stay as they are
