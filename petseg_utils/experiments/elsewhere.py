@@ -166,7 +166,7 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
 
     The first source is home.  Where home marks a border and another source does not, the other one is scored twice: as
     its masks are, and with a border as wide as home's (`with_border`).  Each record says how wide its border is, in
-    pixels, as ``border_width``.
+    pixels, as ``border_width``, and how much of pet and border together it takes, as ``border_share``.
 
     Parameters
     ----------
@@ -192,7 +192,9 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
                     add_clicks(scored, values, each, study.bootstrap_resamples)
                 counts = picture_confusions(each.labels, predicted.classes)
                 mistakes = mistakes_of(each, counts).value_counts().to_dict()
-                more = {"border_width": width, "by_size": by_size(each, counts), "mistakes": mistakes}
+                border, pet = (each.labels == BORDER).sum(), np.isin(each.labels, list(SPECIES)).sum()
+                more = {"border_width": width, "border_share": float(border / (border + pet))}
+                more |= {"by_size": by_size(pictures, counts), "mistakes": mistakes}
                 records += [{"source": source} | record | more for record in scored if record["subset"] == "all"]
     write_records(out, records)
     return records
@@ -241,8 +243,16 @@ def clicked_records(records: list[dict]) -> list[dict]:
     return [record for record in comparable(records) if "clicks" in record and record["protocol"] == PRIMARY]
 
 
+def whole_records(records: list[dict]) -> list[dict]:
+    """The click model's records of the sources whose masks mark no border, as they are: every pixel counts."""
+    clicked = [record for record in records if "clicks" in record and record["protocol"] == PRIMARY]
+    return [record for record in clicked if not record["border_width"]]
+
+
 def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Figure:
     """IoU of the pet against the number of clicks, a line per source of photos, with 95 % intervals over photos.
+
+    The border is left out of all scores; dashed is what comes out where every pixel of the outline counts.
 
     Parameters
     ----------
@@ -253,6 +263,7 @@ def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Fi
     """
     figure, axis = new_figure(width=4.2 if narrow else 8.6, height=3.6 if narrow else 3.4)
     names = ("proposed", "iou@1", "iou@3", "iou@5")
+    whole = {record["source"]: record["clicks"] for record in whole_records(records)}
     for record, colour, shift in zip(clicked_records(records), SOURCE_COLOURS, (-0.05, 0.0, 0.05), strict=True):
         clicks, bounds = record["clicks"], record["clicks"]["ci95"]
         values = [clicks[name] for name in names]
@@ -262,6 +273,9 @@ def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Fi
         axis.errorbar(
             at, values, yerr=spans, fmt="o-", color=colour, capsize=3, markersize=5, linewidth=1.5, label=title
         )
+        if record["source"] in whole:
+            counted = [whole[record["source"]][name] for name in names]
+            axis.plot(at, counted, "--", color=colour, linewidth=1.2, label="the same, every pixel counted")
     figure.legend(loc="outside lower center" if narrow else "outside right center")
     axis.set(
         xlabel="clicks: one at random, then corrections",
@@ -279,8 +293,7 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
     the scores with clicks are of the click model.
     """
     columns: dict[str, dict[str, str]] = {}
-    alike = comparable(records)
-    for record in alike:
+    for record in comparable(records):
         column = columns.setdefault(f"{record['source']} ({record['n_images']})", {})
         scores = record["scores"]
         if (record["model"], record["protocol"]) == ("decoder", PRIMARY):
@@ -298,83 +311,10 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
                     if natural["n_images"]
                     else "no such picture"
                 )
-    for record in records:
-        column = columns[f"{record['source']} ({record['n_images']})"]
-        if "clicks" in record and record["protocol"] == PRIMARY and not record["border_width"]:
-            clicks, bounds = record["clicks"], record["clicks"]["ci95"]
-            for name in ("proposed", "iou@3"):
-                column[f"{CLICK_NAMES[name]}, every pixel counted"] = with_interval(clicks[name], *bounds[name])
-    return pd.DataFrame(columns).fillna("none").rename_axis("")
-
-
-def clicked_records(records: list[dict]) -> list[dict]:
-    """Of `score_shipped`'s records the comparable ones that hold the click model's scores, one per source of photos."""
-    return [record for record in comparable(records) if "clicks" in record and record["protocol"] == PRIMARY]
-
-
-def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Figure:
-    """IoU of the pet against the number of clicks, a line per source of photos, with 95 % intervals over photos.
-
-    Parameters
-    ----------
-    records : list of dict
-        From `score_shipped`.
-    narrow : bool
-        Drawn for the screen of a phone.
-    """
-    figure, axis = new_figure(width=4.2 if narrow else 8.6, height=3.6 if narrow else 3.4)
-    names = ("proposed", "iou@1", "iou@3", "iou@5")
-    for record, colour, shift in zip(clicked_records(records), SOURCE_COLOURS, (-0.05, 0.0, 0.05), strict=True):
-        clicks, bounds = record["clicks"], record["clicks"]["ci95"]
-        values = [clicks[name] for name in names]
-        spans = np.abs(np.array([bounds[name] for name in names]).T - values)
-        at = np.array([0, 1, 3, 5]) + shift
-        title = f"{record['source']} ({record['n_images']} photos)"
-        axis.errorbar(
-            at, values, yerr=spans, fmt="o-", color=colour, capsize=3, markersize=5, linewidth=1.5, label=title
-        )
-    figure.legend(loc="outside lower center" if narrow else "outside right center")
-    axis.set(
-        xlabel="clicks: one at random, then corrections",
-        ylabel="IoU of the pet",
-        xticks=[0, 1, 3, 5],
-        ylim=(0.7, 1.0),
-    )
-    return figure
-
-
-def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
-    """The scores of `score_shipped` for reading: a row per score, a column per source of photos.
-
-    The outline is left out as it is at home (see `comparable`), but for the rows that say that every pixel counts;
-    the scores with clicks are of the click model.
-    """
-    columns: dict[str, dict[str, str]] = {}
-    alike = comparable(records)
-    for record in alike:
-        column = columns.setdefault(f"{record['source']} ({record['n_images']})", {})
-        scores = record["scores"]
-        if (record["model"], record["protocol"]) == ("decoder", PRIMARY):
-            column["mIoU of background, cat, dog"] = with_interval(scores["miou"], *scores["ci95"]["miou"])
-        if "clicks" in record and record["protocol"] == PRIMARY:
-            clicks, bounds = record["clicks"], record["clicks"]["ci95"]
-            for name in ("proposed", "iou@1", "iou@3", "iou@5", "noc@85", "noc@90"):
-                low, high = bounds[name]
-                column[CLICK_NAMES[name]] = with_interval(clicks[name], low, high, ".2f" if "noc" in name else ".3f")
-            for name in ("missed@1", "excess@1"):
-                natural = clicks[name]
-                column[CLICK_NAMES[f"{name}.before"].replace("before", "before and after")] = (
-                    f"{natural['before']:.3f}, {natural['after']:.3f}; {natural['worse']:.0%} of "
-                    f"{natural['n_images']:.0f} got worse"
-                    if natural["n_images"]
-                    else "no such picture"
-                )
-    for record in records:
-        column = columns[f"{record['source']} ({record['n_images']})"]
-        if "clicks" in record and record["protocol"] == PRIMARY and not record["border_width"]:
-            clicks, bounds = record["clicks"], record["clicks"]["ci95"]
-            for name in ("proposed", "iou@3"):
-                column[f"{CLICK_NAMES[name]}, every pixel counted"] = with_interval(clicks[name], *bounds[name])
+    for record in whole_records(records):
+        column, clicks = columns[f"{record['source']} ({record['n_images']})"], record["clicks"]
+        for name in ("proposed", "iou@3"):
+            column[f"{CLICK_NAMES[name]}, every pixel counted"] = with_interval(clicks[name], *clicks["ci95"][name])
     return pd.DataFrame(columns).fillna("not known: the border is marked").rename_axis("score")
 
 
