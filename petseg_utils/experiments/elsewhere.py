@@ -20,7 +20,7 @@ from petseg_utils.data.pictures import PictureSet, decode, load_pictures
 from petseg_utils.experiments.data_exploration import foreground_share
 from petseg_utils.experiments.error_analysis import pet_against_rest
 from petseg_utils.experiments.failures import mistakes_of
-from petseg_utils.experiments.plotting import new_figure
+from petseg_utils.experiments.plotting import GREY, new_figure
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
@@ -263,20 +263,20 @@ def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Fi
     """
     figure, axis = new_figure(width=4.2 if narrow else 8.6, height=3.6 if narrow else 3.4)
     names = ("proposed", "iou@1", "iou@3", "iou@5")
-    whole = {record["source"]: record["clicks"] for record in whole_records(records)}
+    whole, shown = {record["source"]: record["clicks"] for record in whole_records(records)}, []
     for record, colour, shift in zip(clicked_records(records), SOURCE_COLOURS, (-0.05, 0.0, 0.05), strict=True):
         clicks, bounds = record["clicks"], record["clicks"]["ci95"]
         values = [clicks[name] for name in names]
         spans = np.abs(np.array([bounds[name] for name in names]).T - values)
         at = np.array([0, 1, 3, 5]) + shift
         title = f"{record['source']} ({record['n_images']} photos)"
-        axis.errorbar(
-            at, values, yerr=spans, fmt="o-", color=colour, capsize=3, markersize=5, linewidth=1.5, label=title
-        )
+        look = {"color": colour, "capsize": 3, "markersize": 5, "linewidth": 1.5}
+        shown.append(axis.errorbar(at, values, yerr=spans, fmt="o-", label=title, **look))
         if record["source"] in whole:
-            counted = [whole[record["source"]][name] for name in names]
-            axis.plot(at, counted, "--", color=colour, linewidth=1.2, label="the same, every pixel counted")
-    figure.legend(loc="outside lower center" if narrow else "outside right center")
+            axis.plot(at, [whole[record["source"]][name] for name in names], "--", color=colour, linewidth=1.2)
+    if whole:
+        shown += axis.plot([], [], "--", color=GREY, label="dashed: every pixel counted")
+    figure.legend(handles=shown, loc="outside lower center" if narrow else "outside right center")
     axis.set(
         xlabel="clicks: one at random, then corrections",
         ylabel="IoU of the pet",
