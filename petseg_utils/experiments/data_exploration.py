@@ -31,13 +31,13 @@ def class_balance(splits: dict[str, PictureSet]) -> Figure:
 
 
 def photo_sizes(pictures: PictureSet) -> Figure:
-    """Width against height of the photos, and their aspect ratios."""
+    """Width against height of the pictures, and their aspect ratios."""
     figure, (left, right) = new_figure(1, 2)
     width, height = pictures.table["width"], pictures.table["height"]
     for species, name in SPECIES.items():
         of = pictures.table["species"] == species
         left.scatter(width[of], height[of], s=8, alpha=0.5, color=CLASS_COLOURS[name], label=name)
-    left.set(title="Photo sizes", xlabel="width, pixels", ylabel="height, pixels")
+    left.set(title="Picture sizes", xlabel="width, pixels", ylabel="height, pixels")
     left.legend()
     ratio = width / height
     right.hist(ratio, bins=np.geomspace(ratio.min() * 0.99, ratio.max() * 1.01, 30), color=CLASS_COLOURS["background"])
@@ -129,12 +129,12 @@ def show_samples(pictures: PictureSet) -> Figure:
 
 
 def show_letterbox(image: np.ndarray, size: int) -> Figure:
-    """A photo ``uint8 (H, W, 3)``, the same squashed to a square, and letterboxed."""
+    """A picture ``uint8 (H, W, 3)``, the same squashed to a square, and letterboxed."""
     squashed = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
     height, width = image.shape[:2]
     boxed = Letterbox(height, width, size).image(image)
     names = [
-        f"photo, {width} x {height}",
+        f"picture, {width} x {height}",
         f"squashed, {size} x {size}",
         f"letterboxed, {size} x {size}",
     ]

@@ -51,14 +51,15 @@ def stage_table(encoder: UNetEncoder, maps: list[Tensor]) -> pd.DataFrame:
 
 def autoencoder_diagram(network: Autoencoder, size: int) -> Figure:
     """The autoencoder without skip connections, on pictures of ``size x size`` pixels; its code at the bottom."""
-    down, code = list(network.encoder.blocks), network.bottleneck[0]
+    down, (squeeze, widen) = list(network.encoder.blocks), network.bottleneck
     *up, last = [layer for layer in network.decoder.children() if not isinstance(layer, nn.ConvTranspose2d)]
     picture = torch.zeros(1, 3, size, size)
-    shapes = output_shapes(network, [*down, *up, code, last], picture)
-    boxes, arrows = _down_and_up(shapes[: len(down)], shapes[len(down) : -2], MODEL_COLOURS["autoencoder_unet"])
-    boxes |= {"picture": ((0, 0), words("picture", picture), GIVEN), "end": ((1, 0), f"painted\n{shapes[-1]}", GIVEN)}
-    boxes["code"] = ((1, len(down)), f"code\n{shapes[-2]}", MODEL_COLOURS["autoencoder_unet"])
-    arrows += [(f"down {len(down)}", "code"), ("code", f"up {len(down) - 1}")]
+    *shapes, code, wide, painted = output_shapes(network, [*down, *up, squeeze, widen, last], picture)
+    colour, bottom = MODEL_COLOURS["autoencoder_unet"], len(down)
+    boxes, arrows = _down_and_up(shapes[:bottom], shapes[bottom:], colour)
+    boxes |= {"picture": ((0, 0), words("picture", picture), GIVEN), "end": ((1, 0), f"painted\n{painted}", GIVEN)}
+    boxes |= {"code": ((0.5, bottom + 1), f"code\n{code}", colour), "wide": ((1, bottom), f"widened\n{wide}", colour)}
+    arrows += [(f"down {bottom}", "code"), ("code", "wide"), ("wide", f"up {bottom - 1}")]
     return _draw(boxes, arrows)
 
 

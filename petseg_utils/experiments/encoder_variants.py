@@ -45,7 +45,9 @@ def encoding_ms(images: torch.Tensor) -> dict[str, float]:
 def encoders_in_words(table: pd.DataFrame) -> str:
     """What each change of the encoder was worth, and cost, in a table that `main` wrote; Markdown."""
     cached = table["cache"] == "mirrored pictures"
-    score, cost = (table[cached].groupby("encoder")[column].mean() for column in ("miou", "encoding_ms"))
+    # Differences are those of the rounded scores that stand beside them.
+    score = table[cached].groupby("encoder")["miou"].mean().round(3)
+    cost = table[cached].groupby("encoder")["encoding_ms"].mean()
     named = {
         LITE + TWICE: "a second look at twice the size",
         LITE2: "the larger encoder",
@@ -56,7 +58,7 @@ def encoders_in_words(table: pd.DataFrame) -> str:
         f"{cost[spec] / cost[LITE]:.1f} times the encoder's time."
         for spec, name in named.items()
     ]
-    varied = table.loc[~cached, "miou"].mean() - score[LITE + TWICE]
+    varied = round(table.loc[~cached, "miou"].mean(), 3) - score[LITE + TWICE]
     return "\n".join([*lines, f"* With the second look, pictures that vary in place of cached ones: {varied:+.3f}."])
 
 

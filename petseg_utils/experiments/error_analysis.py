@@ -19,6 +19,7 @@ from petseg_utils.experiments.plotting import (
     with_masks,
     write_in_cells,
 )
+from petseg_utils.experiments.variants import CHANCE
 from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
 from petseg_utils.scores.results import PRIMARY
 
@@ -53,25 +54,45 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFra
     -------
     DataFrame
         ``distance`` (text), ``side`` (``pet`` or ``background``), ``error`` (0 to 1, NaN where there are no pixels),
-        ``pixels``.
+        ``misnamed`` (the part of it that is the other species), ``pixels``, ``pictures`` (that have such pixels).
     """
-    wrong, total = np.zeros((2, len(DISTANCES))), np.zeros((2, len(DISTANCES)))
+    wrong, misnamed, total, pictures_with = np.zeros((4, 2, len(DISTANCES)))
     for label, guess in zip(pictures.labels, predicted, strict=True):
         if not (label == BORDER).any():
             continue
         distance = cv2.distanceTransform((label != BORDER).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         bins = np.digitize(distance, DISTANCES[1:])
         for side, inside in enumerate(((label == 1) | (label == 2), label == 0)):
-            total[side] += np.bincount(bins[inside], minlength=len(DISTANCES))
+            pixels = np.bincount(bins[inside], minlength=len(DISTANCES))
+            total[side] += pixels
+            pictures_with[side] += pixels > 0
             wrong[side] += np.bincount(bins[inside & (guess != label)], minlength=len(DISTANCES))
+            other = inside & (label > 0) & (guess > 0) & (guess != label)
+            misnamed[side] += np.bincount(bins[other], minlength=len(DISTANCES))
     names = [f"{low}-{high}" for low, high in pairwise(DISTANCES)] + [f"over {DISTANCES[-1]}"]
     return pd.concat(
         pd.DataFrame(
             {"distance": names, "side": side, "error": wrong[i] / np.where(total[i], total[i], np.nan)}
-            | {"pixels": total[i].astype(int)}
+            | {"misnamed": misnamed[i] / np.where(total[i], total[i], np.nan)}
+            | {"pixels": total[i].astype(int), "pictures": pictures_with[i].astype(int)}
         )
         for i, side in enumerate(("pet", "background"))
     )
+
+
+def distances_in_words(table: pd.DataFrame) -> str:
+    """What the table of `error_by_distance` says of the pet's pixels beside the border and deepest inside."""
+    pet = table[(table["side"] == "pet") & (table["pixels"] > 0)]
+    near, deep = pet.iloc[0], pet.iloc[-1]
+    said = (
+        f"Of the pet's pixels {near['distance']} pixels from the band **{near['error']:.0%}** are wrong; of those "
+        f"{deep['distance']} pixels from it, which {deep['pictures']} pictures have, **{deep['error']:.0%}**. "
+        f"{near['misnamed']:.0%} and {deep['misnamed']:.0%} are called the other species"
+    )
+    if deep["error"] < 0.01:
+        return f"{said}: deep inside nearly all is right."
+    most = "a wrong name, and no outline would mend it" if deep["misnamed"] > deep["error"] / 2 else "a part not found"
+    return f"{said}: what is wrong deep inside is mostly {most}."
 
 
 def errors_by_distance(table: pd.DataFrame, size: int) -> Figure:
@@ -136,6 +157,13 @@ def names_in_words(pictures: PictureSet, counts: np.ndarray) -> str:
     )
 
 
+def species_in_words(counts: np.ndarray) -> str:
+    """How many of the pixels of each species are given the other one's name; from counts ``(n, 5, 3)``."""
+    matrix = protocol_matrix(counts.sum(0), PRIMARY)
+    share = matrix / matrix.sum(1, keepdims=True).clip(1)
+    return f"{share[1, 2]:.1%} of the cats' pixels are called dog, {share[2, 1]:.1%} of the dogs' cat"
+
+
 def scores_by_size(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:
     """Scores of groups of pictures by how much of them is pet, see `PET_SHARES`."""
     shares = foreground_share(pictures)
@@ -148,6 +176,21 @@ def scores_by_size(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:
         values = {"mIoU": float(scores(matrix)["miou"]), "IoU pet against rest": float(pet_against_rest(matrix))}
         rows.append(names | values)
     return pd.DataFrame(rows)
+
+
+def sizes_in_words(table: pd.DataFrame) -> str:
+    """Whether small pets are harder, by the outermost groups of `scores_by_size` with a tenth of the pictures."""
+    held = table[table["pictures"] >= 0.1 * table["pictures"].sum()]
+    small, large = held.iloc[0], held.iloc[-1]
+    words = []
+    for name, what in (("IoU pet against rest", "to find"), ("mIoU", "to find and name")):
+        gap = large[name] - small[name]
+        verdict = "harder" if gap > CHANCE else "easier" if gap < -CHANCE else "about as hard"
+        words.append(f"{verdict} {what} ({name} {small[name]:.3f} and {large[name]:.3f})")
+    return (
+        f"Where {small['pet share']} of the picture is pet and where {large['pet share']} is (the outermost groups "
+        f"with a tenth of the pictures), the smaller pets are {words[0]}, and {words[1]}."
+    )
 
 
 def size_chart(table: pd.DataFrame) -> Figure:

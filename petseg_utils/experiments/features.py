@@ -12,6 +12,7 @@ from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import to_tensor
 from petseg_utils.experiments.plotting import MODEL_COLOURS, blank_padding, new_figure, picture_grid
+from petseg_utils.experiments.variants import CHANCE
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.models.prompts import centre_click
 
@@ -156,10 +157,13 @@ def ablation_chart(table: pd.DataFrame) -> Figure:
 
 
 def ablation_in_words(table: pd.DataFrame) -> str:
-    """Which part of the table of `ablation_chart` was missed most, and which parts were not missed."""
-    whole, parts = table.iloc[0], table[table["decoder"].str.startswith("without")]
-    change = (parts["miou"] - whole["miou"]).set_axis(parts["decoder"]).sort_values()
-    missed, no_loss = change[change < 0], change[change >= 0]
-    most = f"*{missed.index[0]}*, {missed.iloc[0]:+.3f}" if len(missed) else "no part"
-    rest = f" Not missed: {', '.join(f'*{name}*' for name in no_loss.index)}." if len(no_loss) else ""
-    return f"With every part mIoU is {whole['miou']:.3f}. Missed most: {most}.{rest} Each is one short run."
+    """Which parts of the table of `ablation_chart` were missed by more than may be `CHANCE`."""
+    scores = table.set_index("decoder")["miou"].map("{:.3f}".format).astype(float)  # as the chart has them
+    change = (scores - scores.iloc[0])[scores.index.str.startswith("without ")].sort_values().round(3)
+    change.index = change.index.str.removeprefix("without ")
+    missed = [f"*{name}* ({loss:+.3f})" for name, loss in change[change < -CHANCE].items()]
+    return (
+        f"With every part mIoU is {scores.iloc[0]:.3f}; without one it changes by {change.min():+.3f} to "
+        f"{change.max():+.3f}. Missed by more than {CHANCE} mIoU: {', '.join(missed) or '**no part**'}. Each is one "
+        f"short run, and differences up to {CHANCE} may be chance."
+    )

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.plotting import GREY, MODEL_COLOURS, blank_padding, new_figure, picture_grid
+from petseg_utils.experiments.variants import CHANCE
 from petseg_utils.scores.reconstruction import psnr
 
 
@@ -43,37 +44,113 @@ def show_hidden(images: np.ndarray, hidden: np.ndarray) -> Figure:
 
 
 def painting_in_words(pictures: PictureSet, painted: np.ndarray) -> str:
-    """How good paintings are, beside two that need no network, and where they are off."""
+    """How good paintings are, beside two that need no network, where they are off, and what they keep of colour."""
     n, size = pictures.images.shape[:2]
-    flat, cells = (
-        np.stack(
-            [
-                cv2.resize(cv2.resize(image, (edge, edge), interpolation=cv2.INTER_AREA), (size, size))
-                for image in np.asarray(pictures.images)
-            ]
-        )
-        for edge in (1, size // 16)
-    )
-    ours, one, sixteen = (psnr(pictures, guess).mean() for guess in (painted, flat, cells))
+    cells = size // 16
+    flat, coarse = (_enlarged(_shrunk(pictures.images, edge), size) for edge in (1, cells))
+    ours, one, many = (psnr(pictures, guess).mean() for guess in (painted, flat, coarse))
     error = np.abs(painted.astype(float) - pictures.images).mean(-1)
     band, other = error[pictures.labels == BORDER].mean(), error[pictures.labels < PADDING].mean()
+    shown = _shrunk(pictures.labels == PADDING, cells) == 0
+    light, colour = kept_of(_shrunk(pictures.images, cells)[shown], _shrunk(painted, cells)[shown])
     return (
         f"Mean PSNR on {n} pictures: **{ours:.1f} dB**. Each picture in its own mean colour would have {one:.1f} dB; "
-        f"shrunk to {size // 16} x {size // 16} pixels and enlarged again, {sixteen:.1f} dB. The painting is off by "
-        f"{band:.0f} of 255 on average in the border band, and by {other:.0f} elsewhere."
+        f"shrunk to {cells} x {cells} pixels and enlarged again, {many:.1f} dB. The painting is off by {band:.0f} of "
+        f"255 on average in the border band, and by {other:.0f} elsewhere. Where both are shrunk to {cells} x {cells}, "
+        f"it explains **{light:.0%}** of what the pictures differ by in light and dark, and **{colour:.0%}** of what "
+        "they differ by in colour."
     )
+
+
+def kept_of(true: np.ndarray, painted: np.ndarray) -> tuple[float, float]:
+    """Share of the variance of light and of colour among pixels that a painting explains, both 0..1.
+
+    Parameters
+    ----------
+    true, painted : ndarray
+        Red, green and blue, ``(n, 3)``.  Light is their mean; colours are red less green, and yellow less blue.
+    """
+
+    def parts(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        red, green, blue = pixels.astype(float).T
+        return (red + green + blue)[None] / 3, np.stack([red - green, (red + green) / 2 - blue])
+
+    shares = []
+    for wanted, found in zip(parts(true), parts(painted), strict=True):
+        variance = np.square(wanted - wanted.mean(1, keepdims=True)).sum()
+        shares.append(float(np.clip(1 - np.square(wanted - found).sum() / variance, 0, 1)))
+    return shares[0], shares[1]
+
+
+def _shrunk(images: np.ndarray, edge: int) -> np.ndarray:
+    """Pictures or masks at ``edge x edge`` pixels, each the mean of those that it stands for; float."""
+    return np.stack(
+        [
+            cv2.resize(image.astype(np.float32), (edge, edge), interpolation=cv2.INTER_AREA)
+            for image in np.asarray(images)
+        ]
+    )
+
+
+def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
+    """Pictures at ``size x size`` pixels, bilinear; uint8."""
+    return np.stack([cv2.resize(image, (size, size)) for image in images]).round().astype(np.uint8)
+
+
+def helpful(table: pd.DataFrame) -> list[str]:
+    """What pre-training of `variant_bars`'s table beats the first row, which learned nothing, by more than `CHANCE`."""
+    random, learned = table.iloc[0], table.iloc[1:]
+    gain = (learned["miou"] - random["miou"]).round(3)
+    return learned.loc[(gain > CHANCE) & (learned["low"] > random["high"]), "pretraining"].tolist()
 
 
 def variants_in_words(table: pd.DataFrame) -> str:
     """What the table of `variant_bars` says; its first row is the encoder that learned nothing."""
-    by = table.set_index("pretraining")
-    change, random = by - by.loc["plain"], by.iloc[0]
-    better = by.index[by["low"] > random["high"]]
+    shown = table.set_index("pretraining")["miou"].map("{:.3f}".format).astype(float)  # as the chart has them
+    gain = (shown - shown.iloc[0]).iloc[1:]
     return (
-        f"Against *plain*, skips change the reconstruction by {change.loc['with skips', 'psnr']:+.1f} dB and the "
-        f"masks' mIoU by {change.loc['with skips', 'miou']:+.3f}; masking changes them by "
-        f"{change.loc['masked', 'psnr']:+.1f} dB and {change.loc['masked', 'miou']:+.3f}. Better than the *random* "
-        f"encoder ({random['miou']:.3f}) in every run: **{', '.join(better) or 'none of them'}**."
+        f"From lowest to highest, reconstruction gains **{np.ptp(table['psnr']):.1f} dB** and masks "
+        f"**{np.ptp(shown):.3f} mIoU** ({shown.min():.3f} to {shown.max():.3f}). The *random* encoder has "
+        f"{shown.iloc[0]:.3f}; the best of those that learned, *{gain.idxmax()}*, differs from it by "
+        f"{gain.max():+.3f}. Better than it in every run and by more than {CHANCE}, which may be chance in runs so short: "
+        f"**{', '.join(helpful(table)) or 'none of them'}**."
+    )
+
+
+def lesson(table: pd.DataFrame) -> str:
+    """What `variants_in_words` comes to."""
+    helps = " and ".join(f"*{name}*" for name in helpful(table))
+    return (
+        f"the paintings differ by {np.ptp(table['psnr']):.1f} dB from encoder to encoder, the masks by "
+        f"{np.ptp(table['miou']):.3f} mIoU; "
+        + (f"by more than chance helps {helps}." if helps else "none helps more than may be chance.")
+    )
+
+
+def frozen_in_words(table: pd.DataFrame, epochs: dict[str, int]) -> str:
+    """How the U-Net on the frozen encoder compares with the one from scratch, with the species' names and without.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `results_table` of one study, with both models.
+    epochs : dict of str to int
+        For how many each was trained, at most.
+    """
+    scores = table.pivot(index="model", columns="protocol", values="mIoU").loc[["autoencoder_unet", "unet"]].round(3)
+    (frozen, scratch), (shorter, longer) = scores["ignore_border"], (epochs[name] for name in scores.index)
+    (frozen_pet, scratch_pet), named = scores["binary_border_as_pet"], scratch - frozen
+    if named <= CHANCE:
+        lesson = "the frozen encoder costs no more than may be chance"
+    elif named > 2 * (scratch_pet - frozen_pet):
+        lesson = "the U-Net on the frozen encoder finds the pet, and cannot name it as well"
+    else:
+        lesson = "the U-Net on the frozen encoder is behind in finding the pet, not in naming it alone"
+    time = " A part of that may be training time." if shorter < longer else ""
+    return (
+        f"mIoU **{frozen:.3f}** on the frozen encoder and **{scratch:.3f}** from scratch, border ignored. Where no "
+        f"name is asked for (`binary_border_as_pet`) it is {frozen_pet:.3f} and {scratch_pet:.3f}: {lesson}. They were "
+        f"trained for {shorter} and {longer} epochs at most.{time}"
     )
 
 

@@ -47,16 +47,25 @@ def scores_chart(table: pd.DataFrame) -> Figure:
 
 
 def score_intervals(table: pd.DataFrame) -> Figure:
-    """Scores with their 95 % intervals, a panel per score, a row per study and protocol of a `results_table`."""
-    figure, axes = new_figure(1, len(SCORE_NAMES), width=9.5, height=0.9 + 0.34 * len(table), sharey=True)
-    rows = np.arange(len(table))[::-1]
-    models = table["model"].map(titled) + ", " if table["model"].nunique() > 1 else ""
-    for axis, name in zip(axes, SCORE_NAMES.values(), strict=True):
-        value = table[name].to_numpy()
-        spans = [value - table[f"{name} low"], table[f"{name} high"] - value]
-        axis.errorbar(value, rows, xerr=spans, fmt="none", ecolor="#555555", capsize=3)
-        axis.scatter(value, rows, color=table["model"].map(COLOURS), zorder=3)
-        labels = models + table["study"] + ", " + table["protocol"]
-        axis.set(title=name, yticks=rows, yticklabels=labels, ylim=(-0.6, len(table) - 0.4))
+    """Scores with their 95 % intervals, a panel per score, a row per protocol of a `results_table`, model by model.
+
+    Narrow enough for a phone.
+    """
+    lines: list[tuple[str, pd.Series | None]] = []
+    for (model, study), rows in table.groupby(["model", "study"], sort=False):
+        lines.append((f"{titled(model)}, {study}", None))
+        lines += [(row["protocol"], row) for _, row in rows.iterrows()]
+    figure, axes = new_figure(2, 2, width=5.2, height=2 * (0.7 + 0.2 * len(lines)), sharey=True)
+    for axis, name in zip(axes.flat, SCORE_NAMES.values(), strict=True):
+        for place, (_, row) in enumerate(lines):
+            if row is not None:
+                axis.plot([row[f"{name} low"], row[f"{name} high"]], [place] * 2, "|-", color="#555555", markersize=5)
+                axis.plot(row[name], place, "o", color=COLOURS[row["model"]], markersize=5)
+        axis.set(title=name, yticks=range(len(lines)), yticklabels=[label for label, _ in lines])
+        axis.set_ylim(len(lines) - 0.4, -0.6)
+        axis.tick_params(axis="y", length=0, labelsize=8.5)
         axis.xaxis.set_major_locator(MaxNLocator(3, prune="both"))
+    for axis in axes[:, 0]:
+        for label, (_, row) in zip(axis.get_yticklabels(), lines, strict=True):
+            label.set_fontweight("bold" if row is None else "normal")
     return figure

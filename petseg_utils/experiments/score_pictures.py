@@ -45,7 +45,7 @@ def show_scores() -> Figure:
     panels = (
         (pixels, "IoU", both, either, "in both", "in one or both"),
         (pixels, "Dice", 2 * both, either + both, "2 · in both", "true + predicted"),
-        (pixels, "Accuracy", both + neither, everything, "right", "all pixels"),
+        (pixels, "Accuracy", both + neither, everything, "(in both + neither)", "all"),
         (rim, "Boundary IoU", rim_both, rim_both + sum(rim_other), "in both bands", "in one or both"),
     )
     figure, axes = new_figure(3, 2, width=5.2, height=7.6)

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure, write_in_cells
-from petseg_utils.study import Study
+from petseg_utils.study import Study, TrainingSettings
 from petseg_utils.training.checkpoints import run_folder
 
 
@@ -24,21 +24,55 @@ def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> 
         best = history.loc[history["miou"].idxmax()]
         right.plot(best["epoch"], best["miou"], "o", color="black", markersize=5)
     left.legend(["training", "validation"])
-    left.set(title="Loss", xlabel="epoch", ylabel="nats a pixel", ylim=(0, None))
+    left.set(title="Loss", xlabel="epoch", ylabel="loss", ylim=(0, None))
     right.set(title="Validation mIoU; a dot marks the epoch kept", xlabel="epoch", ylabel="mIoU", ylim=(0, 1))
     return figure
 
 
+def curves_caption(settings: TrainingSettings) -> str:
+    """What the lines of `training_curves` are, for a model with these settings."""
+    lines = "Left: loss on training (dashed) and validation pictures (solid). Right: validation mIoU. A line per seed."
+    dice = " Dashed lines hold the Dice term and solid ones do not, so the heights of the two are not comparable."
+    return lines + (dice if settings.dice else "")
+
+
+def near_best(history: pd.DataFrame) -> int:
+    """The first epoch whose validation mIoU is within 0.01 of the best."""
+    return int(history.loc[history["miou"] > history["miou"].max() - 0.01, "epoch"].iloc[0])
+
+
 def run_in_words(history: pd.DataFrame) -> str:
-    """What a run's history says: the best epoch, the last, and how unsteady the score was early and late."""
-    best, middle, miou = history.loc[history["miou"].idxmax()], len(history) // 2, history["miou"]
+    """What a run's history says: its best epoch, how unsteady its score was, whether it stopped too early or late."""
+    best, miou, loss = history.loc[history["miou"].idxmax()], history["miou"], history["validation_loss"]
+    said = (
+        f"Best validation mIoU **{best['miou']:.3f}**, in epoch {best['epoch']:.0f} of {len(history)}; first within "
+        f"0.01 of that in epoch {near_best(history)}; {miou.iloc[-1]:.3f} after the last. The validation loss ends at "
+        f"{loss.iloc[-1]:.3f}; its lowest value was {loss.min():.3f}."
+    )
+    third, middle = len(history) // 3, len(history) // 2
+    if not third:
+        return f"{said} So few epochs do not say whether more would help."
     early, late = (part.diff().abs().mean() for part in (miou[: middle + 1], miou[middle:]))
-    loss = history["validation_loss"]
+    before, after = history.iloc[:-third], history.iloc[-third:]
+    gain = after["miou"].max() - before["miou"].max()
+    if gain < 0.01:
+        more = "that is little, and more of the same would gain little"
+    elif gain > late:
+        more = "it was still rising, so a longer run may gain more"
+    else:
+        more = "no more than it moves from one epoch to the next, so it may still be rising"
+    learned_by_heart = (
+        after["validation_loss"].min() > 1.05 * before["validation_loss"].min()
+        and after["train_loss"].min() < before["train_loss"].min()
+    )
+    sign = (
+        "The validation loss rises again while the training loss falls: it began to learn its pictures by heart."
+        if learned_by_heart
+        else "There is no sign that pictures were learned by heart."
+    )
     return (
-        f"Best validation mIoU **{best['miou']:.3f}**, in epoch {best['epoch']:.0f} of {len(history)}; "
-        f"{miou.iloc[-1]:.3f} after the last. From epoch to epoch it moves by {early:.3f} on average in the first half "
-        f"of the run, and by {late:.3f} in the second. The validation loss ends at {loss.iloc[-1]:.3f}; its lowest "
-        f"value was {loss.min():.3f}."
+        f"{said} From epoch to epoch the mIoU moves by {early:.3f} on average in the first half of the run, and by "
+        f"{late:.3f} in the second. The last third lifted the best by {max(gain, 0):.3f}: {more}. {sign}"
     )
 
 

@@ -14,6 +14,8 @@ from petseg_utils.training.conditions import conditions
 from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.train import train, why_stale
 
+CHANCE = 0.02  # two points of mIoU: by so much short runs differ that differ in nothing but their seed
+
 
 def trained_briefly(settings: TrainingSettings) -> TrainingSettings:
     """A decoder's settings, narrower and with fewer epochs, from the feature cache: several of them are trained."""

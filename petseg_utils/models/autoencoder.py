@@ -51,8 +51,10 @@ class Autoencoder(nn.Module):
             ``(N, 3, H, W)``, float pixel values, not clipped.
         """
         *fine, deep = self.encoder((images - self.mean) / self.std)
-        code = self.bottleneck(deep)
-        return self.decoder([*fine, code] if self.skips else code) * self.std + self.mean
+        squeeze, widen = self.bottleneck
+        code = squeeze(deep)
+        deep = widen(code)
+        return self.decoder([*fine, deep] if self.skips else deep) * self.std + self.mean
 
 
 class Painter(nn.Sequential):

@@ -25,7 +25,7 @@ def test_a_diagrams_shapes_are_those_of_the_networks_outputs():
         assert drawn.count(diagrams.words("", features).strip()) == 2  # on the way down, and on the way up
     assert "96 × 2 × 2" in drawn and "logits\n3 × 32 × 32" in drawn
     painted = texts(diagrams.autoencoder_diagram(Autoencoder(6), 32))
-    assert f"code\n{CODE} × 2 × 2" in painted and "painted\n3 × 32 × 32" in painted
+    assert f"code\n{CODE} × 2 × 2" in painted and "widened\n96 × 2 × 2" in painted and "painted\n3 × 32 × 32" in painted
 
 
 @pytest.mark.parametrize("spec", ["lite:efficientnet_lite0", "lite:efficientnet_lite0+2x", "clip:tiny-drawn/random"])
