@@ -45,14 +45,15 @@ def show_hidden(images: np.ndarray, hidden: np.ndarray) -> Figure:
 
 def painting_in_words(pictures: PictureSet, painted: np.ndarray) -> str:
     """How good paintings are, beside two that need no network, where they are off, and what they keep of colour."""
-    n, size = pictures.images.shape[:2]
+    images = np.asarray(pictures.images)
+    n, size = images.shape[:2]
     cells = size // 16
-    flat, coarse = (_enlarged(_shrunk(pictures.images, edge), size) for edge in (1, cells))
+    flat, coarse = (_enlarged(_shrunk(images, edge), size) for edge in (1, cells))
     ours, one, many = (psnr(pictures, guess).mean() for guess in (painted, flat, coarse))
-    error = np.abs(painted.astype(float) - pictures.images).mean(-1)
+    error = np.abs(painted.astype(float) - images).mean(-1)
     band, other = error[pictures.labels == BORDER].mean(), error[pictures.labels < PADDING].mean()
     shown = _shrunk(pictures.labels == PADDING, cells) == 0
-    light, colour = kept_of(_shrunk(pictures.images, cells)[shown], _shrunk(painted, cells)[shown])
+    light, colour = kept_of(_shrunk(images, cells)[shown], _shrunk(painted, cells)[shown])
     return (
         f"Mean PSNR on {n} pictures: **{ours:.1f} dB**. Each picture in its own mean colour would have {one:.1f} dB; "
         f"shrunk to {cells} x {cells} pixels and enlarged again, {many:.1f} dB. The painting is off by {band:.0f} of "
@@ -84,12 +85,8 @@ def kept_of(true: np.ndarray, painted: np.ndarray) -> tuple[float, float]:
 
 def _shrunk(images: np.ndarray, edge: int) -> np.ndarray:
     """Pictures or masks at ``edge x edge`` pixels, each the mean of those that it stands for; float."""
-    return np.stack(
-        [
-            cv2.resize(image.astype(np.float32), (edge, edge), interpolation=cv2.INTER_AREA)
-            for image in np.asarray(images)
-        ]
-    )
+    size, area = (edge, edge), cv2.INTER_AREA
+    return np.stack([cv2.resize(image.astype(np.float32), size, interpolation=area) for image in images])
 
 
 def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
@@ -112,8 +109,8 @@ def variants_in_words(table: pd.DataFrame) -> str:
         f"From lowest to highest, reconstruction gains **{np.ptp(table['psnr']):.1f} dB** and masks "
         f"**{np.ptp(shown):.3f} mIoU** ({shown.min():.3f} to {shown.max():.3f}). The *random* encoder has "
         f"{shown.iloc[0]:.3f}; the best of those that learned, *{gain.idxmax()}*, differs from it by "
-        f"{gain.max():+.3f}. Better than it in every run and by more than {CHANCE}, which may be chance in runs so short: "
-        f"**{', '.join(helpful(table)) or 'none of them'}**."
+        f"{gain.max():+.3f}. Better than it in every run and by more than {CHANCE}, which may be chance in runs so "
+        f"short: **{', '.join(helpful(table)) or 'none of them'}**."
     )
 
 
