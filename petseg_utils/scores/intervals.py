@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+from scipy.special import betaincinv
 
 from petseg_utils.scores.metrics import boundary_iou, protocol_classes, protocol_matrix, scores
 
@@ -166,6 +167,19 @@ def mean_interval(values: np.ndarray, n_resamples: int) -> tuple[float, float, f
     total, number = resampled_sums(terms, n_resamples).T
     low, high = percentile_interval(total / number)
     return float(values.sum() / present.sum()), float(low), float(high)
+
+
+def share_interval(successes: float, n: float) -> tuple[float, float]:
+    """Exact 95 % interval of a share, `successes` of `n` pictures (Clopper and Pearson, 1934).
+
+    A bootstrap of none, or of all, gives an interval without width, which says nothing.  Of no pictures it is NaN.
+    """
+    if not n > 0:
+        return np.nan, np.nan
+    k, n = round(successes), round(n)
+    low = betaincinv(k, n - k + 1, 0.025) if k > 0 else 0.0
+    high = betaincinv(k + 1, n - k, 0.975) if k < n else 1.0
+    return float(low), float(high)
 
 
 def plain(value: np.ndarray | float) -> float | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from petseg_utils.models.names import count_of, titled
-from petseg_utils.scores.intervals import with_interval
+from petseg_utils.scores.intervals import share_interval, with_interval
 from petseg_utils.scores.metrics import PROTOCOLS
 
 PRIMARY = PROTOCOLS[0]
@@ -54,7 +54,7 @@ def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
 def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
     """A record's click scores as name to (value, low, high); none for a model that takes no clicks.
 
-    Those of a part that has no pictures are NaN.
+    Those of a part that has no pictures are NaN.  Shares get exact intervals, whatever the record has.
     """
     clicks = dict(record.get("clicks", {}))
     intervals = clicks.pop("ci95", {})
@@ -65,6 +65,9 @@ def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
         name: [np.nan if part is None else float(part) for part in (value, *intervals[name])]
         for name, value in values.items()
     }
+    for name in [name for name in triples if name.endswith(".worse")]:
+        share, n_images = triples[name][0], triples[name.replace("worse", "n_images")][0]
+        triples[name] = [share, *share_interval(share * n_images, n_images)]
     return {name: (value, low, high) for name, (value, low, high) in triples.items()}
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from petseg_utils.scores.intervals import (
     bootstrap_intervals,
@@ -11,6 +12,7 @@ from petseg_utils.scores.intervals import (
     paired_difference,
     percentile_interval,
     resampled_sums,
+    share_interval,
     summarise,
     told_apart,
     unpaired_difference,
@@ -262,3 +264,11 @@ def test_intervals_of_different_pictures_add_up_and_turn_round_with_their_order(
 )
 def test_a_change_is_named_only_where_its_interval_leaves_zero_out(low, high, word):
     assert told_apart(low, high, "up", "down", "none") == word
+
+
+def test_a_share_has_the_exact_interval_and_none_of_many_is_not_certainly_none():
+    for k, n in ((0, 51), (1, 53), (93, 100), (7, 7)):
+        expected = binomtest(k, n).proportion_ci(0.95, method="exact")
+        assert share_interval(k, n) == pytest.approx((expected.low, expected.high))
+    assert share_interval(0, 51)[0] == 0 and 0.06 < share_interval(0, 51)[1] < 0.08
+    assert np.isnan(share_interval(0, 0)).all()
