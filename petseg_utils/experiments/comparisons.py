@@ -146,9 +146,9 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
     -------
     DataFrame
         ``study``, ``a``, ``b`` (a has the higher score), ``encoder a``, ``encoder b``, ``difference`` (a minus b, 0 to
-        1), ``low``, ``high`` (95 %), ``real``, ``compared`` (how many pairs the verdict allows for), ``prompted``
-        (one of them was clicked), ``pictures``, ``seeds``, ``recipe a`` and ``recipe b`` (versions), largest difference
-        first.
+        1), ``low``, ``high`` (95 %), ``real``, ``every seed`` (whether a leads with each), ``compared`` (how many pairs
+        the verdict allows for), ``prompted`` (one of them was clicked), ``pictures``, ``seeds``, ``recipe a`` and
+        ``recipe b`` (versions), largest difference first.
     """
     by_score = sorted(remade, key=lambda name: -pooled_miou(remade[name].counts, PRIMARY))
     pairs = list(combinations(by_score, 2))
@@ -170,6 +170,7 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
                 "encoder b": remade[b].encoder,
                 **shown,
                 "real": bool(agree and sure["low"] > 0),
+                "every seed": agree,
                 "compared": len(pairs),
                 "prompted": CLICKED in (a, b),
                 "pictures": len(remade[a].counts),

@@ -50,6 +50,11 @@ def encoder_title(identity: str) -> str:
     return f"CLIP {name}" + ("" if weights == "openai" else f" ({Path(weights).name})")
 
 
+def looks_at(encoder: str | None, size: int) -> str:
+    """At how many pixels a model on that frozen encoder, or on none, looks at pictures of a size: ``224 and 448``."""
+    return f"{size} and {2 * size}" if re.search(r"(\+2x|@\d+\+\d+)$", encoder or "") else f"{size}"
+
+
 def count_of(number: float) -> str:
     """A number of weights for reading, as ``163``, ``53,600`` or ``3.9 million``: three digits, no second look."""
     if number >= 1e6:

@@ -1,13 +1,17 @@
 """Sentences that hold numbers: each is made from records, so that it changes when they do."""
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from petseg_utils.data.datasets import OFFICIAL_COUNTS
 from petseg_utils.experiments.elsewhere import clicked_records
 from petseg_utils.experiments.robustness.corruptions import TITLES as TITLES_OF_PERTURBATIONS
 from petseg_utils.experiments.robustness.tables import relative_loss
-from petseg_utils.models.names import TITLES, encoder_title, titled
-from petseg_utils.scores.intervals import with_interval
+from petseg_utils.models.names import TITLES, encoder_title, looks_at, titled
+from petseg_utils.scores.clicks import WORSE
+from petseg_utils.scores.intervals import share_interval, with_interval
 from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
 
 
@@ -48,12 +52,52 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
         encoders = others["encoder"].where(others["encoder"] != best["encoder"])
         names = [titled(model, encoder) for model, encoder in zip(others["model"], encoders, strict=True)]
         behind = [f"the {name} ({_score(row)})" for name, (_, row) in zip(names, others.iterrows(), strict=True)]
-        leader += ", ahead of " + (_listed(behind) if len(behind) > 1 else behind[0])
+        leader += f", ahead of {_listed(behind)}"
     return [leader + ".", lead_sentence(rows, pairs), clicks_sentence(records)]
 
 
 def _score(row: pd.Series) -> str:
     return with_interval(row["mIoU"], row["mIoU low"], row["mIoU high"])
+
+
+def summary_sentences(
+    photos: list[dict], thorough: list[dict], shipped: list[dict], pairs: pd.DataFrame, breeds: pd.Series
+) -> list[str]:
+    """What was compared, what came out and what a click adds; what the scores mean; what they were taken on.
+
+    Parameters
+    ----------
+    photos, thorough, shipped : list of dict
+        Records of the study on photos, of two of its models trained longer, and from `elsewhere.score_shipped`.
+    pairs : DataFrame
+        From `comparisons.paired_table` of the first study.
+    breeds : Series
+        The breed of each test photo.
+    """
+    tested = [record for record in select(photos, protocol=PRIMARY) if "stale" not in record]
+    best = ranked(results_table(tested)).iloc[0]
+    unet, long_unet = (_unet_and_decoder(records)[0] for records in (photos, thorough))
+    small = "a small decoder on a network that others trained before"
+    name = small if best["model"].startswith("decoder") else f"the {titled(best['model'], best['encoder'])}"
+    pair = pairs[(pairs["a"] == best["model"]) & (pairs["b"] == "unet")]
+    won = "wins clearly" if pair["real"].any() else "comes first"
+    short, long = _unet_settings(photos), _unet_settings(thorough)
+    more = [word for word, key in (("wider", "width"), ("trained longer", "epochs")) if long[key] > short[key]]
+    gains = [
+        each["clicks"]["missed@1"]["after"] - each["clicks"]["missed@1"]["before"] for each in clicked_records(shipped)
+    ]
+    adds, form = ("adds", ".2f") if min(gains) > 0 else ("changes it by", "+.2f")
+    share, labelled = breeds.value_counts(), tested[0]["trained_on"]["n_images"]
+    return [
+        f"We compared four ways to cut a cat or dog out of a photo. With only {labelled} labelled photos, {name} "
+        f"{won}: mIoU {best['mIoU']:.2f}; a U-Net from scratch reaches {unet['mIoU']:.2f}, or {long_unet['mIoU']:.2f} "
+        f"{' and '.join(more) or 'in another study'}. With the weights that come with petseg, one click where a part "
+        f"of the pet is missing {adds} {min(gains):{form}} to {max(gains):{form}} IoU.",
+        "IoU is the area that a mask and the pet share, divided by the area that either covers: 1 is a perfect mask. "
+        "mIoU is its mean over background, cat and dog.",
+        f"Tested on {len(breeds)} of the {OFFICIAL_COUNTS['test']:,} test photos of the Oxford-IIIT Pet data, "
+        f"{share.iloc[:3].sum()} of them of three breeds.",
+    ]
 
 
 def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
@@ -64,10 +108,12 @@ def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
     for _, pair in pairs.iterrows():
         if {titled(pair["a"], pair["encoder a"]), titled(pair["b"], pair["encoder b"])} == {first, second}:
             gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+            others = int(pair["compared"]) - len(pairs)
+            left = f"; {others} more, with a click model that was trained anew since, are not listed" if others else ""
             return (
                 f"Picture by picture, the lead of the {titled(pair['a'])} over the {titled(pair['b'])} is {gap}, "
                 f"{_verdict(pair)}. Of the {len(pairs)} pairs listed, {int(pairs['real'].sum())} differ for real "
-                f"({_seeds(pairs)})."
+                f"({_seeds(pairs)}{left})."
             )
     return f"Whether the lead over the {second} is real was not tested picture by picture on this data."
 
@@ -77,8 +123,11 @@ def _verdict(pair: pd.Series) -> str:
     if pair["real"]:
         return "real: on other pictures of this kind it would be there again"
     if pair["low"] > 0:
-        among = f"not among the {pair['compared']} pairs compared"
-        return f"not sure: alone it would count, but {among}, or not with every seed"
+        if not pair["every seed"]:
+            return "not sure: the other one leads with one seed at least"
+        return (
+            f"not sure: it leads with every seed, but the interval at the level for {pair['compared']} pairs holds zero"
+        )
     if pair["low"] == pair["high"] == 0:
         return "none: on these pictures the two give the same masks, or equally good ones"
     return "not shown: these pictures do not tell the two apart"
@@ -91,22 +140,25 @@ def _seeds(pairs: pd.DataFrame) -> str:
 
 
 def clicks_sentence(records: list[dict]) -> str:
-    """What clicks buy, of the first study and encoder that were scored with clicks; means over its seeds."""
+    """What clicks add, of the first study and encoder that were scored with clicks; means over its seeds."""
     scored = [record for record in select(records, protocol=PRIMARY) if record.get("clicks") and "stale" not in record]
     if not scored:
         return "The click model was not scored with clicks on this data."
-    first, keys = scored[0], ("model", "encoder", "study")
-    runs = [flat_clicks(record) for record in scored if all(record[key] == first[key] for key in keys)]
-    clicks = {
-        name: [sum(values) / len(runs) for values in zip(*(run[name] for run in runs), strict=True)]
-        for name in ("proposed", "iou@1", "iou@3")
-    }
-    mean = f" (mean of {len(runs)} seeds)" if len(runs) > 1 else ""
+    first, runs, clicks = scored[0], *_mean_clicks(scored)
+    mean = f" (mean of {runs} seeds)" if runs > 1 else ""
     return (
         f"The {titled(first['model'], first['encoder'])}{mean} finds the pet with an IoU of "
         f"{clicks['proposed'][0]:.3f} before any click, {with_interval(*clicks['iou@1'])} after one click at "
         f"random on it and {with_interval(*clicks['iou@3'])} after two corrections."
     )
+
+
+def _mean_clicks(scored: list[dict]) -> tuple[int, dict[str, tuple[float, float, float]]]:
+    """How many runs are of the first record's model, encoder and study, and their mean click scores with bounds."""
+    keys = ("model", "encoder", "study")
+    runs = [flat_clicks(record) for record in scored if all(record[key] == scored[0][key] for key in keys)]
+    means = {name: np.mean([run[name] for run in runs], axis=0).tolist() for name in runs[0]}
+    return len(runs), {name: (value, low, high) for name, (value, low, high) in means.items()}
 
 
 def home_sentences(records: list[dict]) -> list[str]:
@@ -125,23 +177,50 @@ def home_sentences(records: list[dict]) -> list[str]:
     more = all(each["iou@3"] > each["proposed"] for each in clicks)
     after = _listed([f"{each['iou@3']:.3f}" for each in clicks])
     return [
-        f"In pet portraits ({sources[0]}), the decoder that ships finds the pet with an IoU of {alone[0]}, without a "
-        f"click. In photos that nobody posed for, it is {'less: ' if less else ''}{elsewhere}.",
-        f"Clicks {'raise' if more else 'do not always raise'} it: after three, one at random and two on the largest "
-        f"mistake, it is {after}.",
+        f"In pet portraits ({sources[0]}), the weights that come with petseg find the pet with a mean IoU of "
+        f"{alone[0]}, without a click. In photos that nobody posed for, it is {'less: ' if less else ''}{elsewhere}.",
+        f"Clicks {'raise' if more else 'do not always raise'} it: after one at random and two corrections, in the "
+        f"deepest wrong part, it is {after}.",
     ]
 
 
+def unseen_sentence(records: list[dict], unseen: pd.DataFrame) -> str:
+    """Cats outdoors with weights that learned from such photos, and with a decoder that did not; a sentence.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `elsewhere.score_shipped`.
+    unseen : DataFrame
+        From `elsewhere.compare_sets`.
+    """
+    rows = unseen[(unseen["model"] == "decoder") & (unseen["score"] == "pet IoU")].set_index("pictures")
+    home, away = (with_interval(*rows.loc[where, ["value", "low", "high"]]) for where in ("its cats", "elsewhere"))
+    of_cats = [record for record in records if record["source"] == "cats outdoors" and record["model"] == "decoder"]
+    scores = next(record["scores"] for record in of_cats if "pet" in record["scores"]["iou"])
+    trained = with_interval(scores["iou"]["pet"], *scores["ci95"]["iou.pet"])
+    return (
+        f"Pet IoU over all pixels of the {rows.loc['elsewhere', 'n_images']} photos of cats outdoors: {trained} with "
+        f"these weights, which learned from other photos of that source, and {away} with the decoder "
+        f"of study {rows.loc['elsewhere', 'study']}, which never saw such photos (on Oxford's cats: {home})."
+    )
+
+
 def natural_sentence(records: list[dict]) -> str:
-    """What one click on the deepest part that the proposal misses does at home and elsewhere; of these records."""
-    parts = []
-    for record in clicked_records(records):
-        missed = record["clicks"]["missed@1"]
-        parts.append(
-            f"from {missed['before']:.3f} to {missed['after']:.3f} on {missed['n_images']:.0f} photos of "
-            f"{record['source']} ({missed['worse']:.0%} got worse)"
-        )
-    return f"One click on the deepest part that is missing takes the IoU {_listed(parts)}."
+    """What one click on the deepest part that is missing, or too much, does at home and elsewhere; of these records."""
+    lines = []
+    for name, what in (("missed@1", "part that is missing"), ("excess@1", "part that is too much")):
+        parts = []
+        for record in clicked_records(records):
+            clicks = record["clicks"][name]
+            n, worse = round(clicks["n_images"]), round(clicks["worse"] * clicks["n_images"])
+            low, high = share_interval(worse, n)
+            lost = f"{worse} got worse, {low:.0%} to {high:.0%}" if worse else f"none got worse, at most {high:.0%}"
+            parts.append(
+                f"from {clicks['before']:.3f} to {clicks['after']:.3f} on {n} photos of {record['source']} ({lost})"
+            )
+        lines.append(f"One click on the deepest {what} takes the mean IoU {_listed(parts)}.")
+    return " ".join(lines) + f" “Got worse” means by more than {WORSE}; the shares are 95 % intervals."
 
 
 def size_sentence(records: list[dict]) -> str:
@@ -167,16 +246,16 @@ def loss_sentence(curves: pd.DataFrame) -> str:
     titles = [TITLES_OF_PERTURBATIONS[kind][0] for kind in loss.index]
     names = [title if title.isupper() else title.lower() for title in titles]
     most = _listed([f"{name} ({share:.0%})" for name, share in zip(names[:3], loss.iloc[:3], strict=True)])
-    least = _listed(names[-3:])
+    least, little = _listed(names[-3:]), math.ceil(100 * loss.iloc[-3])
     return (
         f"Of {len(loss)} perturbations at their worst level, {most} cost the decoder most of its mIoU; {least} cost it "
-        f"{loss.iloc[-3]:.0%} at most."
+        f"{little}% at most."
     )
 
 
 def _listed(parts: list[str]) -> str:
-    """Several things, with commas and an "and"."""
-    return ", ".join(parts[:-1]) + " and " + parts[-1]
+    """Several things, with commas and an "and"; one thing as it is."""
+    return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
 
 
 def pair_sentences(pairs: pd.DataFrame) -> str:
@@ -191,6 +270,26 @@ def pair_sentences(pairs: pd.DataFrame) -> str:
     return "\n".join(lines) + (f"\n\n{meaning}Compared: {_seeds(pairs)}." if lines else "")
 
 
+def training_sentence(records: list[dict]) -> str:
+    """Which photos a study's models learned from, and at what sizes they look; two sentences from its records."""
+    tested = [record for record in select(records, protocol=PRIMARY) if "stale" not in record]
+    (labelled,) = {record["trained_on"]["n_images"] for record in tested}
+    more: dict[int, list[str]] = {}
+    for record in tested:
+        before = record["trained_on"]["pretraining"] if record["model"] == "autoencoder_unet" else None
+        for name, seen in ((record["model"], record["trained_on"]), ("autoencoder", before or {})):
+            added = seen.get("more")
+            if added and titled(name) not in more.setdefault(added["n_images"], []):
+                more[added["n_images"]].append(titled(name))
+    added = [f"the {_listed(names)} also saw {n:,} photos without masks" for n, names in more.items()]
+    looks = {looks_at(record["encoder"], record["image_size"]): record["encoder"] for record in tested}
+    text = f"All learned masks from the same {labelled} photos" + "".join(f"; {part}" for part in added) + "."
+    if len(looks) == 2:
+        (frozen,), (plain,) = ([look for look, on in looks.items() if bool(on) == taken] for taken in (True, False))
+        text += f" The models on a frozen encoder look at each photo at {frozen} pixels, the others at {plain}."
+    return text
+
+
 def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
     """How far the U-Net's distance to the decoder is a matter of training; from two studies' records."""
     (unet, decoder), (long_unet, long_decoder) = _unet_and_decoder(brief), _unet_and_decoder(thorough)
@@ -198,8 +297,9 @@ def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
     return (
         f"Trained on a GPU, with {long['epochs']} epochs in place of {short['epochs']} and {long['width']} channels in "
         f"place of {short['width']}, the U-Net reaches mIoU {_score(long_unet)} on the same photos; the decoder, with "
-        f"the settings that it has here, {_score(long_decoder)}. The distance between the two is "
-        f"{long_decoder['mIoU'] - long_unet['mIoU']:.3f} there, and {decoder['mIoU'] - unet['mIoU']:.3f} here."
+        f"the settings that it has here, {_score(long_decoder)}. The decoder is ahead of that U-Net by "
+        f"{long_decoder['mIoU'] - long_unet['mIoU']:.3f}, and of the U-Net trained here by "
+        f"{decoder['mIoU'] - unet['mIoU']:.3f}."
     )
 
 
@@ -253,5 +353,8 @@ def not_measured(records: list[dict]) -> str:
     missing = [] if on_clip else ["CLIP's features"]
     if max(record["n_images"] for record in tested) < OFFICIAL_COUNTS["test"]:
         missing.append("the full data set")
+    missing += ["tools from elsewhere, interactive or not (GrabCut, SAM, RITM)"]
+    if any(record["encoder"] for record in tested):
+        missing.append("whether the encoder learned from photos that are tested here (ImageNet has breeds as classes)")
     missing += ["two animals that touch", "real people's clicks", "energy", "any machines but those named"]
     return f"Not measured at all: {', '.join(missing[:-1])} and {missing[-1]}."

@@ -3,9 +3,9 @@
 import pandas as pd
 from markupsafe import Markup, escape
 
-from petseg_utils.models.names import count_of, encoder_title, titled
+from petseg_utils.models.names import count_of, encoder_title, looks_at, titled
 from petseg_utils.scores.metrics import PROTOCOLS
-from petseg_utils.scores.results import PROMPTED, SCORE_NAMES, time_text
+from petseg_utils.scores.results import PRIMARY, PROMPTED, SCORE_NAMES, select, time_text
 
 CAPTIONS = {
     "ignore_border": "Border pixels left out of the scores",
@@ -101,6 +101,44 @@ def _training_time(seconds: float) -> dict:
 
 def _plain(value: float) -> dict:
     return cell("–", "") if pd.isna(value) else cell(f"{value:.3f}", value)
+
+
+def budgets_table(records: list[dict]) -> pd.DataFrame:
+    """How long and how each model was trained, from records: a row per model and study, for reading.
+
+    The records' own settings are given, not those that the study has now.  ``epochs`` are at most so many; ``training``
+    is the mean over seeds.  An autoencoder has a row of its own before the U-Net that stands on it.
+    """
+    rows: dict[tuple[str, str], list[dict]] = {}
+    for record in select(records, protocol=PRIMARY):
+        if "stale" not in record:
+            run = record["trained_on"] | {key: record[key] for key in ("encoder", "image_size", "device")}
+            took = {"training_seconds": record["training_seconds"]}
+            if record["model"] == "autoencoder_unet":
+                rows.setdefault((record["study"], "autoencoder"), []).append(run | run["pretraining"])
+            rows.setdefault((record["study"], record["model"]), []).append(run | took)
+    return pd.DataFrame([_budget(*named, runs) for named, runs in rows.items()])
+
+
+def _budget(study: str, model: str, runs: list[dict]) -> dict[str, str]:
+    run, settings = runs[0], runs[0]["settings"]
+    loss = "squared error" if model == "autoencoder" else "cross-entropy" + " + Dice" * (settings["dice"] > 0)
+    extra, more = run.get("extra"), run["more"]
+    photos = f"{run['n_images']}" + (f" + {extra['n_images']} of other sources" if extra else "")
+    return {
+        "model": titled(model),
+        "study": study,
+        "epochs": str(settings["epochs"]),
+        "batch": str(settings["batch_size"]),
+        "learning rate": f"{settings['learning_rate']:g}",
+        "width": str(settings["width"]),
+        "loss": loss,
+        "weights averaged": f"decay {settings['average']:g}" if settings["average"] else "no",
+        "pixels": looks_at(run["encoder"], run["image_size"]),
+        "photos": photos + (f" + {more['n_images']:,} without masks" if more else ""),
+        "training": time_text(sum(run["training_seconds"] for run in runs) / len(runs)),
+        "on": "GPU" if run["device"].startswith("cuda") else "CPU",
+    }
 
 
 def protocol_tabs(table: pd.DataFrame, subject: str, *, opened: bool = True) -> Markup:

@@ -41,6 +41,7 @@ def test_a_difference_that_another_seed_turns_round_is_not_real(study):
     moody = remade(labels, spoiled(labels, 0.02, 3), spoiled(labels, 0.21, 4))
     pair = comparisons.paired_table({"steady": steady, "moody": moody}, study).iloc[0]
     assert pair["a"] == "moody" and pair["low"] > 0 and not pair["real"] and pair["seeds"] == 2
+    assert not pair["every seed"]
 
 
 def test_equal_masks_differ_in_nothing(study):
@@ -56,7 +57,7 @@ def test_among_many_pairs_a_difference_has_to_be_clearer(study):
     alone = comparisons.paired_table(two, study).iloc[0]
     more = two | {f"more {seed}": remade(labels, spoiled(labels, 0.3, seed)) for seed in range(4)}
     among = comparisons.paired_table(more, study).set_index(["a", "b"]).loc[("a", "b")]
-    assert alone["real"] and not among["real"] and among["low"] == alone["low"] > 0
+    assert alone["real"] and not among["real"] and among["low"] == alone["low"] > 0 and among["every seed"]
 
 
 def test_checkpoints_that_are_there_are_compared_without_training(study, splits):

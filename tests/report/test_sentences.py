@@ -72,7 +72,7 @@ def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
         results.results_table(results.select(records, protocol=results.PRIMARY)).set_index("model") for records in both
     ]
     gaps = [table.loc["decoder", "mIoU"] - table.loc["unet", "mIoU"] for table in tables]
-    assert said.endswith("the two is {:.3f} there, and {:.3f} here.".format(*reversed(gaps)))
+    assert said.endswith("that U-Net by {:.3f}, and of the U-Net trained here by {:.3f}.".format(*reversed(gaps)))
     here, there = [
         next(record["trained_on"]["settings"] for record in records if record["model"] == "decoder") for records in both
     ]
@@ -82,7 +82,15 @@ def test_how_much_of_the_distance_longer_training_leaves_is_said_as_measured():
 def some_pairs(**changes) -> pd.DataFrame:
     """A pair of models whose difference is real, or what the changes make of it."""
     pair = {"a": "decoder", "b": "unet", "encoder a": "lite:x", "encoder b": None, "difference": 0.1, "low": 0.05}
-    pair |= {"high": 0.15, "real": True, "compared": 6, "prompted": False, "pictures": 9, "seeds": 1}
+    pair |= {
+        "high": 0.15,
+        "real": True,
+        "every seed": True,
+        "compared": 6,
+        "prompted": False,
+        "pictures": 9,
+        "seeds": 1,
+    }
     return pd.DataFrame([pair | changes])
 
 
@@ -102,8 +110,12 @@ def test_each_pair_gets_its_verdict(changes, word):
 
 def test_a_verdict_names_all_pairs_that_it_allows_for_and_the_click_model_after_its_click():
     said = sentences.pair_sentences(some_pairs(a="point, one click", real=False, compared=15, seeds=2))
-    assert said.startswith("* click model after one click over U-Net: ") and "among the 15 pairs compared" in said
-    assert "2 seeds of each model" in said
+    assert (
+        said.startswith("* click model after one click over U-Net: ") and "at the level for 15 pairs holds zero" in said
+    )
+    assert "2 seeds of each model" in said and "it leads with every seed" in said
+    moody = sentences.pair_sentences(some_pairs(real=False, **{"every seed": False}))
+    assert "the other one leads with one seed at least" in moody and "holds zero" not in moody
 
 
 def test_the_prompted_model_never_leads(sample_records):
@@ -120,14 +132,12 @@ def test_the_prompted_model_never_leads(sample_records):
 
 def test_what_was_not_measured_follows_from_the_records(sample_records):
     drawn = sentences.not_measured(sample_records)
-    assert drawn.startswith(
-        "Not measured at all: CLIP's features, the full data set, two animals that touch, real people's"
-    )
+    assert drawn.startswith("Not measured at all: CLIP's features, the full data set, tools from elsewhere")
     on_clip = [
         record | {"encoder": record["encoder"] and "clip:ViT-B-16-quickgelu/openai@0123456789ab", "n_images": 3669}
         for record in sample_records
     ]
-    assert sentences.not_measured(on_clip).startswith("Not measured at all: two animals that touch")
+    assert sentences.not_measured(on_clip).startswith("Not measured at all: tools from elsewhere")
     random = [record | {"encoder": "clip:ViT-B-16/random"} for record in sample_records]
     assert "CLIP's features" in sentences.not_measured(random)
 
@@ -138,9 +148,10 @@ def test_what_is_said_of_photos_follows_their_records():
     assert "it is less: " in alone and clicked.startswith("Clicks raise it")
     for record in clicked_records(records):
         assert f"{record['clicks']['proposed']:.3f} [" in alone and f"{record['clicks']['iou@3']:.3f}" in clicked
-        missed = record["clicks"]["missed@1"]
-        told = f"from {missed['before']:.3f} to {missed['after']:.3f} on {missed['n_images']:.0f} photos of "
-        assert told + record["source"] in sentences.natural_sentence(records)
+        for name in ("missed@1", "excess@1"):
+            each = record["clicks"][name]
+            told = f"from {each['before']:.3f} to {each['after']:.3f} on {each['n_images']:.0f} photos of "
+            assert told + record["source"] in sentences.natural_sentence(records)
     turned = json.loads(json.dumps(records))
     for record in turned:
         if "clicks" in record:
@@ -162,3 +173,36 @@ def test_the_perturbations_that_cost_most_are_named_in_their_order():
     harmed = (curves["corruption"] == "brightness_up") & (curves["level"] > 30)
     worse = curves.assign(value=curves["value"].where(~harmed, 0.01))
     assert "brighter (" in sentences.loss_sentence(worse).split(" cost the decoder")[0]
+
+
+def test_the_first_sentences_follow_the_records():
+    photos, thorough, shipped = committed_records("oxford-cpu"), committed_records("oxford-gpu"), shipped_records()
+    pairs = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "pairs.csv")
+    breeds = pd.Series(["a", "a", "b", "c", "d"])
+    said = sentences.summary_sentences(photos, thorough, shipped, pairs, breeds)
+    rows = results.results_table(results.select(photos, protocol=results.PRIMARY)).set_index("model")["mIoU"]
+    assert f"a small decoder on a network that others trained before wins clearly: mIoU {rows.max():.2f}; " in said[0]
+    assert f"a U-Net from scratch reaches {rows['unet']:.2f}, or " in said[0] and " adds 0.0" in said[0]
+    assert said[2].startswith("Tested on 5 of the 3,669 ") and said[2].endswith(" 4 of them of three breeds.")
+    turned = json.loads(json.dumps([photos, shipped]))
+    for record in turned[0]:
+        record["scores"]["miou"] = 0.99 if record["model"] == "unet" else 0.5
+    for record in turned[1]:
+        if "clicks" in record:
+            record["clicks"]["missed@1"]["after"] = record["clicks"]["missed@1"]["before"] - 0.1
+    (first, *_) = sentences.summary_sentences(turned[0], thorough, turned[1], pairs, breeds)
+    assert "the U-Net comes first: mIoU 0.99" in first and "changes it by -0.10 to -0.10 IoU" in first
+
+
+def test_what_was_learned_from_and_looked_at_is_said_of_all_models():
+    said = sentences.training_sentence(committed_records("oxford-cpu"))
+    assert said.startswith("All learned masks from the same 321 photos; the autoencoder and self-trained decoder also ")
+    assert said.endswith("at 224 and 448 pixels, the others at 224.")
+    assert sentences.training_sentence(committed_records("sample")) == "All learned masks from the same 480 photos."
+
+
+def test_cats_outdoors_are_told_of_weights_that_saw_such_photos_and_of_a_decoder_that_did_not():
+    unseen = pd.read_csv(ROOT / "figures" / "oxford-cpu" / "elsewhere.csv")
+    said = sentences.unseen_sentence(shipped_records(), unseen)
+    row = unseen[(unseen["model"] == "decoder") & (unseen["pictures"] == "elsewhere")].iloc[0]
+    assert f"and {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] with the decoder of study oxford-cpu" in said

@@ -5,8 +5,9 @@ import json
 import pandas as pd
 from bs4 import BeautifulSoup
 
+from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import titled
-from petseg_utils.report.tables import breeds_table, protocol_tabs
+from petseg_utils.report.tables import breeds_table, budgets_table, protocol_tabs
 from petseg_utils.scores import results
 
 
@@ -42,3 +43,16 @@ def test_breeds_open_on_a_click_and_can_be_sorted():
     cells = [[cell["data-value"] for cell in row.find_all(["th", "td"])] for row in soup.select("tbody tr")]
     assert cells == [["pug", "3", "0.5"], ["Manx", "4", "0.75"]]
     assert [head.get_text() for head in soup.select("thead th")] == ["breed", "pictures", "U-Net"]
+
+
+def test_each_models_training_is_told_by_its_records_and_not_by_the_study():
+    records = [record for name in ("oxford-cpu", "shipped") for record in committed_records(name)]
+    table = budgets_table(records).set_index(["study", "model"])
+    assert table.index.is_unique and table.loc[("oxford-cpu", "autoencoder"), "loss"] == "squared error"
+    unet = next(record["trained_on"] for record in records if record["model"] == "unet" and "stale" not in record)
+    assert table.loc[("oxford-cpu", "U-Net"), "epochs"] == str(unet["settings"]["epochs"])
+    assert table.loc[("oxford-cpu", "U-Net"), "pixels"] == "224"
+    assert table.loc[("oxford-cpu", "decoder"), "pixels"] == "224 and 448"
+    ships = table.loc[("shipped", "decoder")]
+    assert ships["pixels"] == "224 and 448" and ships["weights averaged"] == "decay 0.998"
+    assert ships["photos"] == "321 + 332 of other sources + 3,303 without masks"
