@@ -14,7 +14,7 @@ from petseg_utils.segmenter import Segmenter
 
 ABOUT = (
     "A photo: the cat is found without a click, and cut out. A drawing: a cushion of the dog's colours is taken for a "
-    "part of it, and two clicks on the cushion take all but a rest of it away."
+    "part of it, and two clicks on the cushion remove most of it."
 )
 NOT_THE_PET = (Click(60, 250, positive=False), Click(60, 340, positive=False))  # on the cushion of the drawing
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from petseg_utils.experiments import diagrams
-from petseg_utils.experiments.elsewhere import clicked_records, home_and_elsewhere_chart, shipped_records
+from petseg_utils.experiments.elsewhere import home_and_elsewhere_chart, shipped_records
 from petseg_utils.experiments.front_picture import ABOUT, front_picture
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.encoders import load_encoder, resolve
@@ -26,12 +26,16 @@ from petseg_utils.report.pages import PICTURES, WIDEST, Sheet, TryPage, data_of,
 from petseg_utils.report.sentences import (
     answer,
     budget_sentence,
+    findings,
     home_sentences,
     loss_sentence,
-    natural_sentence,
+    mean_clicks,
     size_sentence,
+    summary_sentences,
+    training_sentence,
+    unseen_sentence,
 )
-from petseg_utils.report.tables import protocol_tabs
+from petseg_utils.report.tables import budgets_table, cell, html_table, natural_clicks_table, protocol_tabs
 from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.records import read_records
 from petseg_utils.scores.results import PRIMARY, PROMPTED, results_table, select, time_text
@@ -43,8 +47,8 @@ PHOTOS = "oxford-cpu"  # the study on photos whose records are committed
 THOROUGH = "oxford-gpu"  # and two of its models, trained longer
 WAYS = {
     "unet": (
-        "It learns everything from the masks. An encoder halves the picture until each cell sees most of it, a decoder "
-        "doubles it again, and skip connections hand it the fine detail. It is the yardstick for the others."
+        "It learns everything from the masks. An encoder halves the picture until each cell sees a large part of it, "
+        "a decoder doubles it again, and skip connections hand it the fine detail. It is the yardstick for the others."
     ),
     "autoencoder_unet": (
         "An autoencoder first learns to paint pictures through a narrow bottleneck, which takes no masks. Its encoder "
@@ -52,7 +56,7 @@ WAYS = {
     ),
     "decoder": (
         "A network that others trained on a million pictures describes the photo, and stays as it is. A small decoder "
-        "learns to turn its descriptions, from the coarsest to the finest, into a mask. Little is left to learn."
+        "learns to turn its descriptions, from the coarsest to the finest, into a mask."
     ),
     "point": (
         "It begins with the decoder's mask and takes clicks: this is the pet, this is not. A small network finds what "
@@ -65,10 +69,10 @@ DRAWN: dict[str, tuple[str, Callable[[Any, int], Figure]]] = {  # what each way'
     "decoder": ("decoder", diagrams.decoder_diagram),
     "point": ("point", diagrams.click_head_diagram),
 }
-FINDINGS = {  # the figure of a notebook that says what it finds
+FIGURES = {  # the figure of a notebook that says what it finds
     "01": "01_samples",
     "02": "02_scores_photos",
-    "03": "03_variants_photos",
+    "03": "03_scores",
     "04": "04_labels_photos",
     "05": "05_natural",
     "06": "06_loss_photos",
@@ -120,6 +124,7 @@ def render_index(
         cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name)) for sheet in sheets],
         facts=facts,
         citation=_citation(),
+        references=_references(),
     )
 
 
@@ -144,33 +149,52 @@ def _photos() -> dict | None:
     if not records or not shipped:
         return None
     leader, lead, _ = _answers(records, folder, "photos")
+    thorough, pairs = committed_records(THOROUGH), pd.read_csv(folder / "pairs.csv")
+    pictures, perturbed = pd.read_csv(folder / "pictures.csv"), pd.read_csv(folder / "robustness.csv")
+    tested = pictures[pictures["split"] == "test"]
     chart = (home_and_elsewhere_chart(shipped), home_and_elsewhere_chart(shipped, narrow=True))
     return {
-        "answers": home_sentences(shipped),
+        "summary": summary_sentences(records, thorough, shipped, pairs, tested["breed"]),
+        "home": [*home_sentences(shipped), unseen_sentence(shipped, pd.read_csv(folder / "elsewhere.csv"))],
         "chart": _two_sizes(*chart, "IoU of the pet by the number of clicks, with 95 % intervals over the photos."),
         "study": PHOTOS,
-        "ways": _ways(results_table(select(records, protocol=PRIMARY)), shipped),
-        "comparison": [leader, lead, budget_sentence(records, committed_records(THOROUGH))],
-        "click": natural_sentence(shipped),
+        "training": training_sentence(records),
+        "ways": _ways(records),
+        "comparison": [leader, lead, budget_sentence(records, thorough)],
+        "budgets": _plain_table(budgets_table([*records, *thorough]), "How each model was trained"),
+        "clicks": _plain_table(natural_clicks_table(shipped), "One click on the deepest wrong part"),
         "sizes": size_sentence(shipped),
-        "losses": loss_sentence(pd.read_csv(folder / "robustness.csv")),
+        "losses": loss_sentence(perturbed),
+        "findings": findings(records, thorough, pairs, pictures["breed"], perturbed),
         "results": _results(records, PHOTOS),
     }
 
 
-def _ways(table: pd.DataFrame, shipped: list[dict]) -> list[dict]:
-    """The four models: what each does, as a diagram and in words, and how well."""
-    rows, ways, study = table.set_index("model"), [], load_study(PHOTOS)
+def _plain_table(table: pd.DataFrame, caption: str) -> Markup:
+    """A table of words and numbers for reading."""
+    numbers = [table[name].str.fullmatch(r"[\d.]+").all() for name in table]
+    rows = [
+        [cell(text, number=number) for text, number in zip(row, numbers, strict=True)]
+        for row in table.itertuples(index=False)
+    ]
+    return html_table(list(table.columns), rows, caption)
+
+
+def _ways(records: list[dict]) -> list[dict]:
+    """The four models: what each does, as a diagram and in words, and how well; all of one study."""
+    current, ways, study = select(records, protocol=PRIMARY), [], load_study(PHOTOS)
+    rows = results_table(current).set_index("model")
     encoder = load_encoder(study.encoder)
     for name, text in WAYS.items():
         model, draw = DRAWN[name]
         recipe = recipe_of(model)
         network = recipe.build(study.settings(model), encoder if recipe.on_frozen_encoder else None)
-        row, clicks = rows.loc[name], clicked_records(shipped)[0]
+        row = rows.loc[name]
         score = f"mIoU {with_interval(row['mIoU'], row['mIoU low'], row['mIoU high'])}, {row['seeds']} seeds"
         if name == PROMPTED:
-            proposed, after = (clicks["clicks"][key] for key in ("proposed", "iou@3"))
-            score = f"IoU of the pet {proposed:.3f} without a click, {after:.3f} after three (the weights that ship)"
+            seeds, clicks = mean_clicks([record for record in current if record["model"] == PROMPTED])
+            score = f"IoU of the pet {clicks['proposed'][0]:.3f} without a click, {clicks['iou@3'][0]:.3f} after three"
+            score += f" (means over photos), {seeds} seeds"
         learned = f"{count_of(row['trained parameters'])} weights trained in {time_text(row['training_seconds'])}."
         title = titled(name, row["encoder"])
         way = {"title": title[0].upper() + title[1:], "text": text, "score": f"{score}; {learned}"}
@@ -210,10 +234,15 @@ def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None) -> dict
     elif seconds is not None:
         card["state"] = f"done in {time_text(seconds)}"
     learned = soup.find(re.compile("^h[2-6]$"), string=re.compile("What we learned")) or soup.find(id="What-we-learned")
-    if learned and (first := learned.find_next("li")):
+    # What drawn pictures show says nothing of photos.
+    on_photos = ((_photos() if study.draws_its_data else None) or {"findings": {}})["findings"].get(sheet.name)
+    if on_photos:
+        card["finding"] = on_photos
+    elif learned and (first := learned.find_next("li")):
         card["finding"] = " ".join(first.get_text().split())
-    path = study.figures_dir / f"{FINDINGS.get(sheet.number)}.png"
-    if path.is_file():
+    folders = [ROOT / "figures" / PHOTOS] * bool(on_photos) + [study.figures_dir]
+    paths = [folder / f"{FIGURES.get(sheet.number)}.png" for folder in folders]
+    if path := next((path for path in paths if path.is_file()), None):
         card |= {"picture": data_uri(Image.open(path, formats=PICTURES), 480), "alt": ""}
     elif figure := soup.select_one('img.figure:not([src^="data:image/svg"])'):
         picture = Image.open(io.BytesIO(data_of(figure["src"])), formats=PICTURES)
@@ -223,12 +252,31 @@ def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None) -> dict
 
 def _citation() -> str:
     """Title and authors of CITATION.cff in one line; nothing where there is no such file."""
-    path = ROOT / "CITATION.cff"
-    if not path.is_file():
+    if not (cff := _cff()):
         return ""
-    cff = yaml.safe_load(path.read_text(encoding="utf-8"))
-    names = [
-        author.get("name") or f"{author.get('given-names', '')} {author.get('family-names', '')}".strip()
-        for author in cff["authors"]
-    ]
-    return f"{', '.join(names)}. {cff['title']}. Version {cff['version']}, {cff['date-released']}."
+    return f"{_authors(cff)}. {cff['title']}. Version {cff['version']}, {cff['date-released']}."
+
+
+def _references() -> list[dict[str, str]]:
+    """The references of CITATION.cff: ``text``, and ``link`` where there is one."""
+    return [_reference(of) for of in _cff().get("references", ())]
+
+
+def _reference(of: dict[str, Any]) -> dict[str, str]:
+    place = (of.get("conference") or {}).get("name") or of.get("journal") or (of.get("publisher") or {}).get("name")
+    pages = f"pp. {of['start']}–{of['end']}" if "end" in of else None
+    text = ", ".join(str(part) for part in (place, of.get("year"), pages) if part)
+    link = of.get("url") or (f"https://doi.org/{of['doi']}" if "doi" in of else "")
+    return {"text": f"{_authors(of)}: “{of['title']}”" + (f", {text}" if text else ""), "link": link}
+
+
+def _authors(of: dict[str, Any]) -> str:
+    return ", ".join(
+        author.get("name") or author.get("alias") or f"{author.get('given-names', '')} {author['family-names']}".strip()
+        for author in of["authors"]
+    )
+
+
+def _cff() -> dict[str, Any]:
+    path = ROOT / "CITATION.cff"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -79,7 +79,7 @@ class Sheet:
     def short(self) -> str:
         """The name in words, for navigation."""
         words = self.name.partition("_")[2].replace("_", " ") or self.name
-        return words.replace("unet", "U-Net").replace("clip", "CLIP")
+        return words.replace("unet", "U-Net").replace("clip decoder", "frozen features")
 
 
 @dataclass(frozen=True)

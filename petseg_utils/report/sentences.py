@@ -10,8 +10,7 @@ from petseg_utils.experiments.elsewhere import clicked_records
 from petseg_utils.experiments.robustness.corruptions import TITLES as TITLES_OF_PERTURBATIONS
 from petseg_utils.experiments.robustness.tables import relative_loss
 from petseg_utils.models.names import TITLES, encoder_title, looks_at, titled
-from petseg_utils.scores.clicks import WORSE
-from petseg_utils.scores.intervals import share_interval, with_interval
+from petseg_utils.scores.intervals import with_interval
 from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
 
 
@@ -77,7 +76,7 @@ def summary_sentences(
     tested = [record for record in select(photos, protocol=PRIMARY) if "stale" not in record]
     best = ranked(results_table(tested)).iloc[0]
     unet, long_unet = (_unet_and_decoder(records)[0] for records in (photos, thorough))
-    small = "a small decoder on a network that others trained before"
+    small = "a small decoder on a pre-trained network"
     name = small if best["model"].startswith("decoder") else f"the {titled(best['model'], best['encoder'])}"
     pair = pairs[(pairs["a"] == best["model"]) & (pairs["b"] == "unet")]
     won = "wins clearly" if pair["real"].any() else "comes first"
@@ -98,6 +97,48 @@ def summary_sentences(
         f"Tested on {len(breeds)} of the {OFFICIAL_COUNTS['test']:,} test photos of the Oxford-IIIT Pet data, "
         f"{share.iloc[:3].sum()} of them of three breeds.",
     ]
+
+
+def findings(
+    photos: list[dict], thorough: list[dict], pairs: pd.DataFrame, breeds: pd.Series, perturbed: pd.DataFrame
+) -> dict[str, str]:
+    """What each notebook finds on photos, in a sentence, by the notebook's name.
+
+    Parameters
+    ----------
+    photos, thorough : list of dict
+        Records of the study on photos, and of two of its models trained longer.
+    pairs : DataFrame
+        From `comparisons.paired_table` of the first study.
+    breeds : Series
+        The breed of each of its photos.
+    perturbed : DataFrame
+        From `robustness.tables.curves` of it.
+    """
+    tested = [record for record in select(photos, protocol=PRIMARY) if "stale" not in record]
+    rows = ranked(results_table(tested))
+    scores = {row["model"]: f"mIoU {_score(row)}" for _, row in rows.iterrows()}
+    long_unet, (_, decoder) = _unet_and_decoder(thorough)[0], _unet_and_decoder(photos)
+    settings, missed = _unet_settings(thorough), mean_clicks([record for record in tested if "clicks" in record])[1]
+    share, start = breeds.value_counts(normalize=True), {"unet", "autoencoder_unet"}
+    pair = next(pair for _, pair in pairs.iterrows() if {pair["a"], pair["b"]} == start)
+    gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+    word = _verdict(pair).partition(":")[0]
+    before, after = (with_interval(*missed[f"missed@1.{when}"]) for when in ("before", "after"))
+    frozen = encoder_title(decoder["encoder"])
+    return {
+        "01_data_exploration": "Each photo shows one species, so one class is always absent; "
+        f"{share.iloc[:3].sum():.0%} of the {len(breeds)} photos with masks show three of {len(share)} breeds.",
+        "02_unet": f"From scratch, a U-Net reaches {scores['unet']} on photos, and {_score(long_unet)} with "
+        f"{settings['width']} channels and {settings['epochs']} epochs.",
+        "03_autoencoder_pretraining": f"On a frozen autoencoder, a U-Net reaches {scores['autoencoder_unet']} on "
+        f"photos. The {titled(pair['a'])} is ahead of the {titled(pair['b'])} by {gap}, {word}.",
+        "04_clip_decoder": f"A small decoder on {frozen} reaches {scores['decoder']} on photos.",
+        "05_point_prompt": "On photos, one click on the deepest part that is missing takes the mean IoU of the pet "
+        f"from {before} to {after}.",
+        "06_robustness": loss_sentence(perturbed),
+        "07_results": lead_sentence(rows, pairs).partition(" Of the ")[0],
+    }
 
 
 def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
@@ -144,7 +185,7 @@ def clicks_sentence(records: list[dict]) -> str:
     scored = [record for record in select(records, protocol=PRIMARY) if record.get("clicks") and "stale" not in record]
     if not scored:
         return "The click model was not scored with clicks on this data."
-    first, runs, clicks = scored[0], *_mean_clicks(scored)
+    first, runs, clicks = scored[0], *mean_clicks(scored)
     mean = f" (mean of {runs} seeds)" if runs > 1 else ""
     return (
         f"The {titled(first['model'], first['encoder'])}{mean} finds the pet with an IoU of "
@@ -153,8 +194,11 @@ def clicks_sentence(records: list[dict]) -> str:
     )
 
 
-def _mean_clicks(scored: list[dict]) -> tuple[int, dict[str, tuple[float, float, float]]]:
-    """How many runs are of the first record's model, encoder and study, and their mean click scores with bounds."""
+def mean_clicks(scored: list[dict]) -> tuple[int, dict[str, tuple[float, float, float]]]:
+    """How many runs are of the first record's model, encoder and study, and their mean click scores with bounds.
+
+    The records are of one split, subset and protocol, and hold clicks.
+    """
     keys = ("model", "encoder", "study")
     runs = [flat_clicks(record) for record in scored if all(record[key] == scored[0][key] for key in keys)]
     means = {name: np.mean([run[name] for run in runs], axis=0).tolist() for name in runs[0]}
@@ -204,23 +248,6 @@ def unseen_sentence(records: list[dict], unseen: pd.DataFrame) -> str:
         f"these weights, which learned from other photos of that source, and {away} with the decoder "
         f"of study {rows.loc['elsewhere', 'study']}, which never saw such photos (on Oxford's cats: {home})."
     )
-
-
-def natural_sentence(records: list[dict]) -> str:
-    """What one click on the deepest part that is missing, or too much, does at home and elsewhere; of these records."""
-    lines = []
-    for name, what in (("missed@1", "part that is missing"), ("excess@1", "part that is too much")):
-        parts = []
-        for record in clicked_records(records):
-            clicks = record["clicks"][name]
-            n, worse = round(clicks["n_images"]), round(clicks["worse"] * clicks["n_images"])
-            low, high = share_interval(worse, n)
-            lost = f"{worse} got worse, {low:.0%} to {high:.0%}" if worse else f"none got worse, at most {high:.0%}"
-            parts.append(
-                f"from {clicks['before']:.3f} to {clicks['after']:.3f} on {n} photos of {record['source']} ({lost})"
-            )
-        lines.append(f"One click on the deepest {what} takes the mean IoU {_listed(parts)}.")
-    return " ".join(lines) + f" “Got worse” means by more than {WORSE}; the shares are 95 % intervals."
 
 
 def size_sentence(records: list[dict]) -> str:

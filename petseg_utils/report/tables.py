@@ -3,9 +3,12 @@
 import pandas as pd
 from markupsafe import Markup, escape
 
+from petseg_utils.experiments.elsewhere import clicked_records
 from petseg_utils.models.names import count_of, encoder_title, looks_at, titled
+from petseg_utils.scores.clicks import WORSE
+from petseg_utils.scores.intervals import share_interval
 from petseg_utils.scores.metrics import PROTOCOLS
-from petseg_utils.scores.results import PRIMARY, PROMPTED, SCORE_NAMES, select, time_text
+from petseg_utils.scores.results import PRIMARY, PROMPTED, SCORE_NAMES, flat_clicks, select, time_text
 
 CAPTIONS = {
     "ignore_border": "Border pixels left out of the scores",
@@ -101,6 +104,32 @@ def _training_time(seconds: float) -> dict:
 
 def _plain(value: float) -> dict:
     return cell("–", "") if pd.isna(value) else cell(f"{value:.3f}", value)
+
+
+def natural_clicks_table(records: list[dict]) -> pd.DataFrame:
+    """What one click on the deepest wrong part does at home and elsewhere, for reading.
+
+    Parameters
+    ----------
+    records : list of dict
+        From `elsewhere.score_shipped`.
+    """
+    rows = []
+    for name, part in (("missed@1", "is missing"), ("excess@1", "is too much")):
+        for record in clicked_records(records):
+            scores = {key: value for key, (value, _, _) in flat_clicks(record).items() if key.startswith(name)}
+            n, worse = round(scores[f"{name}.n_images"]), round(scores[f"{name}.worse"] * scores[f"{name}.n_images"])
+            low, high = share_interval(worse, n)
+            rows.append(
+                {
+                    "a click on what": part,
+                    "photos": f"{n} of {record['source']}",
+                    "mean IoU before": f"{scores[f'{name}.before']:.3f}",
+                    "after": f"{scores[f'{name}.after']:.3f}",
+                    f"lost more than {WORSE}": f"{worse or 'none'} ({low:.0%} to {high:.0%})",
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def budgets_table(records: list[dict]) -> pd.DataFrame:

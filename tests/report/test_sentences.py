@@ -148,10 +148,6 @@ def test_what_is_said_of_photos_follows_their_records():
     assert "it is less: " in alone and clicked.startswith("Clicks raise it")
     for record in clicked_records(records):
         assert f"{record['clicks']['proposed']:.3f} [" in alone and f"{record['clicks']['iou@3']:.3f}" in clicked
-        for name in ("missed@1", "excess@1"):
-            each = record["clicks"][name]
-            told = f"from {each['before']:.3f} to {each['after']:.3f} on {each['n_images']:.0f} photos of "
-            assert told + record["source"] in sentences.natural_sentence(records)
     turned = json.loads(json.dumps(records))
     for record in turned:
         if "clicks" in record:
@@ -181,7 +177,7 @@ def test_the_first_sentences_follow_the_records():
     breeds = pd.Series(["a", "a", "b", "c", "d"])
     said = sentences.summary_sentences(photos, thorough, shipped, pairs, breeds)
     rows = results.results_table(results.select(photos, protocol=results.PRIMARY)).set_index("model")["mIoU"]
-    assert f"a small decoder on a network that others trained before wins clearly: mIoU {rows.max():.2f}; " in said[0]
+    assert f"a small decoder on a pre-trained network wins clearly: mIoU {rows.max():.2f}; " in said[0]
     assert f"a U-Net from scratch reaches {rows['unet']:.2f}, or " in said[0] and " adds 0.0" in said[0]
     assert said[2].startswith("Tested on 5 of the 3,669 ") and said[2].endswith(" 4 of them of three breeds.")
     turned = json.loads(json.dumps([photos, shipped]))

@@ -5,9 +5,10 @@ import json
 import pandas as pd
 from bs4 import BeautifulSoup
 
+from petseg_utils.experiments.elsewhere import clicked_records, shipped_records
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import titled
-from petseg_utils.report.tables import breeds_table, budgets_table, protocol_tabs
+from petseg_utils.report.tables import breeds_table, budgets_table, natural_clicks_table, protocol_tabs
 from petseg_utils.scores import results
 
 
@@ -56,3 +57,12 @@ def test_each_models_training_is_told_by_its_records_and_not_by_the_study():
     ships = table.loc[("shipped", "decoder")]
     assert ships["pixels"] == "224 and 448" and ships["weights averaged"] == "decay 0.998"
     assert ships["photos"] == "321 + 332 of other sources + 3,303 without masks"
+
+
+def test_clicks_of_both_kinds_are_told_with_those_that_lost():
+    records = clicked_records(shipped_records())
+    table = natural_clicks_table(records)
+    assert len(table) == 2 * len(records) and table["photos"].iloc[0] == "51 of Oxford test"
+    assert table["lost more than 0.02"].iloc[0] == "none (0% to 7%)"
+    scored = [record["clicks"][name] for name in ("missed@1", "excess@1") for record in records]
+    assert table["after"].tolist() == [f"{clicks['after']:.3f}" for clicks in scored]
