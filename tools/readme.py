@@ -14,8 +14,18 @@ from petseg_utils.experiments.no_pet import NO_PET
 from petseg_utils.experiments.study_records import committed_records
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.report.plan import plan
-from petseg_utils.report.sentences import answer, budget_sentence, clicks_sentence, home_sentences, ranked
-from petseg_utils.scores.intervals import with_interval
+from petseg_utils.report.sentences import (
+    answer,
+    budget_sentence,
+    clicks_sentence,
+    home_sentences,
+    ranked,
+    summary_sentences,
+    training_sentence,
+    unseen_sentence,
+)
+from petseg_utils.report.tables import budgets_table
+from petseg_utils.scores.intervals import share_interval, with_interval
 from petseg_utils.scores.records import read_records
 from petseg_utils.scores.results import (
     PRIMARY,
@@ -52,16 +62,32 @@ def short_table(records: list[dict]) -> str:
     return markdown(pd.DataFrame(rows))
 
 
-def stands_on(records: list[dict], breeds: pd.Series) -> str:
-    """On how many photos and breeds the numbers stand, in two sentences."""
+def stands_on(records: list[dict], pictures: pd.DataFrame) -> str:
+    """On how many photos and breeds the numbers stand, and who learned from which, in a paragraph."""
     first = select(records, protocol=PRIMARY)[0]
-    share = breeds.value_counts(normalize=True)
+    share, validation = pictures["breed"].value_counts(normalize=True), (pictures["split"] == "validation").sum()
+    learned = f"{first['trained_on']['n_images']} photos of {first['trained_on']['n_breeds']} breeds to train"
     return (
-        f"Only a part of the data set was at hand: {first['trained_on']['n_images']} photos of "
-        f"{first['trained_on']['n_breeds']} breeds to train, {first['n_images']} of {first['n_breeds']} to test. "
-        f"{share.iloc[:3].sum():.0%} of all show three breeds ({', '.join(share.index[:3])}), so the others stand on "
-        "their own too.\n"
+        f"Masks were at hand for a part of the data set only: {learned}, {validation} to choose the epoch by, and "
+        f"{first['n_images']} of {first['n_breeds']} breeds to test; of the other photos of `trainval`, the pictures "
+        f"alone. {share.iloc[:3].sum():.0%} of those with masks show three breeds ({', '.join(share.index[:3])}), so "
+        f"the others stand on their own too. {training_sentence(records)}\n"
     )
+
+
+def studies_table() -> str:
+    """The settings in which the studies differ most, from their files, as a Markdown table."""
+    rows = []
+    for name in ("sample", "oxford-cpu", "oxford-gpu", "shipped", "oxford"):
+        study = load_study(name)
+        row = {"study": name, "pixels": study.image_size, "seeds": len(study.seeds), "encoder": f"`{study.encoder}`"}
+        for model in ("unet", "decoder"):
+            of = study.settings(model)
+            row[f"{titled(model)}: width, epochs, learning rate, averaging"] = (
+                f"{of.width}, {of.epochs}, {of.learning_rate:g}, {of.average or 'none'}"
+            )
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
 
 
 def sample_line(records: list[dict]) -> str:
@@ -74,8 +100,10 @@ def sample_line(records: list[dict]) -> str:
 def no_pet_table() -> str:
     """How often nothing is proposed where there is no pet, as a Markdown table."""
     table = pd.read_csv(NO_PET).drop(columns="weights")
-    shares = {name: table[name].map("{:.1%}".format) for name in ("nothing", "little")}
-    return markdown(table.assign(n_images=table["n_images"].astype(int), **shares))
+    for name in ("nothing", "little"):
+        counted = zip(table[name], table["n_images"], strict=True)
+        table[name] = [with_interval(share, *share_interval(share * n, n), ".1%") for share, n in counted]
+    return markdown(table.assign(n_images=table["n_images"].astype(int)))
 
 
 def edges_sentence() -> str:
@@ -101,16 +129,22 @@ def blocks() -> dict[str, str]:
     photos, sample, shipped = (committed_records(name) for name in ("oxford-cpu", "sample", "shipped"))
     folder = ROOT / "figures" / "oxford-cpu"
     pairs = pd.read_csv(folder / "pairs.csv")
+    pictures = pd.read_csv(folder / "pictures.csv")
     leader, lead, _ = answer(results_table(photos), photos, pairs, "photos")
-    elsewhere = shipped_records()
-    training = budget_sentence(photos, committed_records("oxford-gpu"))
+    elsewhere, thorough = shipped_records(), committed_records("oxford-gpu")
+    training = budget_sentence(photos, thorough)
+    summary = summary_sentences(photos, thorough, elsewhere, pairs, pictures.loc[pictures["split"] == "test", "breed"])
+    unseen = unseen_sentence(elsewhere, pd.read_csv(folder / "elsewhere.csv"))
     tested = f"Tested on {select(shipped)[0]['n_images']} photos, with the weights that ship."
     return {
-        "front": f"{' '.join(home_sentences(elsewhere))}\n",
+        "front": f"{' '.join(summary)}\n",
         "answer": f"{leader}\n\n{lead}\n\n{training}\n",
-        "photos": stands_on(photos, pd.read_csv(folder / "pictures.csv")["breed"]),
+        "photos": stands_on(photos, pictures),
         "results": short_table(photos),
         "clicks": f"{clicks_sentence(shipped)} {tested}\n",
+        "budgets": markdown(budgets_table([*photos, *thorough, *shipped])),
+        "home": f"{' '.join([*home_sentences(elsewhere), unseen])}\n",
+        "studies": studies_table(),
         "elsewhere": markdown(home_and_elsewhere(elsewhere).reset_index()),
         "failures": markdown(where_it_fails(elsewhere).reset_index()),
         "no_pet": no_pet_table(),
