@@ -246,10 +246,11 @@ def natural_chart(values: dict[str, np.ndarray]) -> Figure:
     """
     figure, axes = new_figure(1, 2, width=8.5, height=4)
     titles = {"missed": '"This is the pet", on what is missing', "excess": '"This is not", on what is too much'}
+    found = np.concatenate([values[name].ravel() for name in titles])
+    low = np.floor(10 * np.nanmin(found)) / 10 if np.isfinite(found).any() else 0
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color=GREY, linewidth=1)
+        axis.plot([low, 1], [low, 1], color=GREY, linewidth=1)
         axis.scatter(*values[name], s=16, color=COLOUR, alpha=0.7, edgecolor="none")
-        axis.set(
-            title=title, xlabel="IoU of the proposal", ylabel="IoU after the click", xlim=(0, 1.01), ylim=(0, 1.01)
-        )
+        limits = low - 0.01 * (1 - low), 1 + 0.01 * (1 - low)
+        axis.set(title=title, xlabel="IoU of the proposal", ylabel="IoU after the click", xlim=limits, ylim=limits)
     return figure
