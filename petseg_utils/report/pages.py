@@ -29,6 +29,8 @@ HEAVY = 150_000  # bytes from which a figure is compressed again
 WIDEST = 1800  # pixels; the page shows figures 1080 wide, phones and good screens have up to twice as many
 TRY_TAG = "try-page"  # of a notebook's cell whose widget the page for own photos replaces
 WIDE = 800  # pixels of a figure that a phone does not shrink to its screen
+_ONE = r"[-+−±]?[\d.,]+(e[-+]?\d+)?\s?%?"
+NUMBER = re.compile(rf"{_ONE}( \[{_ONE}, {_ONE}\])?|nan|none|absent|–|-?inf", re.IGNORECASE)  # with its interval
 _CELLS = """
 {%- extends 'basic/index.html.j2' -%}
 {% block codecell %}
@@ -232,7 +234,7 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
     for row in table.select("tr"):
         row.attrs.pop("style", None)
     for cell in table.select("td"):
-        if re.fullmatch(r"[-+−±]?[\d.,]+(e[-+]?\d+)?\s?%?|nan|–|-?inf", cell.get_text(strip=True), re.IGNORECASE):
+        if NUMBER.fullmatch(cell.get_text(strip=True)):
             cell["class"] = [*cell.get("class", []), "number"]
     # A column's head stands where its cells stand.
     rows = table.select("tbody > tr")
