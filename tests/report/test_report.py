@@ -237,7 +237,7 @@ def test_numbers_of_a_table_stand_below_each_other_and_below_their_head(project)
 
 def test_the_index_shows_the_numbers_of_the_records(project):
     records = [record for record in make_records() if record["protocol"] == "ignore_border"]
-    tables = pages(project)["index"].select("table")
+    tables = pages(project)["index"].select("details table")
     assert len(tables) == 2 * len(PROTOCOLS)  # first those of the photos, whose records come with the project
     table = tables[len(PROTOCOLS)]
     columns = [head.get_text() for head in table.select("thead th")]
@@ -360,7 +360,7 @@ def test_without_notebooks_or_records(project, tmp_path):
     assert "Python ended" in soup(tmp_path / "out" / "01_end.html").select_one(".output_error").get_text()
     index = soup(tmp_path / "out" / "index.html")
     assert "no results yet" in index.get_text()
-    assert all("oxford-cpu" in table.caption.get_text() for table in index.select("table"))
+    assert all("oxford-cpu" in table.caption.get_text() for table in index.select("details table"))
 
 
 def test_in_place_keeps_outputs_and_leaves_a_failing_notebook_untouched(project, tmp_path):
@@ -407,12 +407,12 @@ def test_tables_sort_and_protocols_open_one_at_a_time(project, browser, width, s
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
     page.goto((project["out"] / "index.html").as_uri())
-    shown = page.locator("table.results:visible tbody tr th:first-child").first
+    shown = page.locator("details table.results:visible tbody tr th:first-child").first
     values = "rows => rows.map(row => Number(row.cells[1].dataset.value))"
-    page.locator("table.results >> nth=0 >> thead >> text=mIoU").click()
-    down = page.locator("table.results >> nth=0 >> tbody tr").evaluate_all(values)
-    page.locator("table.results >> nth=0 >> thead >> text=mIoU").click()
-    up = page.locator("table.results >> nth=0 >> tbody tr").evaluate_all(values)
+    page.locator("details table.results >> nth=0 >> thead >> text=mIoU").click()
+    down = page.locator("details table.results >> nth=0 >> tbody tr").evaluate_all(values)
+    page.locator("details table.results >> nth=0 >> thead >> text=mIoU").click()
+    up = page.locator("details table.results >> nth=0 >> tbody tr").evaluate_all(values)
     assert down == sorted(down, reverse=True) and up == sorted(up) and len(set(up)) > 1
     first, second = page.locator("details.more").nth(0), page.locator("details.more").nth(1)
     assert first.evaluate("details => details.open") and not second.evaluate("details => details.open")
