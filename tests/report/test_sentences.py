@@ -202,3 +202,14 @@ def test_cats_outdoors_are_told_of_weights_that_saw_such_photos_and_of_a_decoder
     said = sentences.unseen_sentence(shipped_records(), unseen)
     row = unseen[(unseen["model"] == "decoder") & (unseen["pictures"] == "elsewhere")].iloc[0]
     assert f"and {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}] with the decoder of study oxford-cpu" in said
+
+
+def test_every_notebook_has_a_finding_on_photos_made_of_their_records():
+    folder, thorough = ROOT / "figures" / "oxford-cpu", committed_records("oxford-gpu")
+    photos, pairs = committed_records("oxford-cpu"), pd.read_csv(folder / "pairs.csv")
+    rest = pd.read_csv(folder / "pictures.csv")["breed"], pd.read_csv(folder / "robustness.csv")
+    said = sentences.findings(photos, thorough, pairs, *rest)
+    assert sorted(said) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    rows = results.results_table(results.select(photos, protocol=results.PRIMARY)).set_index("model")
+    for notebook, model in (("02_unet", "unet"), ("04_clip_decoder", "decoder")):
+        assert f"reaches mIoU {rows.loc[model, 'mIoU']:.3f} [" in said[notebook]
