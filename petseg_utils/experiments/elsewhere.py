@@ -24,7 +24,13 @@ from petseg_utils.experiments.plotting import GREY, new_figure
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
 from petseg_utils.scores.clicks import add_clicks, click_values
-from petseg_utils.scores.intervals import percentile_interval, resampled_sums, unpaired_difference, with_interval
+from petseg_utils.scores.intervals import (
+    percentile_interval,
+    resampled_sums,
+    share_interval,
+    unpaired_difference,
+    with_interval,
+)
 from petseg_utils.scores.metrics import picture_confusions, protocol_matrix
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, read_records, write_records
@@ -305,9 +311,10 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
                 column[CLICK_NAMES[name]] = with_interval(clicks[name], low, high, ".2f" if "noc" in name else ".3f")
             for name in ("missed@1", "excess@1"):
                 natural = clicks[name]
+                most = share_interval(natural["worse"] * (n := natural["n_images"]), n)[1] if natural["n_images"] else 0
                 column[CLICK_NAMES[f"{name}.before"].replace("before", "before and after")] = (
                     f"{natural['before']:.3f}, {natural['after']:.3f}; {natural['worse']:.0%} of "
-                    f"{natural['n_images']:.0f} got worse"
+                    f"{natural['n_images']:.0f} got worse (at most {most:.0%})"
                     if natural["n_images"]
                     else "no such picture"
                 )

@@ -107,7 +107,7 @@ def test_scores_at_home_and_elsewhere_stand_side_by_side(study, splits):
     assert elsewhere["a click on what is too much: IoU before and after"] == "no such picture"
     natural = clicks["missed@1"]
     missed = elsewhere["a click on what is missed: IoU before and after"]
-    assert missed == f"0.000, {natural['after']:.3f}; 0% of 6 got worse"
+    assert missed == f"0.000, {natural['after']:.3f}; 0% of 6 got worse (at most 46%)"
     assert elsewhere[CLICK_NAMES["iou@3"]].startswith(f"{clicks['iou@3']:.3f} [")
     assert elsewhere[CLICK_NAMES["noc@90"]].count(".") == 3
 
