@@ -1,4 +1,7 @@
-"""The original work's table, examined: no row of it can be true, and how easily such rows come about."""
+"""The original work's table, whose scores cannot come from one rule of averaging, and rules that give such rows.
+
+What is said of its code was read in its repository, file by file at the commits in `FILES`.
+"""
 
 import numpy as np
 import pandas as pd
@@ -8,17 +11,33 @@ from petseg_utils.data.labels import CLASSES
 from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.scores.metrics import protocol_matrix, scores
 
-# As published, model by model: mIoU and Dice of "Advanced Pet Image Segmentation: A Comparative Study".
+REPOSITORY = "https://github.com/AlvGar9/Pet-Segmentation-Deep-Learning"
+FILES = {
+    "README.md": "1bc10d2b53ea1ac0871b03554aacffad7f0d22dd",
+    "UNET.py": "43529579e63ea4c2a1aff253ab9a1450635fccae",
+    "autoencoder.py": "40fa0d83b0873b8f3eb820b10ee45a03c24d73c4",
+    "CLIP.py": "2c462b889a06e0152410b079d9730a7cb98ab0c2",
+    "prompt_based_seg.py": "3627ba30f0880f38df787b1a7168f8839c8b58fe",
+    "prompt_based_ui.py": "c2206a4f2215705e2cb3cab7c45131fb9119a615",
+    "perturbations_testing": "0dfdb575fbb78dc6a8887781534aa754c75d28f6",
+}
+# The table of its README, "Advanced Pet Image Segmentation: A Comparative Study".
 PUBLISHED = pd.DataFrame(
     [
-        ("U-Net", 0.4702, 0.8660),
-        ("autoencoder pre-training", 0.3969, 0.6726),
-        ("CLIP features (ViT-L/14)", 0.5967, 0.9670),
-        ("point prompt (CLIP)", 0.9261, 0.8421),
+        ("U-Net", 0.3051, 0.4702, 0.8660, 0.5982),
+        ("Autoencoder Pre-training", 0.4284, 0.3969, 0.6726, 0.5127),
+        ("CLIP Features", 0.0871, 0.5967, 0.9670, 0.9471),
+        ("Point-Based (CLIP)", 0.1733, 0.9261, 0.8421, 0.9144),
     ],
-    columns=["model", "mIoU", "Dice"],
+    columns=["model", "Test Loss", "mIoU", "Dice", "Accuracy"],
 )
 ITS_PROTOCOL = "border_as_background"  # what the original work did with border and padding
+RULES = ("by one rule", "as UNET.py does", "as perturbations_testing does")
+
+
+def linked(name: str) -> str:
+    """A file of the original work's repository with its commit, as a link in Markdown."""
+    return f"[`{name}`]({REPOSITORY}/blob/{FILES[name]}/{name}) ({FILES[name][:7]})"
 
 
 def highest_dice(miou: np.ndarray | float) -> np.ndarray | float:
@@ -33,15 +52,30 @@ def highest_dice(miou: np.ndarray | float) -> np.ndarray | float:
 def examined(table: pd.DataFrame = PUBLISHED) -> pd.DataFrame:
     """A table's ``mIoU`` and ``Dice`` with what one rule of averaging allows, and whether the pair keeps to it."""
     low, high = table["mIoU"], highest_dice(table["mIoU"])
-    possible = table["Dice"].between(low - 1e-9, high + 1e-9)
-    return table.assign(**{"Dice at least": low, "at most": high, "possible": possible})
+    one_rule = table["Dice"].between(low - 1e-9, high + 1e-9)
+    return table.assign(**{"Dice at least": low, "at most": high, "one rule": one_rule})
 
 
-def absent_as_zero(counts: np.ndarray) -> dict[str, float]:
-    """The mIoU and Dice as means over pictures and classes in which a class that is nowhere counts as 0.
+def absent_as_zero(counts: np.ndarray) -> float:
+    """The mIoU as a mean over pictures and classes in which a class that is nowhere counts as 0.
 
-    That is what torchmetrics' segmentation module did before version 1.7.1 (its issues 2866, 2747 and 3031 are about
-    it).  On pictures of one species a perfect prediction gets 2/3.
+    That is what torchmetrics' `MeanIoU` did before version 1.7.1 (its issues 2866, 2747 and 3031 are about it).  On
+    pictures of one species a perfect prediction gets 2/3.
+
+    Parameters
+    ----------
+    counts : ndarray
+        ``(n, 5, 3)`` from `metrics.picture_confusions`.
+    """
+    return float(np.nan_to_num(scores(protocol_matrix(counts, ITS_PROTOCOL))["iou"]).mean())
+
+
+def its_scores(counts: np.ndarray) -> dict[str, float]:
+    """What the original work's code makes of a split: mean over classes of IoU, Dice of all pixels, mean recall.
+
+    Those are torchmetrics' defaults for `MeanIoU`, `DiceScore` (before version 1.9.0, which made it a mean over
+    classes too) and `MulticlassAccuracy`, with all pixels as one sample.  UNET.py takes a batch of 32 pictures for one
+    sample and the mean over batches; here the split is one batch.
 
     Parameters
     ----------
@@ -51,29 +85,16 @@ def absent_as_zero(counts: np.ndarray) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``mIoU`` and ``Dice``, 0 to 1.
+        ``mIoU``, ``Dice`` (of all pixels whatever their class, which is the share of right pixels) and ``Accuracy``.
     """
-    iou = np.nan_to_num(scores(protocol_matrix(counts, ITS_PROTOCOL))["iou"])
-    return {"mIoU": float(iou.mean()), "Dice": float((2 * iou / (1 + iou)).mean())}
+    matrix = protocol_matrix(counts.sum(0), ITS_PROTOCOL)
+    of_classes, truth = scores(matrix), matrix.sum(1)
+    recall = (np.diagonal(matrix)[truth > 0] / truth[truth > 0]).mean()
+    return {"mIoU": float(of_classes["miou"]), "Dice": float(of_classes["accuracy"]), "Accuracy": float(recall)}
 
 
-def over_all_pixels(counts: np.ndarray) -> dict[str, float]:
-    """IoU and Dice of all pixels together, whatever their class (micro averages): Dice is then the accuracy.
-
-    `counts` are those of `absent_as_zero`.
-
-    Returns
-    -------
-    dict of str to float
-        ``mIoU`` and ``Dice``, 0 to 1.
-    """
-    matrix = protocol_matrix(counts, ITS_PROTOCOL).sum(0)
-    right, all_of_them = np.trace(matrix), matrix.sum()
-    return {"mIoU": float(right / (2 * all_of_them - right)), "Dice": float(right / all_of_them)}
-
-
-def mixed_rules(counts: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Predictions scored by one rule, and by two rules mixed up, a row each.
+def rescored(counts: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Predictions scored by one rule, and as two files of the original work score them; a row each.
 
     Parameters
     ----------
@@ -83,19 +104,19 @@ def mixed_rules(counts: dict[str, np.ndarray]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``model``, ``rule`` (``one rule``; ``mixed``: mIoU with absent classes as 0, Dice over all pixels;
-        ``mixed the other way``), ``mIoU``, ``Dice``, ``Dice at least``, ``at most``, ``possible``.
+        ``model``, ``rule`` (one of `RULES`: `its_scores` is as UNET.py; perturbations_testing takes each picture for a
+        sample, so that with the torchmetrics of its time an absent class counts as 0 in the mIoU), ``mIoU``, ``Dice``,
+        ``Accuracy``, ``Dice at least``, ``at most``, ``one rule``.
     """
     rows = []
     for name, of_pictures in counts.items():
-        right = scores(protocol_matrix(of_pictures.sum(0), ITS_PROTOCOL))
-        zero, pixels = absent_as_zero(of_pictures), over_all_pixels(of_pictures)
-        pairs = {
-            "one rule": (float(right["miou"]), float(right["dice"])),
-            "mixed": (zero["mIoU"], pixels["Dice"]),
-            "mixed the other way": (pixels["mIoU"], zero["Dice"]),
-        }
-        rows += [{"model": name, "rule": rule, "mIoU": miou, "Dice": dice} for rule, (miou, dice) in pairs.items()]
+        right, its = scores(protocol_matrix(of_pictures.sum(0), ITS_PROTOCOL)), its_scores(of_pictures)
+        by_rule = (
+            {"mIoU": float(right["miou"]), "Dice": float(right["dice"]), "Accuracy": float(right["accuracy"])},
+            its,
+            its | {"mIoU": absent_as_zero(of_pictures)},
+        )
+        rows += [{"model": name, "rule": rule} | scored for rule, scored in zip(RULES, by_rule, strict=True)]
     return examined(pd.DataFrame(rows))
 
 
@@ -104,29 +125,29 @@ def perfect(labels: np.ndarray) -> np.ndarray:
     return np.where(labels < len(CLASSES), labels, 0).astype(np.uint8)
 
 
-def possible_chart(published: pd.DataFrame, mixed: pd.DataFrame) -> Figure:
+def possible_chart(published: pd.DataFrame, ours: pd.DataFrame) -> Figure:
     """Which pairs of mIoU and mean Dice one rule of averaging allows, and where the tables' rows lie.
 
     Parameters
     ----------
     published : DataFrame
         `PUBLISHED`.
-    mixed : DataFrame
-        From `mixed_rules`.
+    ours : DataFrame
+        From `rescored`.
     """
     figure, axis = new_figure(width=7.5, height=4.2)
     miou = np.linspace(0, 1, 200)
-    axis.fill_between(miou, miou, highest_dice(miou), color="#007A5A", alpha=0.25, label="possible")
+    axis.fill_between(miou, miou, highest_dice(miou), color="#007A5A", alpha=0.25, label="one rule")
     axis.scatter(published["mIoU"], published["Dice"], marker="x", s=60, color="#B85000", label="published")
     for _, row in published.iterrows():
-        left = row["mIoU"] > 0.8
-        offset = {"xytext": (-8, -12) if left else (7, 5), "ha": "right" if left else "left"}
-        axis.annotate(row["model"], (row["mIoU"], row["Dice"]), textcoords="offset points", fontsize=8, **offset)
-    looks = {"one rule": ("o", "black"), "mixed": ("^", "#0072B2"), "mixed the other way": ("v", "#A8487F")}
-    for rule, (marker, colour) in looks.items():
-        rows = mixed[mixed["rule"] == rule]
+        offset = (-8, -12 if row["mIoU"] > row["Dice"] else 5)
+        at = (row["mIoU"], row["Dice"])
+        axis.annotate(row["model"], at, offset, textcoords="offset points", fontsize=8, ha="right")
+    looks = (("o", "black"), ("^", "#0072B2"), ("v", "#A8487F"))
+    for rule, (marker, colour) in zip(RULES, looks, strict=True):
+        rows = ours[ours["rule"] == rule]
         axis.scatter(rows["mIoU"], rows["Dice"], marker=marker, color=colour, s=28, label=f"ours, {rule}")
-    axis.set(xlim=(0.1, 1.01), ylim=(0.1, 1.03), xlabel="mIoU", ylabel="mean Dice")
-    axis.set_title("Which pairs of scores are possible?")
+    axis.set(xlim=(0.1, 1.01), ylim=(0.1, 1.03), xlabel="mIoU", ylabel="Dice")
+    axis.set_title("Which pairs can one rule give?")
     axis.legend(loc="lower right", fontsize=8)
     return figure
