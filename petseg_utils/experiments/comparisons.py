@@ -1,4 +1,4 @@
-"""Which differences between models are real?  Predictions are remade on the same pictures and compared pairwise."""
+"""Which differences between models are shown?  Predictions are remade on the same pictures and compared pairwise."""
 
 import contextlib
 from dataclasses import dataclass, replace
@@ -139,16 +139,16 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
     """Difference in mIoU of each pair of models, border ignored, with its paired bootstrap interval.
 
     Several seeds are pooled: their counts are added up picture by picture, so pictures stay the unit that is drawn.
-    A difference is called real where an interval at the level ``1 - 0.05 / pairs`` leaves zero out (Bonferroni), so
-    that all verdicts together are wrong once in twenty times; and where it has the same sign with every seed.
+    A difference is shown where an interval at the level ``1 - 0.05 / pairs`` leaves zero out (Bonferroni), so that at
+    most one of twenty such studies has a wrong verdict or more; and where it has the same sign with every seed.
 
     Returns
     -------
     DataFrame
         ``study``, ``a``, ``b`` (a has the higher score), ``encoder a``, ``encoder b``, ``difference`` (a minus b, 0 to
-        1), ``low``, ``high`` (95 %), ``real``, ``every seed`` (whether a leads with each), ``compared`` (how many pairs
-        the verdict allows for), ``prompted`` (one of them was clicked), ``pictures``, ``seeds``, ``recipe a`` and
-        ``recipe b`` (versions), largest difference first.
+        1), ``low``, ``high`` (95 %), ``real`` (it is shown), ``every seed`` (whether a leads with each), ``compared`` (how
+        many pairs the verdict allows for), ``prompted`` (one of them was clicked), ``pictures``, ``seeds``,
+        ``resamples``, ``recipe a`` and ``recipe b`` (versions), largest difference first.
     """
     by_score = sorted(remade, key=lambda name: -pooled_miou(remade[name].counts, PRIMARY))
     pairs = list(combinations(by_score, 2))
@@ -175,11 +175,23 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
                 "prompted": CLICKED in (a, b),
                 "pictures": len(remade[a].counts),
                 "seeds": len(remade[a].by_seed),
+                "resamples": resamples,
                 "recipe a": recipe_version(a),
                 "recipe b": recipe_version(b),
             }
         )
     return pd.DataFrame(rows).sort_values("difference", ascending=False, ignore_index=True)
+
+
+def fewer_resamples(pairs: pd.DataFrame) -> str:
+    """A sentence where pairs of a file were compared with fewer resamples than pairs are today; else nothing."""
+    made = int(pairs["resamples"].min()) if "resamples" in pairs else TABLE_RESAMPLES  # before there was that column
+    if made >= PAIRED_RESAMPLES:
+        return ""
+    return (
+        f"These pairs were compared with {made:,} resamples, where {PAIRED_RESAMPLES:,} are the rule by now: the ends "
+        "of their intervals are less exact, and so are the verdicts that hang on them."
+    )
 
 
 def recipe_version(name: str) -> int:
@@ -259,16 +271,16 @@ def cost_chart(table: pd.DataFrame) -> Figure:
 
 
 def pairs_chart(pairs: pd.DataFrame) -> Figure:
-    """Differences of a `paired_table` with their intervals; grey where not shown to be real."""
+    """Differences of a `paired_table` with their intervals; grey where not shown."""
     figure, axis = new_figure(width=8.5, height=1.1 + 0.32 * len(pairs))
     rows = np.arange(len(pairs))[::-1]
-    colours = ["#0072B2" if real else GREY for real in pairs["real"]]
+    colours = ["#0072B2" if shown else GREY for shown in pairs["real"]]
     axis.hlines(rows, pairs["low"], pairs["high"], colors=colours, linewidth=2)
     axis.scatter(pairs["difference"], rows, color=colours, zorder=3)
     axis.axvline(0, color="black", linewidth=1)
     names = [f"{titled(row['a'])} minus {titled(row['b'])}" for _, row in pairs.iterrows()]
     axis.set(yticks=rows, yticklabels=names, ylim=(-0.7, len(pairs) - 0.3))
-    axis.set(title="Paired differences in mIoU: blue is real", xlabel="difference in mIoU")
+    axis.set(title="Paired differences in mIoU: blue is shown", xlabel="difference in mIoU")
     return figure
 
 

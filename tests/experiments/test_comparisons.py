@@ -1,4 +1,4 @@
-"""Which differences are called real."""
+"""Which differences are called shown."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from petseg_utils.training.train import train
 from tests.experiments.invented_masks import remade, some_labels, spoiled
 
 
-def test_a_clear_difference_is_real_and_chance_is_not(study):
+def test_a_clear_difference_is_shown_and_chance_is_not(study):
     labels = some_labels()
     models = {
         "good": remade(labels, spoiled(labels, 0.02, 1)),
@@ -35,7 +35,7 @@ def test_a_clear_difference_is_real_and_chance_is_not(study):
     assert pairs.loc[("good", "bad"), "difference"] == pytest.approx(whole[0] - whole[1])
 
 
-def test_a_difference_that_another_seed_turns_round_is_not_real(study):
+def test_a_difference_that_another_seed_turns_round_is_not_shown(study):
     labels = some_labels()
     steady = remade(labels, spoiled(labels, 0.2, 1), spoiled(labels, 0.2, 2))
     moody = remade(labels, spoiled(labels, 0.02, 3), spoiled(labels, 0.21, 4))
@@ -58,6 +58,13 @@ def test_among_many_pairs_a_difference_has_to_be_clearer(study):
     more = two | {f"more {seed}": remade(labels, spoiled(labels, 0.3, seed)) for seed in range(4)}
     among = comparisons.paired_table(more, study).set_index(["a", "b"]).loc[("a", "b")]
     assert alone["real"] and not among["real"] and among["low"] == alone["low"] > 0 and among["every seed"]
+
+
+def test_pairs_of_fewer_resamples_say_so_and_others_do_not():
+    old, new = pd.DataFrame({"a": ["x"]}), pd.DataFrame({"resamples": [10_000]})
+    assert "with 1,000 resamples" in comparisons.fewer_resamples(old)
+    assert "with 200 resamples" in comparisons.fewer_resamples(new.assign(resamples=200))
+    assert comparisons.fewer_resamples(new) == ""
 
 
 def test_checkpoints_that_are_there_are_compared_without_training(study, splits):
