@@ -102,7 +102,7 @@ def expected_calibration_error(outputs: Outputs, temperature: float = 1.0) -> fl
 
 
 def fit_temperature(outputs: Outputs) -> float:
-    """The number to divide logits by that minimises the pixels' negative log-likelihood; over 1 is too sure.
+    """The number to divide logits by that minimises the pixels' negative log-likelihood; over 1, it was too sure there.
 
     Fit it on validation pictures.  It changes no prediction.
 
@@ -156,16 +156,17 @@ def calibrate(networks: dict[str, nn.Module], validation: PictureSet, test: Pict
 
 
 def calibration_sentences(table: pd.DataFrame) -> str:
-    """Who is too sure, what temperature scaling does, and whose low confidence finds failures; from `calibrate`."""
+    """Who is too sure, what temperature scaling does, and how low confidence finds failures; from `calibrate`."""
     sure = table["confidence"] - table["accuracy"]
     lower = table.index[table["ECE after"] < table["ECE"]].map(titled)
-    finds = table["finds failures"].rename(titled).round(2)
-    best = finds.index[finds == finds.max()]
+    otherwise = table.index[(sure > 0) != (table["temperature"] > 1)].map(titled)
+    finds = ", ".join(f"{titled(name)} {value:.2f}" for name, value in table["finds failures"].items())
+    turned = f" By the temperature, it was the other way round on the validation pictures for: {_listed(otherwise)}."
     return (
-        f"Too sure on average: {_listed(table.index[sure > 0].map(titled))}; not sure enough: "
-        f"{_listed(table.index[sure < 0].map(titled))}. Temperature scaling lowers the ECE of {len(lower)} of "
-        f"{len(table)} models: {_listed(lower)}. Low confidence finds failures best for {_listed(best)} "
-        f"({finds.max():.2f})."
+        f"Too sure on average on the test pictures: {_listed(table.index[sure > 0].map(titled))}; not sure enough: "
+        f"{_listed(table.index[sure < 0].map(titled))}.{turned if len(otherwise) else ''} Temperature scaling lowers "
+        f"the ECE of: {_listed(lower) if len(lower) else 'no model'}. Low confidence finds failures: {finds}. Neither "
+        "has an interval here, so small differences may be chance."
     )
 
 

@@ -68,7 +68,7 @@ def loss_heatmap(loss: pd.DataFrame) -> Figure:
 
 
 def _short(kind: str) -> str:
-    """How far a perturbation goes."""
+    """How far a perturbation goes; the worst level, which charts show, may lie before that."""
     signs = {
         "gaussian_noise": "sigma {}",
         "blur": "{} passes",
@@ -79,7 +79,7 @@ def _short(kind: str) -> str:
         "occlusion": f"{{}} px of {REFERENCE_SIZE}",
         "salt_and_pepper": "a share of {}",
         "jpeg": "quality {}",
-        "rotation": "{} degrees",
+        "rotation": "{} degrees at most",
         "scale": "x {}",
     }
     return "to " + signs[kind].format(LEVELS[kind][-1])

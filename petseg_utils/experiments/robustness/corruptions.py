@@ -1,4 +1,4 @@
-"""What can happen to a picture before a model sees it: eight perturbations of the original study, and four more.
+"""What can happen to a picture before a model sees it: eight perturbations like the original work's, and four more.
 
 All work on pixel values 0..255, before a model normalises them, and end in whole numbers within 0..255, as in a photo
 that somebody would send.  Each has its levels in `LEVELS`, the harmless one first.  The draws of a picture are seeded
@@ -31,7 +31,7 @@ LEVELS = {
     "scale": (1.0, 0.85, 0.7, 0.55, 0.4, 0.25),
     "click_offset": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45),
 }
-ORIGINAL = tuple(LEVELS)[:8]  # those of the work that this study redoes
+ORIGINAL = tuple(LEVELS)[:8]  # modelled on those of the work that this study redoes; the levels are this study's
 TITLES = {  # of a panel, and what its levels are
     "gaussian_noise": ("Gaussian noise", "sigma, grey levels"),
     "blur": ("Blur", "passes of the 3 x 3 kernel"),
