@@ -1,6 +1,6 @@
 """The original work's table, whose scores cannot come from one rule of averaging, and rules that give such rows.
 
-What is said of its code was read in its repository, file by file at the commits in `FILES`.
+What is said of its code was read in github.com/AlvGar9/Pet-Segmentation-Deep-Learning; notebook 07 links the files.
 """
 
 import numpy as np
@@ -11,16 +11,6 @@ from petseg_utils.data.labels import CLASSES
 from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.scores.metrics import protocol_matrix, scores
 
-REPOSITORY = "https://github.com/AlvGar9/Pet-Segmentation-Deep-Learning"
-FILES = {
-    "README.md": "1bc10d2b53ea1ac0871b03554aacffad7f0d22dd",
-    "UNET.py": "43529579e63ea4c2a1aff253ab9a1450635fccae",
-    "autoencoder.py": "40fa0d83b0873b8f3eb820b10ee45a03c24d73c4",
-    "CLIP.py": "2c462b889a06e0152410b079d9730a7cb98ab0c2",
-    "prompt_based_seg.py": "3627ba30f0880f38df787b1a7168f8839c8b58fe",
-    "prompt_based_ui.py": "c2206a4f2215705e2cb3cab7c45131fb9119a615",
-    "perturbations_testing": "0dfdb575fbb78dc6a8887781534aa754c75d28f6",
-}
 # The table of its README, "Advanced Pet Image Segmentation: A Comparative Study".
 PUBLISHED = pd.DataFrame(
     [
@@ -33,11 +23,6 @@ PUBLISHED = pd.DataFrame(
 )
 ITS_PROTOCOL = "border_as_background"  # what the original work did with border and padding
 RULES = ("by one rule", "as UNET.py does", "as perturbations_testing does")
-
-
-def linked(name: str) -> str:
-    """A file of the original work's repository with its commit, as a link in Markdown."""
-    return f"[`{name}`]({REPOSITORY}/blob/{FILES[name]}/{name}) ({FILES[name][:7]})"
 
 
 def highest_dice(miou: np.ndarray | float) -> np.ndarray | float:
