@@ -146,8 +146,8 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
     -------
     DataFrame
         ``study``, ``a``, ``b`` (a has the higher score), ``encoder a``, ``encoder b``, ``difference`` (a minus b, 0 to
-        1), ``low``, ``high`` (95 %), ``real`` (it is shown), ``every seed`` (whether a leads with each), ``compared`` (how
-        many pairs the verdict allows for), ``prompted`` (one of them was clicked), ``pictures``, ``seeds``,
+        1), ``low``, ``high`` (95 %), ``real`` (it is shown), ``every seed`` (whether a leads with each), ``compared``
+        (how many pairs the verdict allows for), ``prompted`` (one of them was clicked), ``pictures``, ``seeds``,
         ``resamples``, ``recipe a`` and ``recipe b`` (versions), largest difference first.
     """
     by_score = sorted(remade, key=lambda name: -pooled_miou(remade[name].counts, PRIMARY))

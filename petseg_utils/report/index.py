@@ -129,7 +129,7 @@ def render_index(
 
 
 def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:
-    """Who leads, whether that is real and what clicks add, from a study's records and, where they are, its pairs."""
+    """Who leads, whether that is shown and what clicks add, from a study's records and, where they are, its pairs."""
     if not records:
         return []
     path = folder / "pairs.csv"

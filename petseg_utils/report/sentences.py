@@ -10,7 +10,7 @@ from petseg_utils.experiments.elsewhere import clicked_records, whole_records
 from petseg_utils.experiments.robustness.corruptions import TITLES as TITLES_OF_PERTURBATIONS
 from petseg_utils.experiments.robustness.tables import relative_loss
 from petseg_utils.models.names import TITLES, encoder_title, looks_at, titled
-from petseg_utils.scores.intervals import with_interval
+from petseg_utils.scores.intervals import unpaired_difference, with_interval
 from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
 
 
@@ -37,7 +37,7 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
     Returns
     -------
     list of str
-        Who leads and by what score; whether the lead is real; what clicks buy.
+        Who leads and by what score; whether the lead is shown; what clicks buy.
     """
     rows = ranked(table)
     if rows.empty:
@@ -153,16 +153,16 @@ def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
             left = f"; {others} more, with a click model that was trained anew since, are not listed" if others else ""
             return (
                 f"Picture by picture, the lead of the {titled(pair['a'])} over the {titled(pair['b'])} is {gap}, "
-                f"{_verdict(pair)}. Of the {len(pairs)} pairs listed, {int(pairs['real'].sum())} differ for real "
+                f"{_verdict(pair)}. Of the {len(pairs)} pairs listed, {int(pairs['real'].sum())} are shown to differ "
                 f"({_seeds(pairs)}{left})."
             )
-    return f"Whether the lead over the {second} is real was not tested picture by picture on this data."
+    return f"The lead over the {second} was not tested picture by picture on this data."
 
 
 def _verdict(pair: pd.Series) -> str:
-    """Whether a difference is real: a word, a colon, and why."""
+    """Whether a difference is shown: a word, a colon, and why."""
     if pair["real"]:
-        return "real: on other pictures of this kind it would be there again"
+        return "shown: the interval, widened for the number of pairs, leaves out zero"
     if pair["low"] > 0:
         if not pair["every seed"]:
             return "not sure: the other one leads with one seed at least"
@@ -217,14 +217,15 @@ def home_sentences(records: list[dict]) -> list[str]:
     clicks, sources = [record["clicks"] for record in scored], [record["source"] for record in scored]
     alone = [with_interval(each["proposed"], *each["ci95"]["proposed"]) for each in clicks]
     elsewhere = _listed([f"{score} ({source})" for score, source in zip(alone[1:], sources[1:], strict=True)])
-    less = all(each["ci95"]["proposed"][1] < clicks[0]["ci95"]["proposed"][0] for each in clicks[1:])
+    bounds = [(each["proposed"], *each["ci95"]["proposed"]) for each in clicks]
+    less = all(unpaired_difference(away, bounds[0])[2] < 0 for away in bounds[1:])
     more = all(each["iou@3"] > each["proposed"] for each in clicks)
     after = _listed([f"{each['iou@3']:.3f}" for each in clicks])
     whole = [f"{record['clicks']['proposed']:.3f}" for record in whole_records(records)]
     share = _listed([f"{record['border_share']:.0%}" for record in scored])
     rule = (
-        f" Both leave out an undecided border along the outline, which Oxford marks ({share} of pet and border); where "
-        f"every pixel counts, the latter are {_listed(whole)}."
+        f" All leave out the undecided border along the outline that Oxford's masks mark, and that was drawn in the "
+        f"others as wide ({share} of pet and border); where every pixel counts, the latter are {_listed(whole)}."
     )
     return [
         f"In pet portraits ({sources[0]}), the weights that come with petseg find the pet with a mean IoU of "
@@ -253,7 +254,8 @@ def unseen_sentence(records: list[dict], unseen: pd.DataFrame) -> str:
     return (
         f"Pet IoU over all pixels of the {rows.loc['elsewhere', 'n_images']} photos of cats outdoors: {trained} with "
         f"these weights, which learned from other photos of that source, and {away} with the decoder "
-        f"of study {rows.loc['elsewhere', 'study']}, which never saw such photos (on Oxford's cats, border left out: {home})."
+        f"of study {rows.loc['elsewhere', 'study']}, which never saw such photos (on Oxford's cats, border left out: "
+        f"{home})."
     )
 
 
@@ -293,14 +295,14 @@ def _listed(parts: list[str]) -> str:
 
 
 def pair_sentences(pairs: pd.DataFrame) -> str:
-    """A sentence for each pair that says whether its difference is real; Markdown."""
+    """A sentence for each pair that says whether its difference is shown; Markdown."""
     lines = []
     for _, pair in pairs.iterrows():
         gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
         word, _, why = _verdict(pair).partition(":")
         reason = "" if pair["real"] else f":{why}"
         lines.append(f"* {titled(pair['a'])} over {titled(pair['b'])}: {gap}. **{word.capitalize()}**{reason}.")
-    meaning = "Real: on other pictures of this kind it would be there again. " if pairs["real"].any() else ""
+    meaning = "Shown: the interval, widened for the number of pairs, leaves out zero. " if pairs["real"].any() else ""
     return "\n".join(lines) + (f"\n\n{meaning}Compared: {_seeds(pairs)}." if lines else "")
 
 

@@ -20,7 +20,7 @@ def test_the_answer_is_made_of_the_records(sample_records):
     first, second, third = sentences.answer(table, sample_records, pairs, "drawn pictures")
     for _, row in sentences.ranked(table).iterrows():
         assert f"{row['mIoU']:.3f} [{row['mIoU low']:.3f}, {row['mIoU high']:.3f}]" in first
-    assert f"the {len(pairs)} pairs listed, {pairs['real'].sum()} differ for real" in second
+    assert f"the {len(pairs)} pairs listed, {pairs['real'].sum()} are shown to differ" in second
     clicks = next(record["clicks"] for record in sample_records if "clicks" in record)
     assert f"{clicks['iou@1']:.3f}" in third and f"{clicks['proposed']:.3f}" in third
     changed = json.loads(json.dumps(sample_records))
@@ -97,7 +97,7 @@ def some_pairs(**changes) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({}, "**Real**"),
+        ({}, "**Shown**"),
         ({"real": False}, "**Not sure**"),
         ({"real": False, "low": -0.01}, "**Not shown**"),
         ({"real": False, "low": 0.0, "difference": 0.0, "high": 0.0}, "**None**"),
