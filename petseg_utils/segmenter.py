@@ -52,6 +52,7 @@ _ADVICE = {  # by what is wrong with a photo's file
     "other format": f"is a picture of the kind {{}}: {_SUCH_FILES}",
     "no reader": "is {}, or save it as JPEG.",
     "too large": f"has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller and try again.",
+    "too long": "is longer than a million pixels: make it smaller and try again.",
     "no memory": "takes more memory than there is, or is damaged: make it smaller and try again.",
     "levels": "has levels from {}, of which none is known to be white: save it with 8 bits a channel.",
     "damaged": f"is damaged: save it anew, or {_SUCH_FILES}",

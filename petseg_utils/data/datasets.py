@@ -39,6 +39,7 @@ _FAULTS = {  # of a file: the audit's word for it, and what the message says
     "other format": ("unreadable", "a picture of the kind {}, which is not read"),
     "no reader": ("unreadable", "{}"),
     "too large": ("unreadable", "too large ({})"),
+    "too long": ("unreadable", "longer than a million pixels"),
     "no memory": ("unreadable", "takes more memory than there is"),
     "levels": ("unreadable", "levels from {}, of which none is known to be white"),
     "damaged": ("unreadable", "cannot be decoded ({})"),

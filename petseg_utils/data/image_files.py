@@ -19,6 +19,7 @@ PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")  # endings of the photos o
 # TIFF has the most ways of keeping pixels, each with a decoder of its own, and no data set here needs it.  Scanners and
 # editors write these, unless they are told otherwise; JPEG in TIFF, where the worst faults have been, is refused.
 _TIFF_WAYS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
+_LONGEST = 1_000_000  # pixels of a side: to make a longer one small takes minutes and gigabytes
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -50,8 +51,8 @@ class ImageFileError(Exception):
     Parameters
     ----------
     fault : str
-        ``missing``, ``no access``, ``no image``, ``other format``, ``no reader``, ``too large``, ``no memory``,
-        ``levels`` or ``damaged``.
+        ``missing``, ``no access``, ``no image``, ``other format``, ``no reader``, ``too large``, ``too long``,
+        ``no memory``, ``levels`` or ``damaged``.
     detail : str
         What Pillow says of it, the name of its format, what to install, or its darkest and brightest level.
     """
@@ -237,6 +238,8 @@ def read_image_file(
             limits = [limit for limit in (max_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]
             if image.width * image.height > min(limits, default=image.width * image.height):
                 raise ImageFileError("too large", f"more than {min(limits)} pixels")
+            if max(image.size) > _LONGEST:
+                raise ImageFileError("too long")
             return reading(image)
     except ImageFileError:
         raise

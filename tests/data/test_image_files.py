@@ -298,6 +298,15 @@ def test_what_cameras_of_50_megapixels_write_is_taken():
         assert width * height <= MAX_PIXELS
 
 
+def test_a_side_of_more_than_a_million_pixels_is_refused_before_it_is_decoded(tmp_path):
+    """To bring it to a model's square took half a minute and 3 GB; at a million pixels it takes a second."""
+    Image.new("1", (1, 1_000_001)).save(tmp_path / "tall.png")
+    Image.new("1", (100_000, 2)).save(tmp_path / "wide.png")
+    with pytest.raises(DataError, match=r"^tall.png is longer than a million pixels: make it smaller"):
+        read_photo(tmp_path / "tall.png")
+    assert read_photo(tmp_path / "wide.png").shape == (2, 100_000, 3)
+
+
 def brand(name, *others):
     """The first box of a file in ISO's container, as HEIC and AVIF begin."""
     brands = b"".join((name, bytes(4), *others))
