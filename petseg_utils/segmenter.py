@@ -492,18 +492,22 @@ class OpenPhoto:
 
     def add(self, prompt: Prompt) -> "OpenPhoto":
         """Take a prompt in, without making a mask of the photo's size; returns itself."""
-        if not self.segmenter.takes_prompts:
-            raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks; the model point does.")
-        height, width = self.height, self.width
-        for x, y in points_of(prompt):
-            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-                raise PetsegError(f"The point ({x:g}, {y:g}) lies outside the photo of {width} x {height} pixels.")
+        self.check(prompt)
         self.prompts.append(prompt)
         selected, side = self._next_step()
         # In single precision: rounded, a click that adds could lose a pixel.
         self._steps.append((selected.astype(np.float32), side))
         del self._steps[1 : -UNDONE - 1]
         return self
+
+    def check(self, prompt: Prompt) -> None:
+        """Raise `PetsegError` if a prompt cannot be taken, as `click` says."""
+        if not self.segmenter.takes_prompts:
+            raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks; the model point does.")
+        height, width = self.height, self.width
+        for x, y in points_of(prompt):
+            if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+                raise PetsegError(f"The point ({x:g}, {y:g}) lies outside the photo of {width} x {height} pixels.")
 
     @property
     def _inner(self) -> np.ndarray:

@@ -108,10 +108,11 @@ class Work:
         Raises
         ------
         PetsegError
-            If the model takes no clicks.
+            If the model takes no clicks, or the click lies outside the photo.
         """
         spot, corner, self.corner = self.to_photo(x, y), self.corner, None
         if tool == "box" and corner is None and self.photo.segmenter.takes_prompts:
+            self.photo.check(Click(*spot))
             self.corner = spot
         else:
             with MODELS:

@@ -201,6 +201,15 @@ def test_clicks_and_boxes_reach_the_model_and_are_drawn_where_they_were_made(wor
     assert np.abs(edge - GREEN).sum(1).min() == 0
 
 
+@pytest.mark.parametrize("x", [-5000, 10**6, 1e300, float("nan"), float("inf")])
+def test_a_corner_that_lies_outside_is_refused_as_a_click_is_and_the_photo_stays_usable(work, x):
+    for tool in ("box", "yes"):
+        with pytest.raises(PetsegError, match="lies outside the photo"):
+            work.click(tool, x, 90)
+        assert work.corner is None and not work.photo.prompts
+    work.draw(*LOOK)
+
+
 def test_choosing_the_box_says_what_comes_next_and_leaving_it_drops_the_corner(work):
     assert text(app.take_tool(work, "box", *LOOK)[1]) == "Click on one corner of a box around the pet."
     assert app.take_tool(work, "no", *LOOK) == (gr.skip(), app.saying(work.status))  # the picture stays as it is
