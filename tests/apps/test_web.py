@@ -756,12 +756,14 @@ def test_a_bad_file_gets_a_sentence_and_what_was_open_stays(visit, site, tmp_pat
     photo = drawn(1)[0]
     Image.new("1", (10_000, MAX_PIXELS // 10_000 + 1)).save(tmp_path / "large.png")
     (tmp_path / "text.png").write_bytes(b"hello")
+    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"></svg>')
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, "PNG")
     (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:600])
     sentences = {
         "large.png": "large.png has more than 52 megapixels: make it smaller and try again.",
         "text.png": "text.png is no picture that this browser can read, or is damaged: use a photo as JPEG,",
+        "drawing.svg": "drawing.svg is no picture that this browser can read, or is damaged: use a photo as JPEG,",
         "cut.png": "cut.png is damaged: save it anew, or use a photo as JPEG,",
     }
     for opened in (False, True):

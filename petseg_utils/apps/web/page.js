@@ -127,12 +127,14 @@ async function open(file) {
  * @param {File} file
  */
 async function check(file) {
+  const unreadable = new Error(`${file.name} is no picture that this browser can read, or is damaged: ${KINDS}`);
+  if (file.type === "image/svg+xml") throw unreadable; // a drawing of few lines can keep a browser busy for hours
   const image = new Image();
   image.src = URL.createObjectURL(file);
   try {
     await new Promise((done, failed) => Object.assign(image, { onload: done, onerror: failed }));
   } catch {
-    throw new Error(`${file.name} is no picture that this browser can read, or is damaged: ${KINDS}`);
+    throw unreadable;
   } finally {
     URL.revokeObjectURL(image.src);
   }
