@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import PlainTextResponse, Response
 
 from petseg_utils.apps.page_folder import QUOTA, own_folder, used
@@ -31,10 +30,13 @@ UPLOAD, FILE = f"{API}/upload", f"{API}/file="
 MAX_FILE = 3 * MAX_PIXELS  # bytes of a photo's file: the largest photo without any compression
 MAX_FORM = MAX_FILE + 64 * 1024  # with what a form has around it
 MAX_MESSAGE = 256 * 1024  # bytes of a click, or what else is said to the page
+DEEPEST = 32  # objects and lists of a message within each other
+LONGEST = 64  # characters of a session's name, and of a visitor's: they are remembered
 SPARE = 64 * 1024**2  # bytes that an upload leaves free on the disk
 COOKIE = "petseg_visitor"
 SESSIONS = 10_000  # of which it is remembered whose they are
-FROM_OUTSIDE = ("x-forwarded-", "forwarded", "x-gradio-server")  # headers of proxies, which there are none of
+# Headers that do not count: those of proxies, which there are none of; files are sent whole.
+UNHEARD = ("x-forwarded-", "forwarded", "x-gradio-server", "range", "if-range")
 HEADERS = {
     # Nothing from the network, and nobody may put the page into theirs.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
@@ -73,9 +75,9 @@ class Door:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
         visitor = _cookie(headers)
         session = ""
-        if refusal := _stranger(headers, scope["scheme"]) or _not_offered(method, path):
+        if refusal := _stranger(headers, scope["scheme"], method) or _not_offered(method, path):
             return await refusal(scope, receive, send)
-        scope["headers"] = [(key, value) for key, value in scope["headers"] if not _is_proxys(key.decode("latin-1"))]
+        scope["headers"] = [pair for pair in scope["headers"] if not pair[0].decode("latin-1").startswith(UNHEARD)]
         if method == "POST" and path != UPLOAD:
             body = await _whole(receive, MAX_MESSAGE)
             message = _parsed(body)
@@ -88,7 +90,7 @@ class Door:
         elif path.startswith(f"{API}/heartbeat/"):
             session = path.rpartition("/")[2]
         elif path == f"{API}/queue/data":
-            session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+            session = QueryParams(scope["query_string"]).get("session_hash", "")  # as gradio reads it: the last one
         if session and not self._owns(visitor, session):
             return await _refused("This window is somebody else's.", 403)(scope, receive, send)
         if path == UPLOAD:
@@ -103,6 +105,8 @@ class Door:
 
     def _owns(self, visitor: str, session: str) -> bool:
         """Whether a session is this visitor's; it is of whoever uses it first."""
+        if len(session) > LONGEST:
+            return False
         owner = self._owners.setdefault(session, visitor)
         self._owners.move_to_end(session)
         while len(self._owners) > SESSIONS:
@@ -130,7 +134,7 @@ class Door:
             self._coming -= size
 
 
-def _stranger(headers: Headers, scheme: str) -> Response | None:
+def _stranger(headers: Headers, scheme: str, method: str) -> Response | None:
     """What to answer a request that comes by another name than this machine's, or from another page."""
     host = headers.get("host", "")
     name, _, port = host.rpartition(":") if not host.endswith("]") and ":" in host else (host, "", "")
@@ -138,9 +142,8 @@ def _stranger(headers: Headers, scheme: str) -> Response | None:
         return _refused("This page has the names localhost and 127.0.0.1 only.", 421)
     origins = headers.getlist("origin")
     elsewhere = headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
-    if any(origin.lower() != f"{scheme}://{host.lower()}" for origin in origins) or (
-        elsewhere and headers.get("sec-fetch-mode") != "navigate"
-    ):
+    is_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    if any(origin.lower() != f"{scheme}://{host.lower()}" for origin in origins) or (elsewhere and not is_link):
         return _refused("This page takes nothing from other pages.", 403)
     return None
 
@@ -182,11 +185,7 @@ def _cookie(headers: Headers) -> str:
         found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
         return ""
-    return found.value if found else ""
-
-
-def _is_proxys(header: str) -> bool:
-    return header.startswith(FROM_OUTSIDE)
+    return found.value[:LONGEST] if found else ""
 
 
 def _refused(said: str, status: int) -> Response:
@@ -213,7 +212,13 @@ def _parsed(body: bytes | None) -> dict | None:
         message = json.loads(body or b"")
     except (ValueError, RecursionError):
         return None
-    return message if isinstance(message, dict) else None
+    return message if isinstance(message, dict) and _is_flat(message, DEEPEST) else None
+
+
+def _is_flat(value: Any, deepest: int) -> bool:
+    """Whether not too many objects and lists lie within each other: further in, Python's own limit would be met."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return deepest > 0 and all(_is_flat(part, deepest - 1) for part in parts)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

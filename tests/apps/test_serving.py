@@ -174,10 +174,35 @@ def test_another_visitors_session_is_refused(served, browser):
     thief = Browser(served)
     thief.session = browser.session
     assert thief.ask("select", elem_id="picture", told={"index": [1, 1]}).status_code == 403
-    for path in (f"{API}/queue/data?session_hash={browser.session}", f"{API}/heartbeat/{browser.session}"):
-        assert thief.client.get(path).status_code == 403
+    stream = f"{API}/queue/data?session_hash="
+    for path in (f"{stream}{browser.session}", f"{stream}mine&session_hash={browser.session}"):
+        assert thief.client.get(path, timeout=10).status_code == 403
+    assert thief.client.get(f"{API}/heartbeat/{browser.session}").status_code == 403
     assert thief.client.post(f"{API}/cancel", json={"session_hash": browser.session}).status_code == 403
     assert browser.click().startswith("<p>")
+
+
+def test_long_names_of_sessions_and_visitors_are_not_remembered(served, browser):
+    """They are kept after the request: ten thousand of them, each as long as a message may be, were 2.5 GB."""
+    body = {"data": [], "fn_index": 0, "session_hash": "x" * 1000}
+    assert browser.client.post(f"{API}/run/predict", json=body).status_code == 403
+    door, cookie = Door(None), page_door.Headers({"cookie": f"{page_door.COOKIE}={'y' * 1000}"})
+    assert door._owns(page_door._cookie(cookie), "z") and len(door._owners["z"]) <= 64
+
+
+def test_files_come_whole_whatever_range_is_asked_for(browser):
+    content = b"\x89PNG" + bytes(1000)
+    (path,) = browser.upload(content).json()
+    for asked in ("bytes=0-0", "bytes=" + ",".join(f"{at}-{at}" for at in range(0, 900, 2)), "bytes=x"):
+        answer = browser.client.get(f"{API}/file={path}", headers={"Range": asked})
+        assert answer.status_code == 200 and answer.content == content
+
+
+def test_a_form_that_another_page_sends_by_navigating_is_refused(browser):
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert browser.client.get("/", headers=headers).status_code == 200  # a link
+    assert browser.client.post(f"{API}/reset", json={"event_id": "x"}, headers=headers).status_code == 403
+    assert browser.client.post(f"{API}/upload", files={"files": b"x"}, headers=headers).status_code == 403
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -212,7 +237,15 @@ def test_there_is_a_quota_for_all_uploads_and_a_full_disk_is_one_sentence(served
     assert browser.click() == f'<p role="alert">{app.html.escape(full)}</p>'
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"7", b"[" * 100_000, b'{"data": "' + b"0" * 300_000 + b'"}'])
+def nested(number: int) -> bytes:
+    """Lists within each other: more than a message has, and fewer than JSON's reader minds."""
+    return b"[" * number + b"]" * number
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"7", b"[" * 100_000, b'{"data": "' + b"0" * 300_000 + b'"}', b'{"data": %b}' % nested(400)],
+)
 def test_what_is_no_message_is_refused(browser, body):
     answer = browser.client.post(f"{API}/run/predict", content=body)
     assert (answer.status_code, answer.text) == (400, "That is no message of this page.")
