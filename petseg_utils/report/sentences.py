@@ -224,8 +224,8 @@ def home_sentences(records: list[dict]) -> list[str]:
     whole = [f"{record['clicks']['proposed']:.3f}" for record in whole_records(records)]
     share = _listed([f"{record['border_share']:.0%}" for record in scored])
     rule = (
-        " Oxford's masks mark an undecided border along the outline, which is not scored; in the others a border as wide "
-        f"was drawn ({share} of pet and border). With every pixel scored, the latter are {_listed(whole)}."
+        " Oxford's masks mark an undecided border along the outline, which is not scored; in the others a border as "
+        f"wide was drawn ({share} of pet and border). With every pixel scored, the latter are {_listed(whole)}."
     )
     return [
         f"In pet portraits ({sources[0]}), the weights that come with petseg find the pet with a mean IoU of "
