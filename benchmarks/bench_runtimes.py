@@ -22,7 +22,8 @@ from petseg_utils.apps.cutouts import EXAMPLES
 
 # In a process of its own, since threads are set once: milliseconds of a photo and of a click, by both runtimes.
 IN_PROCESS = """
-import json, sys, time, statistics
+import json, os, sys, time, statistics
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np, onnxruntime, torch
 threads, rounds = int(sys.argv[1]), int(sys.argv[2])
 make = onnxruntime.SessionOptions

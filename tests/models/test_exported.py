@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -12,7 +15,7 @@ from onnx import numpy_helper
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.exported import CLICK_HEAD, DECODER, ENCODER, ExportedModel
 from petseg_utils.segmenter import Segmenter
-from petseg_utils.study import PetsegError
+from petseg_utils.study import ROOT, PetsegError
 
 FILES = (ENCODER, DECODER, CLICK_HEAD)
 
@@ -79,6 +82,16 @@ def spoil_a_constant(model):
         "Constant", [], ["unused"], value=numpy_helper.from_array(np.array([np.inf], np.float32))
     )
     model.graph.node.insert(0, node)
+
+
+def test_onnx_runtime_keeps_nothing_to_send_to_its_makers(tmp_path):
+    """Left alone it has an identifier and a queue of events in the home folder."""
+    code = "from petseg_utils.segmenter import Segmenter; Segmenter.load('decoder')"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert not list(tmp_path.rglob("*onnx*"))
 
 
 @pytest.mark.parametrize("name", FILES)
