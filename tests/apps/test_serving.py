@@ -387,6 +387,19 @@ def test_folders_of_killed_pages_are_deleted_and_those_of_running_ones_are_not(t
     pages[1].wait()
 
 
+@pytest.fixture
+def heeded():
+    """What gives a signal its default meaning: below nohup this process and its children ignore SIGHUP."""
+    before = {}
+
+    def heed(number):
+        before[number] = signal.signal(number, signal.SIG_DFL)
+
+    yield heed
+    for number, meaning in before.items():
+        signal.signal(number, meaning)
+
+
 @posix
 @pytest.mark.parametrize(
     ("number", "proxies"),
@@ -395,7 +408,8 @@ def test_folders_of_killed_pages_are_deleted_and_those_of_running_ones_are_not(t
         (signal.SIGHUP, {"ALL_PROXY": "socks5://127.0.0.1:{port}", "NO_PROXY": "localhost,fe80::/10"}),
     ],
 )
-def test_the_page_opens_behind_any_proxy_asks_it_nothing_and_ends_in_order(tmp_path, number, proxies):
+def test_the_page_opens_behind_any_proxy_asks_it_nothing_and_ends_in_order(tmp_path, number, proxies, heeded):
+    heeded(number)
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         asked, port = [], free_port()
         threading.Thread(target=lambda: asked.append(proxy.accept()), daemon=True).start()
