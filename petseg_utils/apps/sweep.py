@@ -228,10 +228,12 @@ def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process
 
         def wait(self, timeout: float) -> None:
             until = time.monotonic() + timeout
-            while not self.job.done():  # its result is not looked at: submitit waits long for that of a cancelled one
+            # Its result is not looked at, since submitit waits long for that of a cancelled one; and its state is asked
+            # for, since submitit itself asks but once a minute.
+            while not self.job.done(force_check=True):
                 if time.monotonic() > until:
                     raise subprocess.TimeoutExpired("submitit", timeout)
-                time.sleep(PAUSE)
+                time.sleep(1.0)
 
     return Submitted
 
