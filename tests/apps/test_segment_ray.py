@@ -135,7 +135,8 @@ def test_two_workers_of_which_one_is_killed_find_each_photo_once(petseg, cluster
     assert "is no picture" in bad["bad.jpg"] and set(bad) == {"bad.jpg", "empty.jpg"}
     assert any(path.endswith("\\xff,\n.png") for path in paths)
     segmenter = Segmenter.load("decoder")
-    for row in [row for row in rows if not row["error"]][:4]:
+    named_as_shown = [row for row in rows if not row["error"] and "\\" not in row["path"]]
+    for row in named_as_shown[:4]:
         image = np.asarray(Image.open(photos / os.path.relpath(row["path"], photos)))
         mask = np.zeros(image.shape[:2], np.uint8)
         for runs in row["rle"]:
