@@ -137,7 +137,8 @@ def measure(browser: Browser, folder: Path, photos: int, clicks: int) -> dict[st
     times, equal = [], []
     for picture in pictures:
         times.append(opened(page, picture))
-        expected = np.asarray(Image.open(io.BytesIO(result_png(segmenter.open(picture), "mask"))))
+        photo = segmenter.open(picture)
+        expected = np.asarray(Image.open(io.BytesIO(result_png(photo.image, photo.selection, "mask"))))
         equal.append(100 * (saved(page) == expected).mean())
     by_click = clicked(page, clicks)
     enlarged = (np.asarray(Image.fromarray(picture).resize(LARGE)) for picture in pictures[:3])
