@@ -9,6 +9,8 @@ from petseg_utils.scores.clicks import WORSE
 from petseg_utils.scores.intervals import share_interval
 from petseg_utils.scores.metrics import PROTOCOLS
 from petseg_utils.scores.results import PRIMARY, PROMPTED, SCORE_NAMES, flat_clicks, select, time_text
+from petseg_utils.study import load_study
+from petseg_utils.training.recipes import recipe_of
 
 CAPTIONS = {
     "ignore_border": "Border pixels left out of the scores",
@@ -136,22 +138,24 @@ def budgets_table(records: list[dict]) -> pd.DataFrame:
     """How long and how each model was trained, from records: a row per model and study, for reading.
 
     The records' own settings are given, not those that the study has now.  ``epochs`` are at most so many; ``training``
-    is the mean over seeds.  An autoencoder has a row of its own before the U-Net that stands on it.
+    is the mean over seeds.  A model that makes no masks has no records: its row is made from those of the one that
+    starts from it.
     """
     rows: dict[tuple[str, str], list[dict]] = {}
     for record in select(records, protocol=PRIMARY):
         if "stale" not in record:
             run = record["trained_on"] | {key: record[key] for key in ("encoder", "image_size", "device")}
             took = {"training_seconds": record["training_seconds"]}
-            if record["model"] == "autoencoder_unet":
-                rows.setdefault((record["study"], "autoencoder"), []).append(run | run["pretraining"])
+            starts_from = recipe_of(record["model"]).starts_from
+            first = starts_from and starts_from(load_study(record["study"]))
+            if first and not recipe_of(first).makes_masks:
+                rows.setdefault((record["study"], first), []).append(run | run["pretraining"])
             rows.setdefault((record["study"], record["model"]), []).append(run | took)
     return pd.DataFrame([_budget(*named, runs) for named, runs in rows.items()])
 
 
 def _budget(study: str, model: str, runs: list[dict]) -> dict[str, str]:
     run, settings = runs[0], runs[0]["settings"]
-    loss = "squared error" if model == "autoencoder" else "cross-entropy" + " + Dice" * (settings["dice"] > 0)
     extra, more = run.get("extra"), run["more"]
     photos = f"{run['n_images']}" + (f" + {extra['n_images']} of other sources" if extra else "")
     return {
@@ -161,7 +165,7 @@ def _budget(study: str, model: str, runs: list[dict]) -> dict[str, str]:
         "batch": str(settings["batch_size"]),
         "learning rate": f"{settings['learning_rate']:g}",
         "width": str(settings["width"]),
-        "loss": loss,
+        "loss": recipe_of(model).loss_name + " + Dice" * (settings["dice"] > 0),
         "weights averaged": f"decay {settings['average']:g}" if settings["average"] else "no",
         "pixels": looks_at(run["encoder"], run["image_size"]),
         "photos": photos + (f" + {more['n_images']:,} without masks" if more else ""),

@@ -34,6 +34,8 @@ class Recipe:
         takes pixel values ``(N, 3, H, W)`` in 0..255 and gives logits ``(N, 3, H, W)``.
     loss : callable
         ``loss(network, batch, settings)``: a scalar tensor.
+    loss_name : str
+        What tables call it, its Dice term aside.
     validate : callable
         ``validate(network, pictures, features)``: scores of the validation pictures, a dict of floats; `features` are
         those of the frozen encoder, or None.  Of several processes each is given its own pictures, and returns the
@@ -58,6 +60,7 @@ class Recipe:
     version: int
     build: Callable[[TrainingSettings, Any], nn.Module]
     loss: Callable[[Any, dict[str, Tensor], TrainingSettings], Tensor] = masks_loss
+    loss_name: str = "cross-entropy"
     validate: Callable[[Any, PictureSet, Features | None], dict[str, float]] = validation_scores
     score: str = "miou"
     on_frozen_encoder: bool = False

@@ -27,6 +27,7 @@ RECIPE = Recipe(
     version=1,
     build=lambda settings, _: Autoencoder(settings.width, skips=settings.skips),
     loss=loss,
+    loss_name="squared error",
     validate=validate,
     score="psnr",
     unlabelled="optional",
