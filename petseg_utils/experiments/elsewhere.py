@@ -17,7 +17,7 @@ from torch import nn
 from petseg_utils.data.datasets import list_pictures
 from petseg_utils.data.labels import BORDER, SPECIES
 from petseg_utils.data.pictures import PictureSet, decode, load_pictures
-from petseg_utils.experiments.data_exploration import foreground_share
+from petseg_utils.experiments.data_exploration import border_widths, foreground_share
 from petseg_utils.experiments.error_analysis import pet_against_rest
 from petseg_utils.experiments.failures import mistakes_of
 from petseg_utils.experiments.plotting import GREY, new_figure
@@ -125,28 +125,6 @@ def set_sentences(table: pd.DataFrame, home: str = "its cats", away: str = "else
     return f"From {home} to {away}:\n\n" + "\n".join(lines)
 
 
-def border_width(labels: np.ndarray) -> float:
-    """How wide the border between pets and background is marked, in pixels; 0 where none is marked.
-
-    The median over the length of the outline: of the border's pixels, each counts the less, the wider it is there.
-
-    Parameters
-    ----------
-    labels : ndarray
-        ``uint8 (N, H, W)``.
-    """
-    widths = [np.zeros(0)]
-    for label in labels:
-        pet, ground = np.isin(label, list(SPECIES)), label == 0
-        if pet.any() and ground.any():
-            # A pixel that touches a side has a distance of 1 to it.
-            across = distance_to(pet) + distance_to(ground) - 1
-            widths.append(across[label == BORDER])
-    across = np.sort(np.concatenate(widths))
-    length = np.cumsum(1 / across)
-    return float(across[np.searchsorted(length, length[-1] / 2)]) if len(across) else 0.0
-
-
 def with_border(pictures: PictureSet, width: float) -> PictureSet:
     """Pictures whose masks have no border, with one of so many pixels along the outline, half of it on either side.
 
@@ -172,7 +150,8 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
 
     The first source is home.  Where home marks a border and another source does not, the other one is scored twice: as
     its masks are, and with a border as wide as home's (`with_border`).  Each record says how wide its border is, in
-    pixels, as ``border_width``, and how much of pet and border together it takes, as ``border_share``.
+    pixels (the median of `data_exploration.border_widths`), as ``border_width``, and how much of pet and border
+    together it takes, as ``border_share``.
 
     Parameters
     ----------
@@ -188,7 +167,8 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
             study = load_study(card["study"], data=folder)
             pictures = load_pictures(study, "test")
             predicted = predict(network, pictures, progress=True)
-            marked = border_width(pictures.labels)
+            widths = border_widths(pictures)
+            marked = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 0.0
             at_home = records[0]["border_width"] if records else marked
             labelled = {marked: pictures} | ({} if marked else {at_home: with_border(pictures, at_home)})
             for width, each in labelled.items():

@@ -8,8 +8,8 @@ import pytest
 
 from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet
+from petseg_utils.experiments.data_exploration import border_widths
 from petseg_utils.experiments.elsewhere import (
-    border_width,
     by_size,
     compare_sets,
     elsewhere_pictures,
@@ -63,13 +63,12 @@ def test_a_border_along_the_outline_is_as_wide_as_asked_and_leaves_padding_alone
     labels[0, 20:40, 20:40] = 1
     labels[:, 50:] = PADDING
     pictures = PictureSet(pd.DataFrame({"name": list("ab")}), np.zeros((2, 60, 60, 3), np.uint8), labels)
-    assert border_width(labels) == 0
     marked = with_border(pictures, width).labels
     half = width / 2
     middle = marked[0, 30]  # across the pet: its outline lies between 19 and 20, and between 39 and 40
     centres = np.arange(60) + 0.5
     expected = (np.abs(centres - 20) <= half) | (np.abs(centres - 40) <= half)
     np.testing.assert_array_equal(middle == BORDER, expected)
-    assert border_width(marked) == pytest.approx(2 * np.floor(half + 0.5), abs=0.5)
+    assert border_widths(replace(pictures, labels=marked))[0] == pytest.approx(2 * np.floor(half + 0.5), abs=0.5)
     assert (marked[:, 50:] == PADDING).all() and not marked[1, :50].any()
     assert (labels != BORDER).all()  # those of the set that came in stay as they are
