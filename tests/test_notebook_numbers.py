@@ -106,6 +106,7 @@ def test_a_notebooks_tables_of_photos_are_those_of_the_records(number, study, mo
     ("number", "file", "in_words"),
     [
         ("03", "sample/pretraining.csv", pretraining.variants_in_words),
+        ("03", "oxford-cpu/pretraining.csv", pretraining.variants_in_words),
         ("04", "sample/labels.csv", few_labels.labels_in_words),
         ("04", "oxford-cpu/labels.csv", few_labels.labels_in_words),
         ("04", "sample/ablation.csv", features.ablation_in_words),
