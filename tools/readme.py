@@ -11,7 +11,7 @@ from petseg_utils.experiments.edges import EDGES
 from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_records, where_it_fails
 from petseg_utils.experiments.front_picture import front_picture
 from petseg_utils.experiments.no_pet import NO_PET
-from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.experiments.study_records import committed_records, longer_trained
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.report.plan import plan
 from petseg_utils.report.sentences import (
@@ -43,16 +43,18 @@ BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2
 
 
 def short_table(records: list[dict]) -> str:
-    """The primary protocol's scores as one Markdown table, a row per model and set of test pictures."""
+    """The primary protocol's scores as one Markdown table, a row per model and set of test pictures, the best first."""
     rows = []
     for subset, note in (("all", ""), ("small breeds", ", small breeds only")):
         table = results_table(select(records, protocol=PRIMARY, subset=subset), subset=subset)
         table = table[table["model"] != PROMPTED]  # without clicks its masks are the decoder's
+        table = table.sort_values("mIoU", ascending=False)
         for _, row in table.assign(encoder=table["encoder"].fillna("none")).iterrows():
             stale = f", stale: of commit {row['stale']}" if row["stale"] else ""
             cells = {
                 "model": titled(row["model"]) + stale,
                 "encoder": encoder_title(row["encoder"]),
+                "trained": f"{row['epochs']} epochs, {row['trained on']}",
                 "test photos": f"{row['n_images']} of {row['n_breeds']} breeds{note}",
                 "seeds": row["seeds"],
             }
@@ -140,7 +142,7 @@ def blocks() -> dict[str, str]:
         "front": f"{' '.join(summary)}\n",
         "answer": f"{leader}\n\n{lead}\n\n{training}\n",
         "photos": stands_on(photos, pictures),
-        "results": short_table(photos),
+        "results": short_table([*photos, *longer_trained(thorough, photos)]),
         "clicks": f"{clicks_sentence(shipped)} {tested}\n",
         "budgets": markdown(budgets_table([*photos, *thorough, *shipped])),
         "home": f"{' '.join([*home_sentences(elsewhere), unseen])}\n",

@@ -128,6 +128,16 @@ def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
     )
 
 
+def longer_trained(records: list[dict], brief: list[dict]) -> list[dict]:
+    """Those of a study's records whose models had more epochs than another study, of records `brief`, gave them."""
+    given = {record["model"]: record["trained_on"]["settings"]["epochs"] for record in brief}
+    return [
+        record
+        for record in records
+        if record["model"] in given and record["trained_on"]["settings"]["epochs"] > given[record["model"]]
+    ]
+
+
 def committed_records(name: str, *models: str) -> list[dict]:
     """Records that are committed beside the figures of a study, of all models or some; none if it has none."""
     records = read_records(ROOT / "figures" / name / "records.jsonl")

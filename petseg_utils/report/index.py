@@ -19,7 +19,7 @@ from PIL import Image
 from petseg_utils.experiments import diagrams
 from petseg_utils.experiments.elsewhere import home_and_elsewhere_chart, shipped_records
 from petseg_utils.experiments.front_picture import ABOUT, front_picture
-from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.experiments.study_records import committed_records, longer_trained
 from petseg_utils.models.encoders import load_encoder, resolve
 from petseg_utils.models.names import count_of, titled
 from petseg_utils.report.pages import PICTURES, WIDEST, Sheet, TryPage, data_of, data_uri, template, today
@@ -166,7 +166,7 @@ def _photos() -> dict | None:
         "sizes": size_sentence(shipped),
         "losses": loss_sentence(perturbed),
         "findings": findings(records, thorough, pairs, pictures["breed"], perturbed),
-        "results": _results(records, PHOTOS),
+        "results": _results([*records, *longer_trained(thorough, records)], f"{PHOTOS}, and of {THOROUGH}"),
     }
 
 

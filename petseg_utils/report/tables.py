@@ -8,7 +8,7 @@ from petseg_utils.models.names import count_of, encoder_title, looks_at, titled
 from petseg_utils.scores.clicks import WORSE
 from petseg_utils.scores.intervals import share_interval
 from petseg_utils.scores.metrics import PROTOCOLS
-from petseg_utils.scores.results import PRIMARY, PROMPTED, SCORE_NAMES, flat_clicks, select, time_text
+from petseg_utils.scores.results import PRIMARY, PROMPTED, SCORE_NAMES, flat_clicks, processor, select, time_text
 from petseg_utils.study import load_study
 from petseg_utils.training.recipes import recipe_of
 
@@ -64,6 +64,7 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
     for _, row in table.iterrows():
         below = [f"on {encoder_title(row['encoder'])}"] if isinstance(row["encoder"], str) else []
         below += ["1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"]
+        below += [f"{row['epochs']} epochs on a {row['trained on']}"]
         below += [f"stale, of commit {row['stale']}"] if row["stale"] else []
         title = titled(row["model"])
         rows.append([cell(title, title, *below, number=False), *(_score(row, name) for name in names)])
@@ -170,7 +171,7 @@ def _budget(study: str, model: str, runs: list[dict]) -> dict[str, str]:
         "pixels": looks_at(run["encoder"], run["image_size"]),
         "photos": photos + (f" + {more['n_images']:,} without masks" if more else ""),
         "training": time_text(sum(run["training_seconds"] for run in runs) / len(runs)),
-        "on": "GPU" if run["device"].startswith("cuda") else "CPU",
+        "on": processor(run),
     }
 
 
@@ -182,7 +183,7 @@ def protocol_tabs(table: pd.DataFrame, subject: str, *, opened: bool = True) -> 
     Parameters
     ----------
     table : DataFrame
-        All rows that are to be compared: of one study and one set of pictures.  Those of the click model, which the
+        All rows that are to be compared: of one set of pictures.  Those of the click model, which the
         decoder's equal, are left out.
     subject : str
         What the table is of; it goes into the captions and tells groups of tabs apart.

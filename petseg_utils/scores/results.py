@@ -100,10 +100,11 @@ def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
     -------
     DataFrame
         ``study``, ``model``, ``encoder``, ``protocol``, ``data`` (fingerprint), ``n_images``, ``n_breeds``, ``seeds``
-        (how many), parameters, ``test_loss``, ``training_seconds`` and ``ms_per_picture`` (means over
-        seeds), ``stale`` (commits of records that do not fit the study any more, else empty), and for each score:
-        its mean over seeds, ``… low`` and ``… high`` (means of the seeds' 95 % bootstrap bounds: how much other
-        pictures would move it), ``… min`` and ``… max`` over seeds (how much another run would).
+        (how many), parameters, ``epochs`` (at most so many) and ``trained on`` (``CPU`` or ``GPU``), ``test_loss``,
+        ``training_seconds`` and ``ms_per_picture`` (means over seeds), ``stale`` (commits of records that do not fit
+        the study any more, else empty), and for each score: its mean over seeds, ``… low`` and ``… high`` (means of
+        the seeds' 95 % bootstrap bounds: how much other pictures would move it), ``… min`` and ``… max`` over seeds
+        (how much another run would).
     """
     rows = []
     keys = ("study", "model", "encoder", "protocol", "data")
@@ -117,6 +118,7 @@ def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
         row = dict(zip(keys, (None if pd.isna(value) else value for value in values[:-1]), strict=True))
         row |= {"n_images": first["n_images"], "n_breeds": first["n_breeds"], "seeds": len(members)}
         row |= {"parameters": first["parameters"]["total"], "trained parameters": first["parameters"]["trained"]}
+        row |= {"epochs": first["trained_on"]["settings"]["epochs"], "trained on": processor(first)}
         for key in ("test_loss", "training_seconds"):
             row[key] = pd.Series([member[key] for member in members], dtype=float).mean()
         row["ms_per_picture"] = 1000 * pd.Series([member["seconds_per_picture"] for member in members]).mean()
@@ -129,6 +131,11 @@ def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
             row |= {f"{name} min": by_seed["value"].min(), f"{name} max": by_seed["value"].max()}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def processor(record: dict) -> str:
+    """On what the training of a record ran, ``CPU`` or ``GPU``."""
+    return "GPU" if record["device"].startswith("cuda") else "CPU"
 
 
 def protocol_table(table: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,13 @@ from dataclasses import asdict, replace
 import pandas as pd
 import torch
 
-from petseg_utils.experiments.study_records import committed_records, score_runs, study_records, update_study_records
+from petseg_utils.experiments.study_records import (
+    committed_records,
+    longer_trained,
+    score_runs,
+    study_records,
+    update_study_records,
+)
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import append_records, make_records, read_records, write_records
 from petseg_utils.training.train import train
@@ -83,3 +89,10 @@ def test_records_of_other_settings_extra_pictures_or_an_unfinished_run_are_not_t
 def test_a_study_without_committed_records_has_none(study):
     assert committed_records("smoke") == [] and committed_records("sample")
     assert study_records(replace(study, figures_dir=study.figures_dir / "nowhere")) == []
+
+
+def test_models_that_another_study_trained_longer_are_told_from_those_that_it_did_not():
+    brief, long = committed_records("oxford-cpu"), committed_records("oxford-gpu")
+    assert {record["model"] for record in long} == {"unet", "decoder"}
+    assert {record["model"] for record in longer_trained(long, brief)} == {"unet"}
+    assert longer_trained(brief, long) == []

@@ -105,7 +105,11 @@ def make_records() -> list[dict]:
                 "n_images": 6,
                 "n_breeds": 2,
             }
-            run |= {"trained_on": {"n_images": 24}, "parameters": {"trained": 1, "total": 2}, "device": "cpu"}
+            run |= {
+                "trained_on": {"n_images": 24, "settings": {"epochs": 5}},
+                "parameters": {"trained": 1, "total": 2},
+                "device": "cpu",
+            }
             run |= {"training_seconds": 83.0, "seconds_per_picture": 0.0214}
             run |= {"machine": "Linux", "commit": "c0ffee"}
             records.append(run | {"test_loss": 1.0, "scores": scores})
@@ -243,11 +247,12 @@ def test_the_index_shows_the_numbers_of_the_records(project):
     columns = [head.get_text() for head in table.select("thead th")]
     rows = [dict(zip(columns, row.find_all(["th", "td"]), strict=True)) for row in table.select("tbody tr")]
     by_name = {row["model"].get_text(" ", strip=True): row for row in rows}
-    assert set(by_name) == {"U-Net 1 seed", "other on an encoder 2 seeds"}
+    names = ("U-Net 1 seed 5 epochs on a CPU", "other on an encoder 2 seeds 5 epochs on a CPU")
+    assert set(by_name) == set(names)
     assert rows == sorted(rows, key=lambda row: -float(row["mIoU"]["data-value"]))
-    rows = [by_name["U-Net 1 seed"], by_name["other on an encoder 2 seeds"]]
-    names = {"mIoU": "miou", "mean Dice": "dice", "accuracy": "accuracy", "boundary IoU": "boundary_iou"}
-    for column, key in names.items():
+    rows = [by_name[name] for name in names]
+    scored = {"mIoU": "miou", "mean Dice": "dice", "accuracy": "accuracy", "boundary IoU": "boundary_iou"}
+    for column, key in scored.items():
         single, double = (row[column] for row in rows)
         low, high = records[0]["scores"]["ci95"][key]
         assert single.get_text(" ", strip=True) == f"{records[0]['scores'][key]:.3f} [{low:.3f}, {high:.3f}]"

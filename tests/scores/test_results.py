@@ -9,6 +9,7 @@ from petseg_utils.study import ROOT
 from tests.scores.by_colour import ByColour
 
 CARD = {"model": "unet", "encoder": None, "study": "smoke", "seed": 0, "data": "x", "n_images": 9, "n_breeds": 4}
+CARD |= {"settings": {"epochs": 7}}
 
 
 def test_the_table_is_made_of_the_records(study, splits):
@@ -24,6 +25,7 @@ def test_the_table_is_made_of_the_records(study, splits):
         assert row["mIoU"] == pytest.approx(value - 0.05)
         assert (row["mIoU min"], row["mIoU max"]) == pytest.approx((value - 0.1, value))
         assert row["IoU background"] == record["scores"]["iou"]["background"]
+        assert (row["epochs"], row["trained on"]) == (7, "CPU")
     text = results.report_tables(first + second)
     assert f"| mIoU | {table['mIoU'][0]:.3f} [" in text and "6 test pictures of 4 breeds, 2 seeds" in text
 
