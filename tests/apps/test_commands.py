@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 from typer.testing import CliRunner
 
+from petseg_utils import __version__
 from petseg_utils.apps.cli import photos
 from petseg_utils.apps.cli.main import app, main
 from petseg_utils.data import download
@@ -16,6 +17,11 @@ from petseg_utils.data.datasets import DataError, list_pictures
 from petseg_utils.models import clip
 from petseg_utils.report import run as report
 from petseg_utils.study import PetsegError
+
+
+def test_the_version_is_said():
+    done = CliRunner().invoke(app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"petseg {__version__}\n")
 
 
 def test_the_official_data_are_fetched_into_the_folder_that_is_named(tmp_path, monkeypatch):

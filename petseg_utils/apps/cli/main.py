@@ -14,6 +14,7 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
+from petseg_utils import __version__
 from petseg_utils.apps.cli.data import data_app
 from petseg_utils.apps.cli.options import (
     CheckpointOption,
@@ -70,9 +71,18 @@ ModelArgument = Annotated[
 ]
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"petseg {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+    ] = False,
 ) -> None:
     logging.basicConfig(format="%(message)s")  # to stderr
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such photos get a sentence
