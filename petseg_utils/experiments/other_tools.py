@@ -128,7 +128,7 @@ def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray
         square = cv2.resize(photo, (ISNET_SIZE, ISNET_SIZE), interpolation=cv2.INTER_AREA)
         given = (square.astype(np.float32).transpose(2, 0, 1)[None] - 128) / 256  # as the package itself does it
         opacity = np.asarray(session.run(["output"], {"input": given})[0])
-        box = Letterbox(height, width, masks.shape[-1])
+        box = Letterbox(height, width, len(masks[row]))
         masks[row][box.window] = cv2.resize(opacity[0, 0], box.inner[::-1], interpolation=cv2.INTER_AREA) > 0.5
     return masks
 
