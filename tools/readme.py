@@ -10,8 +10,9 @@ import pandas as pd
 from petseg_utils.experiments.edges import EDGES
 from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_records, where_it_fails
 from petseg_utils.experiments.front_picture import front_picture
-from petseg_utils.experiments.no_pet import NO_PET
+from petseg_utils.experiments.no_pet import NO_PET, PEAKS_COMPARED, peaks_in_words
 from petseg_utils.experiments.study_records import committed_records, longer_trained
+from petseg_utils.models.cards import read_card
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.report.plan import plan
 from petseg_utils.report.sentences import (
@@ -37,6 +38,7 @@ from petseg_utils.scores.results import (
     write_tables,
 )
 from petseg_utils.study import ROOT, load_study
+from petseg_utils.training.checkpoints import find_checkpoint
 from tools.licences import licence_table
 
 BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
@@ -137,6 +139,7 @@ def blocks() -> dict[str, str]:
     training = budget_sentence(photos, thorough)
     summary = summary_sentences(photos, thorough, elsewhere, pairs, pictures.loc[pictures["split"] == "test", "breed"])
     unseen = unseen_sentence(elsewhere, pd.read_csv(folder / "elsewhere.csv"))
+    peak = read_card(find_checkpoint("decoder", None))["peak"]
     tested = f"Tested on {select(shipped)[0]['n_images']} photos, with the weights that ship."
     return {
         "front": f"{' '.join(summary)}\n",
@@ -150,6 +153,7 @@ def blocks() -> dict[str, str]:
         "elsewhere": markdown(home_and_elsewhere(elsewhere).reset_index()),
         "failures": markdown(where_it_fails(elsewhere).reset_index()),
         "no_pet": no_pet_table(),
+        "peaks": f"{peaks_in_words(pd.read_csv(PEAKS_COMPARED), peak)}\n",
         "edges": edges_sentence(),
         "sample": sample_line(sample),
         "plan": plan_lines(),

@@ -1,4 +1,7 @@
-"""Photos without any pet, of which the right mask is empty."""
+"""Photos without any pet, of which the right mask is empty; and how sure of a pet a part of a mask must be to stay.
+
+Usage: python -m petseg_utils.experiments.no_pet "Oxford=FOLDER" "cats outdoors=FOLDER"  (writes both tables)
+"""
 
 import sys
 from collections.abc import Iterator
@@ -9,16 +12,21 @@ import pandas as pd
 from PIL import Image
 from skimage import data
 
-from petseg_utils.data.datasets import list_pictures, read_image, read_label
+from petseg_utils.data.datasets import Picture, list_pictures, read_image, read_label, split_validation
 from petseg_utils.data.drawing import scenes
+from petseg_utils.data.labels import PADDING, SPECIES
 from petseg_utils.models.cards import sha256
+from petseg_utils.models.selection import pet_chance, unsure_parts
+from petseg_utils.scores.clicks import picture_iou
 from petseg_utils.segmenter import Segmenter
-from petseg_utils.study import ROOT
+from petseg_utils.study import ROOT, load_study
 from petseg_utils.training.batches import beside_pet
 from petseg_utils.training.checkpoints import find_checkpoint
 from petseg_utils.training.process import set_up_process
 
 NO_PET = ROOT / "figures" / "shipped" / "no_pet.csv"
+PEAKS_COMPARED = ROOT / "figures" / "shipped" / "peaks.csv"
+PEAKS = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 LEAST = 0.3  # of a photo's shorter side: narrower parts beside the pet are no photo
 SHOWN = (
     "astronaut",
@@ -37,15 +45,9 @@ SHOWN = (
 DRAWN = 40
 
 
-def parts_beside_pets(folder: Path) -> Iterator[np.ndarray]:
-    """Of each test photo of a data set the largest rectangle above, below or beside its pets, if it is large enough.
-
-    Parameters
-    ----------
-    folder : Path
-        In one of the layouts of `datasets`.
-    """
-    for picture in list_pictures(folder, "test"):
+def parts_beside_pets(pictures: list[Picture]) -> Iterator[np.ndarray]:
+    """Of each photo the largest rectangle above, below or beside its pets, if it is large enough."""
+    for picture in pictures:
         image, label = read_image(picture.image), read_label(picture)
         window = beside_pet(label)
         part = image if window is None else image[window]
@@ -88,7 +90,10 @@ def nothing_proposed(sources: dict[str, Path]) -> pd.DataFrame:
         pixel; ``little``, the share with less than a hundredth of the photo selected; ``weights``, their SHA-256.
     """
     segmenter = Segmenter.load("decoder", runtime="torch")
-    kinds = {f"beside the pets of {name}": parts_beside_pets(folder) for name, folder in sources.items()}
+    kinds = {
+        f"beside the pets of {name}": parts_beside_pets(list_pictures(folder, "test"))
+        for name, folder in sources.items()
+    }
     kinds |= {"scikit-image's photos": free_photos(), "drawn scenes": drawn_scenes()}
     shares = {kind: np.array(proposals(segmenter, images)) for kind, images in kinds.items()}
     shares["all"] = np.concatenate(list(shares.values()))
@@ -103,9 +108,83 @@ def nothing_proposed(sources: dict[str, Path]) -> pd.DataFrame:
     )
 
 
+def compare_peaks(sources: dict[str, Path]) -> pd.DataFrame:
+    """What it costs and buys to leave out parts of a mask in which the decoder that ships is nowhere sure of a pet.
+
+    By photos that were held out of training, none of which is tested on; see `selection.unsure_parts`.
+
+    Parameters
+    ----------
+    sources : dict of str to Path
+        Data sets, of whose training photos a part was held out.
+
+    Returns
+    -------
+    DataFrame
+        A row for each of `PEAKS`: ``peak``; ``iou``, the mean IoU of the pet over the photos, ``lost``, the share of
+        them of which nothing of the pet is left, and ``n_images``; ``nothing``, the share of the parts beside pets on
+        which nothing is proposed, and ``n_empty``; ``weights``, their SHA-256.
+    """
+    segmenter = Segmenter.load("decoder", runtime="torch")
+    share = load_study(segmenter.card["study"]).validation_share
+    held_out = [
+        picture
+        for folder in sources.values()
+        for picture in split_validation(list_pictures(folder, "trainval"), share)[1]
+    ]
+    with_pet = [(read_image(picture.image), read_label(picture)) for picture in held_out]
+    chances = [pet_chances(segmenter, image) for image, _ in with_pet]
+    labels = [segmenter.letterbox(image).label(label) for image, label in with_pet]
+    pets, known = np.isin(labels, list(SPECIES)), np.stack(labels) < PADDING
+    empty = [pet_chances(segmenter, part) for part in parts_beside_pets(held_out)]
+    rows = []
+    for peak in PEAKS:
+        masks = np.stack([kept(chance, peak) for chance in chances])
+        overlaps = (masks & pets).any((1, 2))
+        rows.append(
+            {
+                "peak": peak,
+                "iou": np.nanmean(picture_iou(pets, masks, known)),
+                "lost": 1 - overlaps[pets.any((1, 2))].mean(),
+                "n_images": int(pets.any((1, 2)).sum()),
+                "nothing": np.mean([not kept(chance, peak).any() for chance in empty]),
+                "n_empty": len(empty),
+            }
+        )
+    return pd.DataFrame(rows).assign(weights=sha256(find_checkpoint("decoder", None)))
+
+
+def peaks_in_words(table: pd.DataFrame, peak: float) -> str:
+    """What a `peak` does by the table of `compare_peaks`, beside the next higher one and none at all."""
+    rows = table.set_index("peak")
+    here, none, above = rows.loc[peak], rows.loc[0.0], rows.loc[min(other for other in rows.index if other > peak)]
+    best = "the best of those compared" if here["iou"] == rows["iou"].max() else "not the best of those compared"
+    return (
+        f"How sure is sure enough was compared on {here['n_images']} photos that were held out of training, and on "
+        f"{here['n_empty']} parts of them beside the pet. Where a part must reach {peak:g} at one pixel at least, "
+        f"nothing is proposed on {here['nothing']:.0%} of these parts, in place of {none['nothing']:.0%} without "
+        f"such a rule; the mean IoU of the pets is {here['iou']:.3f} in place of {none['iou']:.3f}, {best}; and "
+        f"{here['lost']:.0%} of the pets are lost, where {above.name:g} would lose {above['lost']:.0%}."
+    )
+
+
+def pet_chances(segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
+    """Probability of each pixel of the letterboxed photo to be of a pet, ``float32 (size, size)``; 0 in the padding."""
+    chance = np.zeros((segmenter.card["image_size"],) * 2, np.float32)
+    window = segmenter.letterbox(image).window
+    chance[window] = pet_chance(segmenter.look(segmenter.squares([image])).logits)[0][window]
+    return chance
+
+
+def kept(chance: np.ndarray, peak: float) -> np.ndarray:
+    """The mask of what is likelier pet than not, without the parts whose greatest probability is below `peak`."""
+    return (chance > 0.5) & ~unsure_parts(chance, peak)
+
+
 if __name__ == "__main__":
     named = dict(argument.split("=", 1) for argument in sys.argv[1:])
     set_up_process()
-    table = nothing_proposed({source: Path(folder) for source, folder in named.items()})
-    table.to_csv(NO_PET, float_format="%.4f")
-    print(table.to_string())
+    folders = {source: Path(folder) for source, folder in named.items()}
+    for path, table in ((PEAKS_COMPARED, compare_peaks(folders)), (NO_PET, nothing_proposed(folders))):
+        table.to_csv(path, float_format="%.4f", index=path == NO_PET)
+        print(table.to_string())

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from petseg_utils.data.datasets import list_pictures
@@ -42,6 +43,7 @@ from petseg_utils.training.process import set_up_process
 OTHER_TOOLS = ROOT / "figures" / "shipped" / "other_tools.csv"
 ISNET_SIZE = 1024  # pixels: edge of the square that IS-Net looks at
 ROUNDS = 5  # of GrabCut, as in OpenCV's tutorial
+PHOTOS = 100  # of each source: IS-Net takes many seconds for one on a CPU
 MARGIN = 0.05  # of a box's longer side: how far around the pet it is drawn
 NOTHING, BOX = "nothing", "a box around the pet"
 
@@ -119,7 +121,10 @@ def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray
     pictures : PictureSet
         The same photos, for their order and size.
     """
-    session = onnxruntime.InferenceSession(isnet_weights(package), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves cores to others while it waits
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(isnet_weights(package), options, providers=["CPUExecutionProvider"])
     paths = {picture.name: picture.image for picture in list_pictures(folder, "test")}
     masks = np.zeros(pictures.labels.shape, bool)
     for row, name in enumerate(tqdm(pictures.table["name"], desc="IS-Net")):
@@ -134,7 +139,7 @@ def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray
 
 
 def compare_tools(package: Path, sources: dict[str, Path]) -> pd.DataFrame:
-    """Score the models that ship and the other tools on the test splits of several folders.
+    """Score the models that ship and the other tools on `PHOTOS` photos of the test splits of several folders.
 
     The pet's outline is left out everywhere, as `elsewhere.score_shipped` does it; the first source is home.
 
@@ -150,6 +155,8 @@ def compare_tools(package: Path, sources: dict[str, Path]) -> pd.DataFrame:
     for source, folder in sources.items():
         study = load_study(networks["decoder"][1]["study"], data=folder)
         pictures = load_pictures(study, "test")
+        drawn = np.random.default_rng(0).permutation(len(pictures))[:PHOTOS]
+        pictures = pictures.subset(pictures.table["name"].iloc[np.sort(drawn)].tolist())
         if not (pictures.labels == BORDER).any():
             assert width is not None, "the first source marks no border"
             pictures = with_border(pictures, width)
