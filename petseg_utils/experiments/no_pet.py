@@ -140,13 +140,13 @@ def compare_peaks(sources: dict[str, Path]) -> pd.DataFrame:
     rows = []
     for peak in PEAKS:
         masks = np.stack([kept(chance, peak) for chance in chances])
-        overlaps = (masks & pets).any((1, 2))
+        lost = [not (mask & pet).any() for mask, pet in zip(masks, pets, strict=True) if pet.any()]
         rows.append(
             {
                 "peak": peak,
                 "iou": np.nanmean(picture_iou(pets, masks, known)),
-                "lost": 1 - overlaps[pets.any((1, 2))].mean(),
-                "n_images": int(pets.any((1, 2)).sum()),
+                "lost": np.mean(lost),
+                "n_images": len(lost),
                 "nothing": np.mean([not kept(chance, peak).any() for chance in empty]),
                 "n_empty": len(empty),
             }
