@@ -41,6 +41,7 @@ from petseg_utils.training.process import set_up_process
 from petseg_utils.training.recipes import recipe_of
 
 ELSEWHERE = ROOT / "figures" / "shipped" / "elsewhere.jsonl"
+TESTED = ELSEWHERE.with_name("elsewhere_pictures.csv")
 SHIPPED_MODELS = ("decoder", "point")
 SOURCE_COLOURS = ("#1A1A1A", "#0072B2", "#9A5B00")  # none of a model's
 SIZES = (0.04, 0.15)  # shares of the photo between small, middling and large pets
@@ -184,6 +185,22 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
                 records += [{"source": source} | record | more for record in scored if record["subset"] == "all"]
     write_records(out, records)
     return records
+
+
+def list_tested(sources: dict[str, Path]) -> pd.DataFrame:
+    """The test photos of several folders, so that others can repeat `score_shipped` on the same ones.
+
+    Returns
+    -------
+    DataFrame
+        ``source``, ``name``, and the hashes of the photo's and the mask's pixels, ``content`` and ``mask``.
+    """
+    study = load_study(load(find_checkpoint(SHIPPED_MODELS[0], None))[1]["study"])
+    tables = {
+        source: load_pictures(load_study(study.name, data=folder), "test").table for source, folder in sources.items()
+    }
+    columns = ["name", "content", "mask"]
+    return pd.concat([table[columns].assign(source=source) for source, table in tables.items()])[["source", *columns]]
 
 
 def comparable(records: list[dict]) -> list[dict]:
@@ -335,5 +352,6 @@ if __name__ == "__main__":
         )
     set_up_process()
     folders = {source: Path(folder) for source, folder in named.items()}
+    list_tested(folders).to_csv(TESTED, index=False)
     records = score_shipped(folders, ELSEWHERE)
     print(home_and_elsewhere(records).to_string(), where_it_fails(records).to_string(), sep="\n\n")

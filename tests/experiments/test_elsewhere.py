@@ -10,10 +10,12 @@ from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.experiments.data_exploration import border_widths
 from petseg_utils.experiments.elsewhere import (
+    TESTED,
     by_size,
     compare_sets,
     elsewhere_pictures,
     outline_and_name,
+    shipped_records,
     with_border,
 )
 from petseg_utils.experiments.failures import mistakes_of
@@ -72,3 +74,12 @@ def test_a_border_along_the_outline_is_as_wide_as_asked_and_leaves_padding_alone
     assert border_widths(replace(pictures, labels=marked))[0] == pytest.approx(2 * np.floor(half + 0.5), abs=0.5)
     assert (marked[:, 50:] == PADDING).all() and not marked[1, :50].any()
     assert (labels != BORDER).all()  # those of the set that came in stay as they are
+
+
+def test_the_listed_photos_are_those_that_the_records_are_of():
+    listed = pd.read_csv(TESTED)
+    for record in shipped_records():
+        table = listed[listed["source"] == record["source"]]
+        assert len(table) == record["n_images"]
+        names = PictureSet(table.reset_index(), *np.zeros((2, len(table), 1, 1), np.uint8))
+        assert names.fingerprint == record["data"]
