@@ -36,6 +36,7 @@ BREEDS = {"cat": "Cat", "dog": "dog"}  # where none is named; in the official na
 ONE_IN = 5  # pictures goes into the test split
 BORDER = 0.01  # of the photo's longer side: how far the undecided border reaches to each side of an outline
 QUALITY = 95  # of the JPEG files
+CHANGING = ".changing"  # names the pictures whose files are being written or deleted
 
 
 @contextlib.contextmanager
@@ -72,6 +73,7 @@ def labelling(folder: Path, out: Path) -> Iterator["Labelling"]:
                 write_table(out / TABLE, COLUMNS, [])
             rows = {row["photo"]: row for row in read_rows(out / TABLE, COLUMNS)}
             _check_lists(out, rows)
+            _sweep(out, rows)
             (out / "images").mkdir(exist_ok=True)
             _write_lists(out, rows)  # once more: a run may have been killed between the table and them
         yield Labelling(out, listing, rows)
@@ -160,37 +162,45 @@ class Labelling:
             content = encoded(image, "JPEG", quality=QUALITY)
         except (OSError, ValueError) as error:
             raise PetsegError(f"The photo cannot be written as JPEG ({error}): skip it.") from error
-        photo, mask = self._files(stem)
-        with writing(self.out):
+        photo, mask = files_of(self.out, stem)
+        with self._changing(name, stem):
             write_file(photo, content)
             write_file(mask, encoded(trimap(selected), "PNG"))
             self._set(name, {"name": stem, "species": species, "split": split, "prompts": told})
 
     def no_pet(self, name: str) -> None:
         """Note that a photo shows no pet: it is not asked for again, and is not in the data set."""
-        with writing(self.out):
+        with self._changing(name):
             self._set(name, {"name": "", "species": NO_PET, "split": "", "prompts": ""})
 
-    def _set(self, name: str, row: dict) -> None:
-        """Give a photo its row, in the table and then in the lists; what belonged to an earlier one is deleted."""
-        key = self._key(name)
-        before, rows = self.rows.get(key), self.rows | {key: {"photo": key} | row}
-        write_table(self.out / TABLE, COLUMNS, [[row[column] for column in COLUMNS] for row in rows.values()])
-        _write_lists(self.out, rows)
-        self.rows = rows
-        if before and before["name"] not in ("", row["name"]):
-            for path in self._files(before["name"]):
-                path.unlink(missing_ok=True)
+    @contextlib.contextmanager
+    def _changing(self, name: str, stem: str = "") -> Iterator[None]:
+        """Give a photo the files `stem` in place of those that it had; what no row names in the end is deleted.
 
-    def _files(self, stem: str) -> tuple[Path, Path]:
-        return self.out / "images" / f"{stem}.jpg", self.out / "annotations" / "trimaps" / f"{stem}.png"
+        That holds after a kill, too: then the next start does it.
+        """
+        before = self.row(name) or {"name": ""}
+        with writing(self.out):
+            write_file(self.out / CHANGING, f"{stem}\n{before['name']}\n".encode())
+            try:
+                yield
+            finally:
+                _sweep(self.out, self.rows)
+
+    def _set(self, name: str, row: dict) -> None:
+        """Give a photo its row, in the table and then in the lists."""
+        key = self._key(name)
+        rows = self.rows | {key: {"photo": key} | row}
+        write_table(self.out / TABLE, COLUMNS, [[row[column] for column in COLUMNS] for row in rows.values()])
+        self.rows = rows
+        _write_lists(self.out, rows)
 
     def _free_name(self, prefix: str) -> str:
         """A name that no picture has, nor any file that is there; some disks take A for a."""
         taken = {row["name"].casefold() for row in self.rows.values()}
         numbered = (f"{prefix}_{number}" for number in itertools.count(1))
         free = (stem for stem in numbered if stem.casefold() not in taken)
-        return next(stem for stem in free if not any(path.exists() for path in self._files(stem)))
+        return next(stem for stem in free if not any(path.exists() for path in files_of(self.out, stem)))
 
     def _split(self, name: str) -> str:
         """The split of a photo, by its name; the fifth picture is one to test on, if there is none yet."""
@@ -340,6 +350,22 @@ def breed_name(species: str, written: str) -> str:
         return words
     capital = words[:1].upper() + words[1:]
     return capital if capital[:1].isupper() else f"{BREEDS[species]}_{words}"
+
+
+def files_of(out: Path, stem: str) -> tuple[Path, Path]:
+    """Photo and trimap of a picture of the data set."""
+    return out / "images" / f"{stem}.jpg", out / "annotations" / "trimaps" / f"{stem}.png"
+
+
+def _sweep(out: Path, rows: dict[str, dict]) -> None:
+    """Delete the files of pictures that were being changed and that no row names: a kill or a full disk left them."""
+    note, named = out / CHANGING, {row["name"] for row in rows.values()}
+    if note.is_file():
+        for stem in note.read_text(encoding="utf-8", errors="replace").splitlines():
+            if re.fullmatch(r"\w+", stem) and stem not in named:  # our own names, which lead nowhere else
+                for path in files_of(out, stem):
+                    path.unlink(missing_ok=True)
+        note.unlink()
 
 
 def _check_lists(out: Path, rows: dict[str, dict]) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from petseg_utils.apps import label_page
 from petseg_utils.apps.cli import main
 from petseg_utils.apps.label_widget import label_photos
-from petseg_utils.apps.labelling import BORDER, Walk, breed_name, labelling, trimap
+from petseg_utils.apps.labelling import BORDER, CHANGING, Walk, breed_name, files_of, labelling, trimap
 from petseg_utils.apps.page import LOOKS
 from petseg_utils.apps.photo_folders import LOCK
 from petseg_utils.apps.serving import serving
@@ -272,6 +272,31 @@ def test_what_a_killed_run_left_is_mended(start, tmp_path, monkeypatch):
     walk = start()  # the table knows the picture, and so do the lists then
     assert walk.name == "c.jpg" and len(lines(tmp_path / "set")) == 3
     assert audit(tmp_path / "set", progress=False)["errors"] == []
+
+
+def test_pictures_that_a_kill_left_between_files_and_table_are_swept(start, tmp_path):
+    walk, outside = start(), tmp_path / "outside.jpg"
+    walk.save("cat")
+    outside.write_text("mine")
+    for path in files_of(tmp_path / "set", "Cat_2"):
+        path.write_text("half of a picture")
+    (tmp_path / "set" / CHANGING).write_text("Cat_2\nCat_1\n../../outside\n")
+    walk = start()
+    assert not any(path.exists() for path in files_of(tmp_path / "set", "Cat_2")) and outside.read_text() == "mine"
+    assert all(path.exists() for path in files_of(tmp_path / "set", "Cat_1"))
+    walk.save("cat")
+    assert walk.data.row("b.png")["name"] == "Cat_2" and not (tmp_path / "set" / CHANGING).exists()
+
+
+def test_what_cannot_be_saved_leaves_no_files(start, tmp_path, monkeypatch):
+    walk = start()
+    with monkeypatch.context() as broken:
+        broken.setattr("petseg_utils.apps.labelling.write_table", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(PetsegError, match=r"Could not write to set \(full\)"):
+            walk.save("cat")
+    assert not any(path.exists() for path in files_of(tmp_path / "set", "Cat_1"))
+    walk.save("cat")
+    assert walk.data.row("a.png")["name"] == "Cat_1"
 
 
 def test_a_data_set_is_held_by_one_at_a_time(start, folder, tmp_path):
