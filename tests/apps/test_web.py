@@ -16,6 +16,7 @@ import cv2
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
@@ -32,6 +33,7 @@ from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.matting import soft_alpha
 from petseg_utils.models.prompts import Box, Click, deepest_click, draw_prompts, within_boxes, within_reach
 from petseg_utils.models.selection import pet_chance, softmax, unsure_parts
+from petseg_utils.report.index import render_index
 from petseg_utils.report.pages import TRY_TAG, TryPage, read_sheet, render_page
 from petseg_utils.report.run import build_report
 from petseg_utils.scores.clicks import DEEP
@@ -598,6 +600,40 @@ def test_the_hosted_page_does_the_same_and_is_loaded_once(visit, site, missed):
     visitor.page.reload()
     visitor.expect("^Ready")
     assert set(site.sent) <= {"/hosted/", "/hosted/index.html"}
+
+
+def test_the_published_report_leads_to_the_hosted_page(visit, site, tmp_path, monkeypatch):
+    """As its workflow publishes it: what follows `make reports` there runs here on a small report."""
+    monkeypatch.setenv("PETSEG_RUNS", str(tmp_path / "runs"))
+    root = site.folder / "published"
+    report = root / "reports" / "sample"
+    report.mkdir(parents=True)
+    (report / "try.html").write_text("the one file")
+    page_with_demo(report, TryPage("try.html"))
+    sheet = read_sheet(report / "05_demo.ipynb")
+    (report / "index.html").write_text(render_index(load_study("smoke"), [sheet], report, {}, TryPage("try.html")))
+    before = {path.name for path in report.iterdir()}
+    (root / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "report.yml").read_text())
+    runs = [step["run"] for step in workflow["jobs"]["report"]["steps"] if "run" in step]
+    assert runs[0] == "make reports"
+    for run in runs[1:]:
+        subprocess.run(["bash", "-e", "-c", run], cwd=root, check=True)
+    assert len({path.name for path in report.iterdir()} - before) == 6
+
+    site.sent.clear()
+    visitor = visit(f"{site.hosted.removesuffix('hosted/')}published/reports/sample/index.html")
+    visitor.page.get_by_role("link", name="Try it on your own photo").click()
+    visitor.expect("^Ready")
+    assert visitor.page.url.endswith("/reports/sample/try.html") and len(site.sent) == 8
+    visitor.page.get_by_role("button", name="Try it with Chelsea, a cat").click()
+    visitor.expect("^Proposed: cat")
+    site.sent.clear()
+    visitor.page.goto(visitor.page.url.replace("try.html", "05_demo.html"))
+    frame = visitor.page.frame_locator("iframe")
+    frame.get_by_role("button", name="Try it with Chelsea, a cat").click()
+    frame.locator("#said").get_by_text("Proposed: cat").wait_for()
+    assert {Path(address).name for address in site.sent} <= {"05_demo.html", "try.html"}
 
 
 def test_on_a_phone_fingers_add_remove_and_scroll(visit, site, missed):
