@@ -1,14 +1,18 @@
 """The page that needs no server: its arithmetic against Python's; and the page itself, in a browser off the network."""
 
 import base64
+import contextlib
 import functools
 import http.server
 import io
 import json
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +26,7 @@ from typer.testing import CliRunner
 
 from petseg_utils.apps import web_page
 from petseg_utils.apps.cli.main import app
-from petseg_utils.apps.cutouts import cut_out, result_png
+from petseg_utils.apps.cutouts import EXAMPLES, cut_out, result_png
 from petseg_utils.apps.mask_formats import coco
 from petseg_utils.apps.page_state import ABOUT_SWITCH, SWITCH, after_switch, sentence
 from petseg_utils.apps.web_page import write_page
@@ -862,3 +866,78 @@ LOOK = r"""() => {
     }
     return told;
 }"""
+
+
+# The page, in Firefox: Playwright drives none that is installed, so this speaks Firefox's own protocol, Marionette
+
+FIREFOX = shutil.which("firefox-esr")  # not one from a snap, which sees no temporary folders
+
+
+@pytest.fixture
+def firefox(tmp_path):
+    """A function that sends Firefox a command, and returns the answer; downloads go into the test's folder."""
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    settings = {"marionette.port": 0, "browser.download.folderList": 2, "browser.download.dir": str(tmp_path)}
+    (profile / "user.js").write_text("".join(f"user_pref{name, value};" for name, value in settings.items()))
+    command = [FIREFOX, "--headless", "--no-remote", "--marionette", "--profile", profile]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            port = int(eventually(lambda: (profile / "MarionetteActivePort").read_text()))
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as line, line.makefile("rwb") as stream:
+
+                def receive():
+                    length = b"".join(iter(functools.partial(stream.read, 1), b":"))
+                    return json.loads(stream.read(int(length)))
+
+                def send(name: str, **parameters):
+                    message = json.dumps([0, 1, name, parameters]).encode()
+                    stream.write(b"%d:%s" % (len(message), message))
+                    stream.flush()
+                    _, _, error, answer = receive()
+                    assert error is None, error
+                    return answer["value"] if set(answer) == {"value"} else answer
+
+                receive()  # who it is
+                send("WebDriver:NewSession")
+                yield send
+        finally:
+            process.terminate()
+
+
+def eventually(get):
+    """What `get` gives once it is anything and no file is missing any more; within a minute."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with contextlib.suppress(FileNotFoundError):
+            if value := get():
+                return value
+        time.sleep(0.05)
+    pytest.fail("waited a minute in vain")
+
+
+@pytest.mark.skipif(not FIREFOX, reason="no Firefox: apt install firefox-esr")
+def test_in_firefox_masks_are_those_of_python_too(firefox, site, shipped, tmp_path):
+    def press(css: str) -> None:
+        (element,) = firefox("WebDriver:FindElement", using="css selector", value=css).values()
+        firefox("WebDriver:ElementClick", id=element)
+
+    def expect(start: str) -> None:
+        read = "return document.querySelector('#said').textContent"
+        eventually(lambda: firefox("WebDriver:ExecuteScript", script=read).startswith(start))
+
+    mine = shipped.open(EXAMPLES["Chelsea"])
+    firefox("WebDriver:SetWindowRect", width=1280, height=1000)  # all of the photo is in view, so its middle is clicked
+    firefox("WebDriver:Navigate", url=site.file)
+    expect("Ready")
+    press("#example")
+    expect(sentence(mine))
+    press("fieldset label:nth-of-type(2)")  # This is not
+    press("#photo")
+    height, width = mine.image.shape[:2]
+    assert mine.click((width - 1) / 2, (height - 1) / 2, positive=False).mean() < 0.7
+    expect("Selected: cat")
+    press("#mask")
+    expect("chelsea_mask.png is saved.")
+    mask = eventually(lambda: (tmp_path / "chelsea_mask.png").read_bytes())
+    assert alike(np.asarray(Image.open(io.BytesIO(mask))), saved(mine, "mask")) >= ALIKE
