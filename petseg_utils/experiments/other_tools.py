@@ -35,7 +35,7 @@ from petseg_utils.experiments.elsewhere import with_border
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.prompts import Box
 from petseg_utils.scores.clicks import picture_iou
-from petseg_utils.scores.intervals import mean_interval, with_interval
+from petseg_utils.scores.intervals import mean_interval, told_apart, with_interval
 from petseg_utils.study import ROOT, load_study
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.process import set_up_process
@@ -194,6 +194,20 @@ def tools_table(table: pd.DataFrame) -> pd.DataFrame:
     flat = table.assign(cell=cells, shown=sources).set_index(["tool", "told", "shown"])["cell"].unstack("shown")
     order = pd.MultiIndex.from_frame(table[["tool", "told"]].drop_duplicates())
     return flat.reindex(order)[sources.unique()]
+
+
+def tools_in_words(table: pd.DataFrame) -> str:
+    """By how much the weights that ship are ahead of each other tool that is told the same, photo by photo."""
+    others = table[table["less"].notna()]
+    lines = []
+    for (tool, told), rows in others.groupby(["tool", "told"], sort=False):
+        gaps = []
+        for _, row in rows.iterrows():
+            low, high = row["less low"], row["less high"]
+            verdict = told_apart(low, high, "ahead", "behind", "no difference is shown")
+            gaps.append(f"{with_interval(row['less'], low, high, '+.3f')} ({row['source']}: {verdict})")
+        lines.append(f"petseg less {tool}, each told {told}: {', '.join(gaps)}.")
+    return " ".join(lines)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ from onnx import TensorProto, helper
 from petseg_utils.data.datasets import list_pictures
 from petseg_utils.data.pictures import decode
 from petseg_utils.experiments import other_tools
-from petseg_utils.experiments.other_tools import box_around, grabcut, grabcut_masks, isnet_masks, tools_table
+from petseg_utils.experiments.other_tools import (
+    box_around,
+    grabcut,
+    grabcut_masks,
+    isnet_masks,
+    tools_in_words,
+    tools_table,
+)
 from petseg_utils.models.prompts import Box
 from petseg_utils.scores.clicks import picture_iou
 from petseg_utils.study import load_study
@@ -90,3 +97,17 @@ def test_the_table_has_a_column_for_each_source():
         ("petseg", "nothing"),
         ("IS-Net", "nothing"),
     ]
+
+
+def test_who_is_ahead_is_said_where_the_interval_allows_it():
+    gap = {"tool": "IS-Net", "told": "nothing", "less": 0.1}
+    rows = [
+        {"source": "home", "tool": "petseg", "told": "nothing"},
+        gap | {"source": "home", "less low": 0.05, "less high": 0.15},
+        gap | {"source": "away", "less low": -0.05, "less high": 0.25},
+        gap | {"source": "far", "less": -0.1, "less low": -0.2, "less high": -0.05},
+    ]
+    assert tools_in_words(pd.DataFrame(rows)) == (
+        "petseg less IS-Net, each told nothing: +0.100 [+0.050, +0.150] (home: ahead), "
+        "+0.100 [-0.050, +0.250] (away: no difference is shown), -0.100 [-0.200, -0.050] (far: behind)."
+    )
