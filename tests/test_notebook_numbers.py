@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -227,3 +228,32 @@ def test_the_clicks_that_people_make_help_on_photos_of_every_source():
         for name in ("missed@1", "excess@1"):
             clicks = record["clicks"][name]
             assert clicks["after"] > clicks["before"] and clicks["worse"] < 0.05, (record["source"], name)
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn", "told"), [("oxford", False, 2), ("oxford-cpu", False, 1), ("sample", True, 1)]
+)
+def test_07_concludes_with_this_studys_answer_where_it_has_photos(name, drawn, told):
+    """The cell is run on made-up answers, for the committed output is of a study that draws its pictures."""
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith("07"))
+    (cell,) = (cell for cell in nbformat.read(path, as_version=4).cells if cell.id == "r59b")
+    said: list[str] = []
+    answers = SimpleNamespace(answer=lambda table, *_: [f"The best of {table}."])
+    study = SimpleNamespace(name=name, draws_its_data=drawn)
+    names = {"table": "this run", "real": "the records", "say": said.append, "sentences": answers, "study": study}
+    exec(cell.source, names | dict.fromkeys(("records", "pairs", "kind", "photos", "photo_pairs")))
+    assert len(said) == told
+    source = "the records" if drawn else "this run"
+    assert said[0] == f"In study `{'oxford-cpu' if drawn else name}`:\n\n* The best of {source}."
+
+
+def test_no_notebook_calls_the_committed_studys_photos_the_photos():
+    """Whoever runs the study on photos has others, and their numbers are not those of the committed records."""
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        headings = [
+            line for cell in cells for line in cell.source.splitlines() if re.match("#+ .*on photos", line, re.I)
+        ]
+        assert headings == [], path.name
+        page = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert not re.search(r"On photos[:,]? |The photos measured|never shown", page), path.name

@@ -69,9 +69,10 @@ def decoder_diagram(network: FrozenSegmenter, size: int) -> Figure:
     picture = torch.zeros(1, 3, network.scale * size, network.scale * size)
     with torch.inference_mode():
         maps = [network.encode(picture)[0][number] for number in decoder.maps]
-    narrow, join, head, *merged = output_shapes(
-        network, [decoder.narrow, decoder.join, decoder.head, *decoder.merge], picture
-    )
+    parts = [decoder.narrow, decoder.join, decoder.head, *decoder.merge, *decoder.refine]
+    narrow, join, head, *shapes = output_shapes(network, parts, picture)
+    refined = len(decoder.refine)
+    path = list(zip(["merge"] * len(decoder.merge) + ["refine"] * refined, shapes, strict=True))
     boxes: Boxes = {
         "logits": ((1, 0), f"logits\n{head}", GIVEN),
         "join": ((1, 1), f"join\n{join}", colour),
@@ -84,11 +85,12 @@ def decoder_diagram(network: FrozenSegmenter, size: int) -> Figure:
         boxes["stem"] = ((0, 1), f"stem\n{stem}", colour)
         arrows += [("picture", "stem"), ("stem", "join")]
     for row, (number, found) in enumerate(zip(decoder.maps, maps, strict=True)):
-        boxes[f"map {row}"] = ((0, row + 3), words(f"map {number + 1}", found), FIXED)
-        arrows.append((f"map {row}", "join" if row < decoder.n_fine else f"merge {row}"))
-    for row, shape in enumerate(reversed(merged), start=decoder.n_fine):
-        boxes[f"merge {row}"] = ((1, row + 3), f"merge\n{shape}", colour)
-        arrows.append((f"merge {row}", "narrow" if row == decoder.n_fine else f"merge {row - 1}"))
+        fine = row < decoder.n_fine
+        boxes[f"map {row}"] = ((0, row + 3 + (0 if fine else refined)), words(f"map {number + 1}", found), FIXED)
+        arrows.append((f"map {row}", "join" if fine else f"step {row + refined}"))
+    for row, (name, shape) in enumerate(reversed(path), start=decoder.n_fine):
+        boxes[f"step {row}"] = ((1, row + 3), f"{name}\n{shape}", colour)
+        arrows.append((f"step {row}", "narrow" if row == decoder.n_fine else f"step {row - 1}"))
     return _draw(boxes, arrows, "frozen encoder")
 
 

@@ -109,8 +109,8 @@ def variants_in_words(table: pd.DataFrame) -> str:
         f"From lowest to highest, reconstruction gains **{np.ptp(table['psnr']):.1f} dB** and masks "
         f"**{np.ptp(shown):.3f} mIoU** ({shown.min():.3f} to {shown.max():.3f}). The *random* encoder has "
         f"{shown.iloc[0]:.3f}; the best of those that learned, *{gain.idxmax()}*, differs from it by "
-        f"{gain.max():+.3f}. Better than it in every run and by more than {CHANCE}, which may be chance in runs so "
-        f"short: **{', '.join(helpful(table)) or 'none of them'}**."
+        f"{gain.max():+.3f}. Better than it in every run and by more than {CHANCE}, which may be chance: "
+        f"**{', '.join(helpful(table)) or 'none of them'}**."
     )
 
 

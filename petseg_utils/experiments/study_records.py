@@ -97,7 +97,7 @@ def update_study_records(study: Study, splits: dict[str, PictureSet]) -> pd.Data
     records.sort(key=lambda record: (order.get(record["model"], len(order)), record["encoder"] or "", record["seed"]))
     write_records(study.figures_dir / "records.jsonl", records)
     write_tables(study.figures_dir, records)
-    if study.data == "oxford":
+    if not study.draws_its_data:
         names = pd.concat([part.table[["name", "breed"]].assign(split=split) for split, part in splits.items()])
         names.sort_values(["split", "name"]).to_csv(study.figures_dir / "pictures.csv", index=False)
     newest = {record["model"]: record["encoder"] for record in fresh}  # of each model, the last that was evaluated

@@ -1,4 +1,7 @@
-"""The front page of a report: the question and its answer on photos, the notebooks, and what this run made."""
+"""The front page of a report: the question and its answer on photos, the notebooks, and what this run made.
+
+Where a study has photos, its own numbers come first; the records that come with the project follow.
+"""
 
 import io
 import platform
@@ -30,6 +33,7 @@ from petseg_utils.report.sentences import (
     home_sentences,
     loss_sentence,
     mean_clicks,
+    not_measured,
     size_sentence,
     summary_sentences,
     training_sentence,
@@ -55,7 +59,7 @@ WAYS = {
         "is then frozen, and a U-Net's decoder learns on it. Does painting teach what a mask needs?"
     ),
     "decoder": (
-        "A network that others trained on a million pictures describes the photo, and stays as it is. A small decoder "
+        "A network that others trained on many pictures describes the photo, and stays as it is. A small decoder "
         "learns to turn its descriptions, from the coarsest to the finest, into a mask."
     ),
     "point": (
@@ -78,12 +82,14 @@ FIGURES = {  # the figure of a notebook that says what it finds
     "06": "06_loss_photos",
     "07": "07_photos",
 }
+# The same of a run on photos, which has its own.
+OWN_FIGURES = FIGURES | {"02": "02_training", "04": "04_labels", "06": "06_loss", "07": "07_scores"}
 
 
 def render_index(
     study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float], try_it: TryPage | None = None
 ) -> str:
-    """Front page: the question and its answer on photos, the notebooks, and what this run made.
+    """Front page: the question and its answer on photos, the notebooks, and what this run made; see the module.
 
     Parameters
     ----------
@@ -111,17 +117,19 @@ def render_index(
     facts["date"] = today()
     facts["time"] = f"{sum(seconds.values()) / 60:.1f} minutes for {len(seconds)} of {len(sheets)} notebooks"
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions().items())
+    photos, found = _photos(), _findings(study, newest)
     return template().render(
         study=study,
         title="How well can a pet be cut out of a photo?",
         try_it=try_it,
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
         picture=_picture(),
-        photos=_photos(),
+        photos=photos,
         answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
+        not_measured=not_measured(newest) if newest else "",
         results=_results(newest, study.name),
         older=len(records) - len(newest),
-        cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name)) for sheet in sheets],
+        cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name), found) for sheet in sheets],
         facts=facts,
         citation=_citation(),
         references=_references(),
@@ -132,8 +140,22 @@ def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:
     """Who leads, whether that is shown and what clicks add, from a study's records and, where they are, its pairs."""
     if not records:
         return []
-    path = folder / "pairs.csv"
-    return answer(results_table(records), records, pd.read_csv(path) if path.is_file() else pd.DataFrame(), pictures)
+    return answer(results_table(records), records, _file(folder / "pairs.csv"), pictures)
+
+
+def _findings(study: Study, records: list[dict]) -> dict[str, str]:
+    """What each notebook finds on photos: those of the study, else those of the records that come with the project."""
+    if study.draws_its_data:  # what drawn pictures show says nothing of photos
+        return (_photos() or {"findings": {}})["findings"]
+    files = (_file(study.figures_dir / f"{name}.csv") for name in ("pairs", "pictures", "robustness"))
+    pairs, pictures, perturbed = files
+    breeds = pictures["breed"] if len(pictures) else pd.Series(dtype=str)
+    return findings(records, [], pairs, breeds, perturbed)
+
+
+def _file(path: Path) -> pd.DataFrame:
+    """A table; an empty one where there is no file."""
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
 @cache  # the index is written anew after each notebook
@@ -222,8 +244,8 @@ def _results(records: list[dict], name: str) -> Markup:
     return protocol_tabs(results_table(records), f"Study {name}, {records[0]['n_images']} test pictures")
 
 
-def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None) -> dict:
-    """Collect what the index shows of a notebook: what its page finds first, and the figure that says so."""
+def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None, found: dict[str, str]) -> dict:
+    """Collect what the index shows of a notebook: what it finds on photos, else first, and the figure that says so."""
     card = {"sheet": sheet, "page": page.name if page.is_file() else None, "state": "", "failed": False}
     if not page.is_file():
         return card | {"state": "not run yet"}
@@ -234,14 +256,15 @@ def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None) -> dict
     elif seconds is not None:
         card["state"] = f"done in {time_text(seconds)}"
     learned = soup.find(re.compile("^h[2-6]$"), string=re.compile("What we learned")) or soup.find(id="What-we-learned")
-    # What drawn pictures show says nothing of photos.
-    on_photos = ((_photos() if study.draws_its_data else None) or {"findings": {}})["findings"].get(sheet.name)
-    if on_photos:
+    if on_photos := found.get(sheet.name):
         card["finding"] = on_photos
     elif learned and (first := learned.find_next("li")):
         card["finding"] = " ".join(first.get_text().split())
-    folders = [ROOT / "figures" / PHOTOS] * bool(on_photos) + [study.figures_dir]
-    paths = [folder / f"{FIGURES.get(sheet.number)}.png" for folder in folders]
+    if study.draws_its_data:
+        folders, figures = [ROOT / "figures" / PHOTOS] * bool(on_photos) + [study.figures_dir], FIGURES
+    else:
+        folders, figures = [study.figures_dir], OWN_FIGURES
+    paths = [folder / f"{figures.get(sheet.number)}.png" for folder in folders]
     if path := next((path for path in paths if path.is_file()), None):
         card |= {"picture": data_uri(Image.open(path, formats=PICTURES), 480), "alt": ""}
     elif figure := soup.select_one('img.figure:not([src^="data:image/svg"])'):

@@ -56,8 +56,8 @@ def plan(study: Study) -> str:
         f"Disk: {sum(sizes.values()):.1f} GB: " + ", ".join(f"{what} {size:.1f}" for what, size in sizes.items()) + ".",
         f"Memory: {memory_gb(study):.1f} GB in the largest process: what it took when all of it ran on a few pictures "
         "with CLIP ViT-B/16, and the predicted masks of all test photos.",
-        f"Robustness: {swept:,} photos x {len(COMPARED)} models x {kinds} perturbations and levels x "
-        f"{len(study.seeds)} seeds; perturbing them, on the CPU, is not counted below.",
+        f"Robustness: {swept:,} photos x {len(COMPARED)} models x {kinds} perturbations and levels, "
+        "of the first seed; perturbing them, on the CPU, is not counted below.",
         "Hours, from the operations of the networks and a training of each machine that was timed:",
         hours.round(1).to_string(),
     ]
@@ -172,7 +172,7 @@ def operations(study: Study, encoder: Encoder) -> pd.Series:
     work["clicks, at most"] = seeds * test * answers * head
     swept = study.robustness.pictures or test
     a_picture = encoding + sum(prediction[name] for name in COMPARED) + head
-    work["robustness"] = seeds * swept * len(sweep_steps()) * a_picture
+    work["robustness"] = swept * len(sweep_steps()) * a_picture
     return pd.Series(work)
 
 

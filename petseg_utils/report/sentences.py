@@ -11,6 +11,7 @@ from petseg_utils.experiments.robustness.corruptions import TITLES as TITLES_OF_
 from petseg_utils.experiments.robustness.tables import relative_loss
 from petseg_utils.models.names import TITLES, encoder_title, looks_at, titled
 from petseg_utils.scores.intervals import unpaired_difference, with_interval
+from petseg_utils.scores.predictions import SMALL_BREED
 from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_table, select
 
 
@@ -102,43 +103,65 @@ def summary_sentences(
 def findings(
     photos: list[dict], thorough: list[dict], pairs: pd.DataFrame, breeds: pd.Series, perturbed: pd.DataFrame
 ) -> dict[str, str]:
-    """What each notebook finds on photos, in a sentence, by the notebook's name.
+    """What each notebook finds on photos, in a sentence, by the notebook's name; without those that have not run.
 
     Parameters
     ----------
     photos, thorough : list of dict
-        Records of the study on photos, and of two of its models trained longer.
+        Records of a study on photos, and of its U-Net trained longer; the latter may be empty.
     pairs : DataFrame
-        From `comparisons.paired_table` of the first study.
+        From `comparisons.paired_table` of the first study; empty where no pairs were compared.
     breeds : Series
         The breed of each of its photos.
     perturbed : DataFrame
-        From `robustness.tables.curves` of it.
+        From `robustness.tables.curves` of it; empty where nothing was perturbed.
     """
     tested = [record for record in select(photos, protocol=PRIMARY) if "stale" not in record]
-    rows = ranked(results_table(tested))
-    scores = {row["model"]: f"mIoU {_score(row)}" for _, row in rows.iterrows()}
-    long_unet, (_, decoder) = _unet_and_decoder(thorough)[0], _unet_and_decoder(photos)
-    settings, missed = _unet_settings(thorough), mean_clicks([record for record in tested if "clicks" in record])[1]
-    share, start = breeds.value_counts(normalize=True), {"unet", "autoencoder_unet"}
-    pair = next(pair for _, pair in pairs.iterrows() if {pair["a"], pair["b"]} == start)
-    gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
-    word = _verdict(pair).partition(":")[0]
-    before, after = (with_interval(*missed[f"missed@1.{when}"]) for when in ("before", "after"))
-    frozen = encoder_title(decoder["encoder"])
-    return {
-        "01_data_exploration": "Each photo shows one species, so one class is always absent; "
-        f"{share.iloc[:3].sum():.0%} of the {len(breeds)} photos with masks show three of {len(share)} breeds.",
-        "02_unet": f"From scratch, a U-Net reaches {scores['unet']} on photos, and {_score(long_unet)} with "
-        f"{settings['width']} channels and {settings['epochs']} epochs.",
-        "03_autoencoder_pretraining": f"On a frozen autoencoder, a U-Net reaches {scores['autoencoder_unet']} on "
-        f"photos. The {titled(pair['a'])} is ahead of the {titled(pair['b'])} by {gap}, {word}.",
-        "04_clip_decoder": f"A small decoder on {frozen} reaches {scores['decoder']} on photos.",
-        "05_point_prompt": "On photos, one click on the deepest part that is missing takes the mean IoU of the pet "
-        f"from {before} to {after}.",
-        "06_robustness": loss_sentence(perturbed),
-        "07_results": lead_sentence(rows, pairs).partition(" Of the ")[0],
-    }
+    rows = ranked(results_table(tested)) if tested else pd.DataFrame()
+    first = {row["model"]: row for _, row in rows.iterrows()}
+    scores = {model: f"mIoU {_score(row)}" for model, row in first.items()}
+    said = {}
+    if len(breeds):
+        share = breeds.value_counts(normalize=True)
+        said["01_data_exploration"] = (
+            "Each photo shows one species, so one class is always absent; "
+            f"{share.iloc[:3].sum():.0%} of the {len(breeds):,} photos with masks show three of {len(share)} breeds."
+        )
+    if "unet" in scores:
+        said["02_unet"] = f"From scratch, a U-Net reaches {scores['unet']} on photos"
+        if thorough:
+            settings, (long_unet, _) = _unet_settings(thorough), _unet_and_decoder(thorough)
+            said["02_unet"] += (
+                f", and {_score(long_unet)} with {settings['width']} channels and {settings['epochs']} epochs"
+            )
+        said["02_unet"] += "."
+    if "autoencoder_unet" in scores:
+        said["03_autoencoder_pretraining"] = (
+            f"On a frozen autoencoder, a U-Net reaches {scores['autoencoder_unet']} on photos."
+        )
+        for _, pair in pairs.iterrows():
+            if {pair["a"], pair["b"]} == {"unet", "autoencoder_unet"}:
+                gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
+                said["03_autoencoder_pretraining"] += (
+                    f" The {titled(pair['a'])} is ahead of the {titled(pair['b'])} by {gap}, "
+                    f"{_verdict(pair).partition(':')[0]}."
+                )
+    if "decoder" in scores:
+        frozen = encoder_title(first["decoder"]["encoder"])
+        said["04_clip_decoder"] = f"A small decoder on {frozen} reaches {scores['decoder']} on photos."
+    if clicked := [record for record in tested if "clicks" in record]:
+        missed = mean_clicks(clicked)[1]
+        if not math.isnan(missed["missed@1.before"][0]):
+            before, after = (with_interval(*missed[f"missed@1.{when}"]) for when in ("before", "after"))
+            said["05_point_prompt"] = (
+                "On photos, one click on the deepest part that is missing takes the mean IoU of the pet "
+                f"from {before} to {after}."
+            )
+    if len(perturbed):
+        said["06_robustness"] = loss_sentence(perturbed)
+    if len(pairs) and len(rows):
+        said["07_results"] = lead_sentence(rows, pairs).partition(" Of the ")[0]
+    return said
 
 
 def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
@@ -365,6 +388,8 @@ def limits(records: list[dict], breeds: pd.Series) -> str:
     first, machines = tested[0], sorted({f"{record['machine']}, {record['device']}" for record in tested})
     encoders = sorted({record["encoder"] for record in tested if record["encoder"]})
     learned = first["trained_on"]["n_images"]
+    rare = any(record["subset"] == "small breeds" for record in records)
+    rare = rare or first["n_images"] < SMALL_BREED * first["n_breeds"]
     stand_in = any(encoder.startswith("lite:") for encoder in encoders)
     runs = {(record["model"], record["seed"]) for record in tested}
     few = ", ".join(titled(name) for name in TITLES if sum(name == scored for scored, _ in runs) == 1)
@@ -373,9 +398,10 @@ def limits(records: list[dict], breeds: pd.Series) -> str:
         f"Encoder: {', '.join(encoders) or 'none'}."
         + (" It is a stand-in. **No number here is CLIP's**, and none says what CLIP would do." if stand_in else ""),
         f"Pictures: {learned} to train; {first['n_images']}, of {first['n_breeds']} breeds, to test.",
-        f"Machine: {'; '.join(machines)}. Times were taken beside other work, and hold for this machine only.",
+        f"Machine: {'; '.join(machines)}. Times hold for this machine only.",
         f"Breeds: {len(share)} in all; {', '.join(share.index[:3])} are the most frequent and make "
-        f"{share.iloc[:3].sum():.0%} of the pictures. Of the rarer ones few pictures were tested.",
+        f"{share.iloc[:3].sum():.0%} of the pictures."
+        + (f" Some have fewer than {SMALL_BREED} test pictures." if rare else ""),
     ]
     if few:
         lines.append(f"Trained once only: {few}. How far another run would move them was not measured.")
@@ -391,6 +417,7 @@ def not_measured(records: list[dict]) -> str:
         missing.append("the full data set")
     missing += ["tools from elsewhere, interactive or not (GrabCut, SAM, RITM)"]
     if any(record["encoder"] for record in tested):
-        missing.append("whether the encoder learned from photos that are tested here (ImageNet has breeds as classes)")
+        known = "CLIP's photos are of the web" if on_clip else "ImageNet has breeds as classes"
+        missing.append(f"whether the encoder learned from photos that are tested here ({known})")
     missing += ["two animals that touch", "real people's clicks", "energy", "any machines but those named"]
     return f"Not measured at all: {', '.join(missing[:-1])} and {missing[-1]}."

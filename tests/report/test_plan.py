@@ -36,6 +36,12 @@ def test_a_longer_training_takes_longer_and_the_rest_the_same(photos):
     assert (before > 0).all()
 
 
+def test_pictures_are_perturbed_for_the_first_seed_only(photos):
+    encoder = plan.blank_encoder(photos)
+    three, alone = (plan.operations(replace(photos, seeds=seeds), encoder)["robustness"] for seeds in ((0, 1, 2), (0,)))
+    assert three == alone
+
+
 def test_disk_is_what_the_caches_write(photos):
     encoder = plan.blank_encoder(photos)
     sizes = plan.disk(photos, encoder)

@@ -53,6 +53,14 @@ def test_limits_name_the_encoder_and_say_that_it_is_not_clip(sample_records):
     assert f"{first['n_images']}, of {first['n_breeds']} breeds" in text and "make 80% of the pictures" in text
 
 
+def test_few_pictures_of_a_breed_are_a_limit_only_where_they_are_few(sample_records):
+    breeds, said = pd.Series(["a", "b"]), "Some have fewer than 10 test pictures."
+    assert said in sentences.limits(sample_records, breeds)  # 120 of 32 breeds
+    many = [record | {"n_images": 3669, "n_breeds": 37} for record in sample_records]
+    assert said not in sentences.limits(many, breeds)
+    assert said in sentences.limits([*many, many[0] | {"subset": "small breeds"}], breeds)
+
+
 def test_what_clicks_buy_is_the_mean_over_the_seeds(sample_records):
     said = sentences.clicks_sentence(sample_records)
     records = json.loads(json.dumps(results.select(sample_records, protocol=results.PRIMARY)))
@@ -138,6 +146,8 @@ def test_what_was_not_measured_follows_from_the_records(sample_records):
         for record in sample_records
     ]
     assert sentences.not_measured(on_clip).startswith("Not measured at all: tools from elsewhere")
+    assert "(ImageNet has breeds as classes)" in drawn
+    assert "(CLIP's photos are of the web)" in sentences.not_measured(on_clip)
     random = [record | {"encoder": "clip:ViT-B-16/random"} for record in sample_records]
     assert "CLIP's features" in sentences.not_measured(random)
 
@@ -213,3 +223,20 @@ def test_every_notebook_has_a_finding_on_photos_made_of_their_records():
     rows = results.results_table(results.select(photos, protocol=results.PRIMARY)).set_index("model")
     for notebook, model in (("02_unet", "unet"), ("04_clip_decoder", "decoder")):
         assert f"reaches mIoU {rows.loc[model, 'mIoU']:.3f} [" in said[notebook]
+
+
+def test_a_finding_is_told_as_soon_as_its_notebook_ran():
+    photos, nothing = committed_records("oxford-cpu"), pd.DataFrame()
+    breeds = pd.Series(dtype=str)
+    assert sentences.findings([], [], nothing, breeds, nothing) == {}
+    unets = [record for record in photos if record["model"] == "unet"]
+    (said,) = sentences.findings(unets, [], nothing, breeds, nothing).values()
+    assert said.startswith("From scratch, a U-Net reaches mIoU ") and said.endswith("] on photos.")
+    scored = sentences.findings(photos, [], nothing, breeds, nothing)
+    assert list(scored) == ["02_unet", "03_autoencoder_pretraining", "04_clip_decoder", "05_point_prompt"]
+    assert "ahead" not in scored["03_autoencoder_pretraining"]
+    unclicked = json.loads(json.dumps(photos))
+    for record in unclicked:
+        for key in ("before", "after") if "clicks" in record else ():  # no picture has a part to click on
+            record["clicks"]["missed@1"][key] = None
+    assert "05_point_prompt" not in sentences.findings(unclicked, [], nothing, breeds, nothing)
