@@ -40,7 +40,7 @@ WRONG = (
     r"drawn pictures and photos|photos and drawn pictures|believe the photos",
     r"drawn by the project itself",
     r"The photos measured are",
-    r"On photos:|On photos, the click model|On photos,? (the U-Net|it was not)",
+    r"(?-i:On) photos(:|, the click model| the U-Net| it was not)",  # but "In study …, on photos, the click model"
     r"photos are never shown",
     r"Two cores pay for",
     r"makes all but these longer runs",

@@ -39,5 +39,7 @@ def test_a_sentence_that_holds_for_the_stand_in_alone_is_found(tmp_path, sentenc
     page.write_text(f"<h1>04</h1><p>{sentence.replace(' ', '<br>', 1)}</p>", encoding="utf-8")
     assert len(wrong_sentences(page)) == 1
     code = f"<div class='highlight'><pre>say('{sentence}')</pre></div>"  # which only says it where it holds
-    page.write_text(f"{code}<p>The decoder on CLIP ViT-B/16. Not measured at all: energy.</p>", encoding="utf-8")
+    right = "The decoder on CLIP ViT-B/16. Not measured at all: energy. "
+    right += "In study oxford-cpu, on photos, the click model helps."
+    page.write_text(f"{code}<p>{right}</p>", encoding="utf-8")
     assert wrong_sentences(page) == []
