@@ -137,7 +137,9 @@ class ExportedModel:
             results = session.run(None, given)
         except Exception as error:  # onnxruntime's errors have no class of their own
             raise PetsegError(f"{self._path.name} is damaged: {str(error).splitlines()[0]}") from error
-        return dict(zip((result.name for result in session.get_outputs()), results, strict=True))
+        # Copies: ONNX Runtime's own arrays lie in its arena, which grows with what somebody keeps, and never shrinks.
+        names = (result.name for result in session.get_outputs())
+        return dict(zip(names, map(np.array, results), strict=True))
 
 
 def _session(path: Path) -> Any:
@@ -158,6 +160,8 @@ def _session(path: Path) -> Any:
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
     # Threads that wait would spin and take the core from whoever reads and writes photos meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # It would take all memory of a run once more, from the second run on and for good; no run is faster by it.
+    options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=there)
     except Exception as error:  # onnxruntime's errors have no class of their own

@@ -159,3 +159,11 @@ def test_another_models_file_under_this_name_is_refused(folder):
     shutil.copy(SHIPPED / CLICK_HEAD, folder / "mine.onnx")
     with pytest.raises(PetsegError, match="was not written by petseg export under this name"):
         ExportedModel(folder / "mine.onnx")
+
+
+def test_what_is_kept_of_a_photo_is_no_part_of_the_runtimes_memory():
+    """Which would grow with each photo that is open, and never shrink."""
+    segmenter = Segmenter.load("point")
+    seen = segmenter.look(segmenter.squares([np.zeros((30, 40, 3), np.uint8)]))
+    for kept in (seen.logits, seen.cells, *seen.rest[0].values()):
+        assert kept.flags.owndata
