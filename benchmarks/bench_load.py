@@ -34,6 +34,7 @@ class Visitor:
     def __init__(self, address: str):
         self.client = httpx.AsyncClient(base_url=address, timeout=120, trust_env=False)
         self.session = f"{random.getrandbits(64):x}"
+        self.turned_away = 0  # times
 
     async def come(self) -> None:
         """Load the page: its example is opened."""
@@ -74,7 +75,10 @@ class Visitor:
             answer = await self.client.post(f"{API}/run/predict", json=body)
             answer.raise_for_status()
             return answer.json()
-        number = (await self.client.post(f"{API}/queue/join", json=body)).raise_for_status().json()["event_id"]
+        while (answer := await self.client.post(f"{API}/queue/join", json=body)).status_code == 429:
+            self.turned_away += 1  # the page is busy, and says so: as a person would, try again in a few seconds
+            await asyncio.sleep(random.uniform(2, 4))
+        number = answer.raise_for_status().json()["event_id"]
         async with self.client.stream("GET", f"{API}/queue/data?session_hash={self.session}") as lines:
             async for line in lines.aiter_lines():
                 said = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
@@ -120,9 +124,10 @@ async def many_visitors(address: str, server: subprocess.Popen, visitors: int, s
     await first.leave()
     before = memory(server)
     numbers: dict = {"visitors": visitors, "before, MB": before[0]}
-    times, errors = [], []
+    times, errors, turned_away = [], [], 0
 
     async def one() -> None:
+        nonlocal turned_away
         visitor = Visitor(address)
         try:
             await visitor.come()
@@ -135,6 +140,7 @@ async def many_visitors(address: str, server: subprocess.Popen, visitors: int, s
         except Exception as error:
             errors.append(repr(error))
         finally:
+            turned_away += visitor.turned_away
             await visitor.leave()
 
     worked = sum(psutil.Process(server.pid).cpu_times()[:2])
@@ -142,7 +148,8 @@ async def many_visitors(address: str, server: subprocess.Popen, visitors: int, s
     await asyncio.sleep(seconds)
     numbers["at work, MB"] = memory(server)[0]
     await asyncio.gather(*tasks)
-    numbers |= {"clicks": len(times), "errors": len(errors), "median, s": statistics.median(times)}
+    numbers |= {"clicks": len(times), "errors": len(errors), "told to come again": turned_away}
+    numbers |= {"median, s": statistics.median(times)}
     numbers |= {"95 %, s": statistics.quantiles(times, n=20)[-1], "slowest, s": max(times)}
     numbers["the page's work per click, s"] = (sum(psutil.Process(server.pid).cpu_times()[:2]) - worked) / len(times)
     await asyncio.sleep(60)

@@ -13,10 +13,12 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from petseg_utils.apps.page_folder import QUOTA, own_folder, used
+from petseg_utils.apps.page_messages import asked, parsed
 from petseg_utils.segmenter import MAX_PIXELS
 
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -25,16 +27,21 @@ API = "/gradio_api"
 PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 READ = ("/assets/", "/static/", "/svelte/", f"{API}/heartbeat/")
 ASKED = (f"{API}/queue/data", f"{API}/upload_progress", f"{API}/startup-events")
-POSTED = (f"{API}/run/predict", f"{API}/queue/join", f"{API}/cancel", f"{API}/reset")
+CLICK, OPEN = f"{API}/run/predict", f"{API}/queue/join"  # answered at once, and in turn; see `page.FAST` and `SLOW`
+POSTED = (CLICK, OPEN, f"{API}/cancel", f"{API}/reset")
 UPLOAD, FILE = f"{API}/upload", f"{API}/file="
 MAX_FILE = 3 * MAX_PIXELS  # bytes of a photo's file: the largest photo without any compression
 MAX_FORM = MAX_FILE + 64 * 1024  # with what a form has around it
 MAX_MESSAGE = 256 * 1024  # bytes of a click, or what else is said to the page
-DEEPEST = 32  # objects and lists of a message within each other
 LONGEST = 64  # characters of a session's name, and of a visitor's: they are remembered
 SPARE = 64 * 1024**2  # bytes that an upload leaves free on the disk
 COOKIE = "petseg_visitor"
 SESSIONS = 10_000  # of which it is remembered whose they are
+# What waits at once: of a window, which has seven buttons for what is slow, and in which a browser has six requests on
+# their way; of a browser, which has several windows; and of all, which is ten seconds' work on two cores.
+OF_WINDOW, OF_VISITOR, OF_ALL = 8, 24, {OPEN: 64, CLICK: 200}
+ENOUGH = "You asked for more than this page does at once: wait until it has answered."
+BUSY = "This page is busy with other photos. Try again in a few seconds; if it shows none yet, reload it."
 # Headers that do not count: those of proxies, which there are none of; files are sent whole.
 UNHEARD = ("x-forwarded-", "forwarded", "x-gradio-server", "range", "if-range")
 HEADERS = {
@@ -56,20 +63,23 @@ class Door:
 
     Parameters
     ----------
-    page : ASGI application
+    app : ASGI application
         What answers.
+    page : Blocks
+        The page that it serves.
     """
 
-    def __init__(self, page: Callable[[Scope, Receive, Send], Awaitable[None]]):
-        self.page = page
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: gr.Blocks):
+        self.app, self.page = app, page
         self.open: Counter[str] = Counter()  # windows that are open, by session: each holds a connection
         self._owners: OrderedDict[str, str] = OrderedDict()  # the cookie of whoever used a session first
+        self._clicks: Counter[str] = Counter()  # that are being answered, by session
         self._coming = 0  # bytes of the uploads that are on their way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "lifespan":
-            return await self.page(scope, receive, send)
+            return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close"})
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
@@ -80,13 +90,15 @@ class Door:
         scope["headers"] = [pair for pair in scope["headers"] if not pair[0].decode("latin-1").startswith(UNHEARD)]
         if method == "POST" and path != UPLOAD:
             body = await _whole(receive, MAX_MESSAGE)
-            message = _parsed(body)
-            if body is None or message is None:
-                return await _refused("That is no message of this page.", 400)(scope, receive, send)
-            if not _names_uploads(message.get("data")):
+            message = parsed(body or b"")
+            if message and not _names_uploads(message.get("data")):
                 said = "A photo is an uploaded file: no address and no path of this machine is taken for one."
                 return await _refused(said, 400)(scope, receive, send)
-            session, receive = str(message.get("session_hash") or ""), _again(body, receive)
+            if message and path in (CLICK, OPEN):
+                message = asked(self.page, message, path == OPEN)
+            if message is None:
+                return await _refused("That is no message of this page.", 400)(scope, receive, send)
+            session, receive = str(message.get("session_hash") or ""), _again(json.dumps(message).encode(), receive)
         elif path.startswith(f"{API}/heartbeat/"):
             session = path.rpartition("/")[2]
         elif path == f"{API}/queue/data":
@@ -95,13 +107,19 @@ class Door:
             return await _refused("This window is somebody else's.", 403)(scope, receive, send)
         if path == UPLOAD:
             return await self._take_upload(scope, receive, send, headers)
+        if path in (CLICK, OPEN) and (said := self._too_much(visitor, session, path)):
+            return await JSONResponse({"detail": said}, 429, HEADERS)(scope, receive, send)  # gradio shows it
         beating = [session] if path.startswith(f"{API}/heartbeat/") else []
+        clicking = [session] if path == CLICK else []
         self.open.update(beating)
+        self._clicks.update(clicking)
         try:
-            await self.page(scope, receive, _with_headers(send, "" if visitor else secrets.token_urlsafe(32)))
+            await self.app(scope, receive, _with_headers(send, "" if visitor else secrets.token_urlsafe(32)))
         finally:
             self.open.subtract(beating)
+            self._clicks.subtract(clicking)
             self.open += Counter()  # without those that are zero
+            self._clicks += Counter()
 
     def _owns(self, visitor: str, session: str) -> bool:
         """Whether a session is this visitor's; it is of whoever uses it first."""
@@ -112,6 +130,16 @@ class Door:
         while len(self._owners) > SESSIONS:
             self._owners.popitem(last=False)
         return secrets.compare_digest(owner.encode(), visitor.encode())
+
+    def _too_much(self, visitor: str, session: str, path: str) -> str:
+        """What to say if too much waits already for one more; else nothing."""
+        queues = self.page._queue.event_queue_per_concurrency_id.values()
+        opening = Counter(event.session_hash for queue in queues for event in queue.queue)
+        waiting = self._clicks if path == CLICK else opening
+        own = sum(number for name, number in waiting.items() if self._owners.get(name) == visitor)
+        if waiting[session] >= OF_WINDOW or own >= OF_VISITOR:
+            return ENOUGH
+        return BUSY if waiting.total() >= OF_ALL[path] else ""
 
     async def _take_upload(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         """Take an upload, if there is room for it."""
@@ -129,7 +157,7 @@ class Door:
             return await _refused(said, 413 if size > MAX_FORM else 507)(scope, receive, send)
         self._coming += size
         try:
-            await self.page(scope, receive, _with_headers(send, "", failed="The file could not be stored: try again."))
+            await self.app(scope, receive, _with_headers(send, "", failed="The file could not be stored: try again."))
         finally:
             self._coming -= size
 
@@ -204,21 +232,6 @@ async def _whole(receive: Receive, most: int) -> bytes | None:
             body = body if len(body) <= most else None
         if not part.get("more_body"):
             return None if body is None else bytes(body)
-
-
-def _parsed(body: bytes | None) -> dict | None:
-    """A message, which is a JSON object."""
-    try:
-        message = json.loads(body or b"")
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) and _is_flat(message, DEEPEST) else None
-
-
-def _is_flat(value: Any, deepest: int) -> bool:
-    """Whether not too many objects and lists lie within each other: further in, Python's own limit would be met."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return deepest > 0 and all(_is_flat(part, deepest - 1) for part in parts)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

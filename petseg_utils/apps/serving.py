@@ -51,7 +51,7 @@ def serving(page: gr.Blocks, port: int, **looks: object) -> Iterator[None]:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # No history: it would keep each visitor's pictures in the browser.
     gr.mount_gradio_app(app, page, path="/", run_history=False, ssr_mode=False, mcp_server=False, **options, **looks)
-    door, done = Door(app), threading.Event()
+    door, done = Door(app, page), threading.Event()
     with _listening(port) as listening:
         server = uvicorn.Server(
             uvicorn.Config(door, log_level="critical", server_header=False, timeout_graceful_shutdown=1)

@@ -12,9 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 
+import gradio as gr
 import httpx
 import numpy as np
 import pytest
@@ -184,9 +188,10 @@ def test_another_visitors_session_is_refused(served, browser):
 
 def test_long_names_of_sessions_and_visitors_are_not_remembered(served, browser):
     """They are kept after the request: ten thousand of them, each as long as a message may be, were 2.5 GB."""
-    body = {"data": [], "fn_index": 0, "session_hash": "x" * 1000}
+    without_inputs = (number for number, event in served.page.fns.items() if event.fn and not event.inputs)
+    body = {"data": [], "fn_index": next(without_inputs), "session_hash": "x" * 1000}
     assert browser.client.post(f"{API}/run/predict", json=body).status_code == 403
-    door, cookie = Door(None), page_door.Headers({"cookie": f"{page_door.COOKIE}={'y' * 1000}"})
+    door, cookie = Door(None, served.page), page_door.Headers({"cookie": f"{page_door.COOKIE}={'y' * 1000}"})
     assert door._owns(page_door._cookie(cookie), "z") and len(door._owners["z"]) <= 64
 
 
@@ -251,6 +256,124 @@ def test_what_is_no_message_is_refused(browser, body):
     assert (answer.status_code, answer.text) == (400, "That is no message of this page.")
 
 
+WRONG = [
+    None, True, False, 0, -1, 7, 3.5, 1e308, 10**300, float("nan"), float("inf"), "", "x", "\x00", "../x", "\ud800",
+    "yes", [], {}, [[]], [{}], [1], [1, 2, 3], [None, "x"], [float("nan"), 1], [[1], [2]], json.loads(nested(20)),
+    {"path": 7}, {"path": "x"}, {"index": {}}, {"index": [1, 2]}, {"index": -5, "value": {}}, {"__type__": "update"},
+]  # fmt: skip
+
+
+def spoiled(random: Random, message: dict) -> dict | list | str | int | float | None:
+    """A message with one to three things wrong, or another one altogether."""
+    if random.random() < 0.05:
+        return random.choice(WRONG)
+    message = deepcopy(message)
+    for _ in range(random.randint(1, 3)):
+        name = random.choice([*message, "trigger_id", "batched", "simple_format", "event_id"])
+        how = random.random()
+        if how < 0.15:
+            message.pop(name, None)
+        elif how < 0.6 and isinstance(message.get(name), list) and message[name]:
+            message[name][random.randrange(len(message[name]))] = deepcopy(random.choice(WRONG))
+        elif how < 0.7 and isinstance(message.get(name), list):
+            message[name] = (message[name] + random.choices(WRONG, k=2))[random.randint(0, 2) :]
+        elif name != "session_hash" or how < 0.75:
+            message[name] = deepcopy(random.choice(WRONG))
+    return message
+
+
+def test_messages_of_wrong_types_are_answered_and_leave_no_traceback(served, browser, capfd, caplog):
+    """A hundred for each function of the page, some also by the way that is not its own, and for what else is told."""
+    random, values = Random(0), {one["id"]: one["props"].get("value") for one in browser.config["components"]}
+    told = {"session_hash": browser.session, "event_data": {"index": [300, 200], "value": None}}
+    messages = [(f"{API}/{name}", {**told, "fn_index": 1, "event_id": "x"}, 100) for name in ("cancel", "reset")]
+    for number, event in served.page.fns.items():
+        message = {**told, "fn_index": number, "data": [values[block._id] for block in event.inputs]}
+        for name, queued in (("run/predict", False), ("queue/join", True)):
+            messages.append((f"{API}/{name}", message, 100 if event.queue is queued else 10))
+    spoilt = [(way, json.dumps(spoiled(random, message))) for way, message, number in messages for _ in range(number)]
+    capfd.readouterr()
+    with ThreadPoolExecutor(page_door.OF_WINDOW) as pool:
+        headers = {"Content-Type": "application/json"}
+        answers = pool.map(lambda asked: browser.client.post(asked[0], content=asked[1], headers=headers), spoilt)
+        for asked, answer in zip(spoilt, answers, strict=True):
+            assert answer.status_code < 500, (asked, answer.text)
+    assert re.search("Proposed|Nothing", browser.ask("load").text)  # came last, and is done last
+    assert browser.click().startswith("<p>")
+    assert capfd.readouterr() == ("", "") and not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_what_else_gradio_offers_is_answered_without_a_traceback(served, browser, capfd, caplog):
+    offered = sorted(gr.routes.App.create_app(app.make_page()).openapi()["paths"])
+    assert {f"{API}/queue/join", f"{API}/upload", f"{API}/component_server"} <= set(offered)
+    paths = {re.sub(r"{[^}]*}", wrong, path) for path in offered for wrong in ("x", "%00", "7", "a/../b", "é" * 40)}
+    capfd.readouterr()
+    for path in paths:
+        for query in ("", "?session_hash=a%00b&upload_id=x"):
+            for method, content in (("GET", b""), ("POST", b""), ("POST", b"--x"), ("POST", b'{"data": 7}')):
+                headers = {"Content-Type": "multipart/form-data; boundary=x"} if content == b"--x" else {}
+                asked = method, path + query
+                with browser.client.stream(*asked, content=content, headers=headers) as answer:  # some have no end
+                    assert answer.status_code < 500, asked
+    assert browser.click().startswith("<p>")
+    assert capfd.readouterr() == ("", "") and not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """No photo is opened and no click taken before this is set."""
+    free = threading.Event()
+    for owner, name in ((app, "opened"), (app.Work, "click")):
+        action = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *asked, action=action: (free.wait(30), action(*asked))[1])
+    yield free
+    free.set()
+
+
+def join(visitor: Browser, session: str = "") -> httpx.Response:
+    """Have the example opened, without waiting for it."""
+    event = next(
+        event for event in visitor.config["dependencies"] if event["inputs"] and event["targets"][0][1] == "load"
+    )
+    values = {one["id"]: one["props"].get("value") for one in visitor.config["components"]}
+    body = {"data": [values[one] for one in event["inputs"]], "fn_index": event["id"]}
+    return visitor.client.post(f"{API}/queue/join", json={**body, "session_hash": session or visitor.session})
+
+
+def test_what_one_window_or_browser_asks_for_leaves_room_for_others(served, browser, held):
+    answers = [join(browser) for _ in range(30)]
+    taken = [answer for answer in answers if answer.status_code == 200]
+    assert page_door.OF_WINDOW <= len(taken) <= page_door.OF_WINDOW + 1  # one is being opened
+    refused = {(answer.status_code, answer.json()["detail"]) for answer in answers[len(taken) :]}
+    assert refused == {(429, page_door.ENOUGH)}
+    windows = [join(browser, secrets.token_hex(6)).status_code for _ in range(30)]
+    assert windows == sorted(windows) and windows.count(200) == page_door.OF_VISITOR - page_door.OF_WINDOW
+    assert join(other := Browser(served)).status_code == 200
+    held.set()
+    assert re.search("Proposed|Nothing", other.ask("load").text)
+    assert re.search("Proposed|Nothing", browser.ask("load").text)  # and all goes on
+
+
+def test_a_busy_page_says_so_at_once(served, browser, held, monkeypatch):
+    monkeypatch.setitem(page_door.OF_ALL, page_door.OPEN, 3)
+    for _ in range(4):
+        join(Browser(served))
+        time.sleep(0.1)  # the first one is begun
+    answer = join(Browser(served))
+    assert (answer.status_code, answer.json()) == (429, {"detail": page_door.BUSY})
+
+
+def test_as_many_clicks_as_a_browser_sends_at_once_are_taken_and_no_more(served, browser, held):
+    with ThreadPoolExecutor(12) as pool:
+        clicks = [pool.submit(browser.ask, "select", elem_id="picture", told={"index": [9, 9]}) for _ in range(12)]
+        while sum(click.done() for click in clicks) < 4:
+            time.sleep(0.01)
+        held.set()
+    statuses = sorted(click.result().status_code for click in clicks)
+    assert statuses == [200] * page_door.OF_WINDOW + [429] * 4
+    assert browser.click().startswith("<p>")
+
+
 def test_the_oldest_of_too_many_visitors_is_told_what_to_do(served, monkeypatch):
     visitors = [Browser(served) for _ in range(3)]
     served.page.state_holder.session_data.clear()
@@ -264,7 +387,7 @@ def test_the_oldest_of_too_many_visitors_is_told_what_to_do(served, monkeypatch)
 
 
 def test_what_a_visitor_left_open_is_closed_when_the_window_is_gone(served, browser, monkeypatch):
-    door, photos = Door(None), page_folder.own_folder() / "photos"
+    door, photos = Door(None, served.page), page_folder.own_folder() / "photos"
     monkeypatch.setattr("petseg_utils.apps.serving.AWAY", -1)
     door.open[browser.session] = 1
     close_abandoned(served.page, door)

@@ -1,0 +1,98 @@
+"""What the page's windows say to it.  A client of its own can say anything: what makes no sense goes no further."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+DEEPEST = 32  # objects and lists of a message within each other
+
+
+def parsed(body: bytes) -> dict | None:
+    """A message, which is a JSON object; None of anything else."""
+    try:
+        message = json.loads(body)
+        json.dumps(message, ensure_ascii=False, allow_nan=False).encode()  # Python reads more than is Unicode or JSON
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) and _is_flat(message, DEEPEST) else None
+
+
+def asked(page: gr.Blocks, message: dict, queued: bool) -> dict[str, Any] | None:
+    """What a message asks of the page, as its own windows ask it; None if they never would.
+
+    Gradio itself would find the fault in the middle of its work, and print a traceback for each.
+
+    Parameters
+    ----------
+    page : Blocks
+        The page.
+    message : dict
+        From `parsed`.
+    queued : bool
+        Whether it came to the queue.
+    """
+    number, given, session = message.get("fn_index"), message.get("data"), message.get("session_hash")
+    event = page.fns.get(number) if type(number) is int else None
+    if event is None or event.fn is None or event.queue is not queued or not isinstance(session, str) or not session:
+        return None
+    if not isinstance(given, list) or len(given) != len(event.inputs) or not all(map(_suits, event.inputs, given)):
+        return None
+    told = None
+    if event.collects_event_data:
+        index = _place(message.get("event_data"))
+        on_picture = any(isinstance(page.blocks.get(target), gr.Image) for target, _ in event.targets)
+        if isinstance(index, list) is not on_picture or index is None:
+            return None
+        told = {"index": index, "value": None}
+    values = [_bare(block, value) for block, value in zip(event.inputs, given, strict=True)]
+    return {"data": values, "event_data": told, "fn_index": number, "session_hash": session}
+
+
+def _suits(block: Any, value: Any) -> bool:
+    """Whether a value can be one of this control."""
+    match block:
+        case gr.State():
+            return True  # gradio keeps it, and hears nothing
+        case gr.Radio() | gr.Dropdown():
+            return value in [choice for _, choice in block.choices] or (value is None and block.value is None)
+        case gr.Slider():
+            return type(value) in (int, float) and block.minimum <= value <= block.maximum
+        case gr.Checkbox():
+            return isinstance(value, bool)
+        case gr.Textbox():
+            return value is None or isinstance(value, str)
+        case gr.File():
+            return isinstance(value, dict) and isinstance(value.get("path"), str) and _is_file(value["path"])
+    return False
+
+
+def _bare(block: Any, value: Any) -> Any:
+    """A value without what else was said beside it."""
+    if isinstance(block, gr.File):
+        return {"path": value["path"], "meta": {"_type": "gradio.FileData"}}
+    return None if isinstance(block, gr.State) else value
+
+
+def _place(told: Any) -> int | list | None:
+    """What of a control was clicked on: a whole number, or two numbers; None if that is not said."""
+    index = told.get("index") if isinstance(told, dict) else None
+    if type(index) is int:
+        return index
+    if not isinstance(index, list) or [type(number) in (int, float) for number in index] != [True, True]:
+        return None
+    return index if all(abs(number) < 1e6 for number in index) else None
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_flat(value: Any, deepest: int) -> bool:
+    """Whether not too many objects and lists lie within each other: further in, Python's own limit would be met."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return deepest > 0 and all(_is_flat(part, deepest - 1) for part in parts)
