@@ -38,8 +38,8 @@ SPARE = 64 * 1024**2  # bytes that an upload leaves free on the disk
 COOKIE = "petseg_visitor"
 SESSIONS = 10_000  # of which it is remembered whose they are
 # What waits at once: of a window, which has seven buttons for what is slow, and in which a browser has six requests on
-# their way; of a browser, which has several windows; and of all, which is ten seconds' work on two cores.
-OF_WINDOW, OF_VISITOR, OF_ALL = 8, 24, {OPEN: 64, CLICK: 200}
+# their way; of a browser, which has several windows; and of all, as many as there are visitors whose photos stay open.
+OF_WINDOW, OF_VISITOR, OF_ALL = 8, 24, 200
 ENOUGH = "You asked for more than this page does at once: wait until it has answered."
 BUSY = "This page is busy with other photos. Try again in a few seconds; if it shows none yet, reload it."
 # Headers that do not count: those of proxies, which there are none of; files are sent whole.
@@ -139,7 +139,7 @@ class Door:
         own = sum(number for name, number in waiting.items() if self._owners.get(name) == visitor)
         if waiting[session] >= OF_WINDOW or own >= OF_VISITOR:
             return ENOUGH
-        return BUSY if waiting.total() >= OF_ALL[path] else ""
+        return BUSY if waiting.total() >= OF_ALL else ""
 
     async def _take_upload(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
         """Take an upload, if there is room for it."""

@@ -355,7 +355,7 @@ def test_what_one_window_or_browser_asks_for_leaves_room_for_others(served, brow
 
 
 def test_a_busy_page_says_so_at_once(served, browser, held, monkeypatch):
-    monkeypatch.setitem(page_door.OF_ALL, page_door.OPEN, 3)
+    monkeypatch.setattr(page_door, "OF_ALL", 3)
     for _ in range(4):
         join(Browser(served))
         time.sleep(0.1)  # the first one is begun
