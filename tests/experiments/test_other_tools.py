@@ -16,12 +16,15 @@ from petseg_utils.experiments.other_tools import (
     grabcut,
     grabcut_masks,
     isnet_masks,
+    read_other_tools,
     tools_in_words,
     tools_table,
 )
+from petseg_utils.models.cards import sha256
 from petseg_utils.models.prompts import Box
 from petseg_utils.scores.clicks import picture_iou
 from petseg_utils.study import load_study
+from petseg_utils.training.checkpoints import find_checkpoint
 from tests.conftest import write_data
 
 
@@ -99,6 +102,12 @@ def test_the_table_has_a_column_for_each_source():
     ]
 
 
+def test_the_committed_table_is_of_the_weights_that_ship():
+    table = read_other_tools()
+    assert set(table["weights"]) == {sha256(find_checkpoint("point", None))}
+    assert (table.groupby(["source", "told"])["tool"].first() == "petseg").all()
+
+
 def test_who_is_ahead_is_said_where_the_interval_allows_it():
     gap = {"tool": "IS-Net", "told": "nothing", "less": 0.1}
     rows = [
@@ -108,6 +117,6 @@ def test_who_is_ahead_is_said_where_the_interval_allows_it():
         gap | {"source": "far", "less": -0.1, "less low": -0.2, "less high": -0.05},
     ]
     assert tools_in_words(pd.DataFrame(rows)) == (
-        "petseg less IS-Net, each told nothing: +0.100 [+0.050, +0.150] (home: ahead), "
+        "petseg less IS-Net, both given nothing: +0.100 [+0.050, +0.150] (home: ahead), "
         "+0.100 [-0.050, +0.250] (away: no difference is shown), -0.100 [-0.200, -0.050] (far: behind)."
     )
