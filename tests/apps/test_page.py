@@ -245,10 +245,11 @@ def test_a_visitor_takes_little_memory_and_clear_frees_what_clicks_took(tmp_path
     tracemalloc.start()
     try:
         work = opened(path)
-        assert tracemalloc.get_traced_memory()[0] < 6e6  # the photo alone takes 36 MB
+        open_alone = tracemalloc.get_traced_memory()[0]
+        assert open_alone < 6e6  # with what the models saw; the photo alone takes 36 MB
         for k in range(60):
             work.click("yes" if k % 2 else "no", 300 + k, 300)
-        assert tracemalloc.get_traced_memory()[0] < 12e6
+        assert tracemalloc.get_traced_memory()[0] - open_alone < 11e6
         work.clear()
         assert tracemalloc.get_traced_memory()[0] < 6e6
     finally:
