@@ -73,7 +73,7 @@ def labelling(folder: Path, out: Path) -> Iterator["Labelling"]:
                 write_table(out / TABLE, COLUMNS, [])
             rows = {row["photo"]: row for row in read_rows(out / TABLE, COLUMNS)}
             _check_lists(out, rows)
-            _sweep(out, rows)
+            _sweep(out)
             (out / "images").mkdir(exist_ok=True)
             _write_lists(out, rows)  # once more: a run may have been killed between the table and them
         yield Labelling(out, listing, rows)
@@ -185,7 +185,7 @@ class Labelling:
             try:
                 yield
             finally:
-                _sweep(self.out, self.rows)
+                _sweep(self.out)
 
     def _set(self, name: str, row: dict) -> None:
         """Give a photo its row, in the table and then in the lists."""
@@ -357,10 +357,11 @@ def files_of(out: Path, stem: str) -> tuple[Path, Path]:
     return out / "images" / f"{stem}.jpg", out / "annotations" / "trimaps" / f"{stem}.png"
 
 
-def _sweep(out: Path, rows: dict[str, dict]) -> None:
+def _sweep(out: Path) -> None:
     """Delete the files of pictures that were being changed and that no row names: a kill or a full disk left them."""
-    note, named = out / CHANGING, {row["name"] for row in rows.values()}
+    note = out / CHANGING
     if note.is_file():
+        named = {row["name"] for row in read_rows(out / TABLE, COLUMNS)}  # on the disk, which may be ahead of us
         for stem in note.read_text(encoding="utf-8", errors="replace").splitlines():
             if re.fullmatch(r"\w+", stem) and stem not in named:  # our own names, which lead nowhere else
                 for path in files_of(out, stem):
