@@ -15,6 +15,8 @@ from petseg_utils.experiments import (
     encoder_variants,
     features,
     few_labels,
+    no_pet,
+    other_tools,
     pretraining,
     small_breeds,
     validation_gap,
@@ -22,6 +24,7 @@ from petseg_utils.experiments import (
 from petseg_utils.experiments.robustness import noise_training
 from petseg_utils.experiments.robustness import tables as robustness_tables
 from petseg_utils.experiments.study_records import committed_records
+from petseg_utils.models.cards import shipped_cards
 from petseg_utils.models.names import titled
 from petseg_utils.report import sentences
 from petseg_utils.report.tables import protocol_tabs
@@ -70,6 +73,9 @@ def test_the_sentences_of_07_are_those_of_the_records():
         assert sentence in said
     assert sentences.budget_sentence(photos, committed_records("oxford-gpu")) in said
     assert sentences.limits(photos, pd.read_csv(PHOTOS / "pictures.csv")["breed"]) in said
+    assert other_tools.tools_in_words(other_tools.read_other_tools()) in said
+    peak = shipped_cards()["decoder"]["peak"]
+    assert no_pet.peaks_in_words(pd.read_csv(no_pet.PEAKS_COMPARED), peak) in said
 
 
 def test_the_drawn_pictures_pairs_of_07_are_those_of_the_file():
