@@ -12,7 +12,7 @@ TYPES := $(BIN)/node node_modules/typescript/bin/tsc --project .
 CHECKS := $(BIN)/lint-imports && $(BIN)/codespell && $(BIN)/python -m tools.check_notebooks && $(TYPES)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reports test test-reports fuzz kills rehearsal notebooks tables demo lint lock clean
+.PHONY: help setup reports test test-long test-reports fuzz kills rehearsal notebooks tables demo lint lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,12 +33,15 @@ $(READY): requirements.lock pyproject.toml package-lock.json
 reports: $(READY)  ## run all notebooks on the embedded pictures; reports/sample/index.html
 	$(BIN)/petseg report
 
-test: $(READY)  ## run all checks and tests, the notebooks' among them
+test: $(READY)  ## run all checks and tests but the long ones, the notebooks' among them
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(CHECKS)
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not long"
 	PETSEG_STUDY=smoke $(BIN)/python -m pytest --nbval notebooks
+
+test-long: $(READY)  ## run the tests that take half a minute or longer each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m long
 
 test-reports: $(READY)  ## run the notebooks on the embedded pictures again, and compare the table with the committed one
 	PETSEG_STUDY=sample $(BIN)/python -m pytest --nbval notebooks

@@ -55,7 +55,7 @@ def test_shards_in_a_loop(photos):
 
 
 @needs_sh
-@pytest.mark.parametrize("kind", ["slurm", "kubernetes"])
+@pytest.mark.parametrize("kind", ["slurm", pytest.param("kubernetes", marks=pytest.mark.long)])
 def test_each_job_of_an_array_makes_its_shard(photos, kind):
     if kind == "slurm":
         script = block("masks.sh\n")
@@ -74,6 +74,7 @@ def test_each_job_of_an_array_makes_its_shard(photos, kind):
     assert done.returncode == 0 and names(photos / "masks") == sorted(f"{number}.jpg" for number in range(12))
 
 
+@pytest.mark.long
 @needs_sh
 def test_the_sweep(data, tmp_path):
     done = sh(block("petseg sweep"), tmp_path)

@@ -40,7 +40,6 @@ from petseg_utils.study import load_study
 from tests.conftest import write_data
 
 KILLS = int(os.environ.get("PETSEG_KILLS", "2"))
-OFTEN = "PETSEG_KILLS" in os.environ
 RUN = "unet-seed0"
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")
@@ -234,10 +233,11 @@ def given(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", WORKS)
+SHORT = ("segment", "labelling")
+
+
+@pytest.mark.parametrize("name", [pytest.param(key, marks=() if key in SHORT else pytest.mark.long) for key in WORKS])
 def test_killed_work_goes_on_to_what_an_uninterrupted_run_makes(name, context, given, tmp_path):
-    if name == "report" and not OFTEN:
-        pytest.skip("makes kernels, which take long to start: see make kills")
     work, moments = WORKS[name], random.Random(f"{name} {datetime.now(UTC).date()}")
 
     def started(place: Path):

@@ -46,6 +46,7 @@ def without_rights(*command):
     return command
 
 
+@pytest.mark.long
 def test_training_on_a_full_disk_is_told_and_goes_on_to_the_same_weights(data, tmp_path):
     command = ["train", "unet", "--study", "smoke", "--seed", "0"]
     runs, seen = tmp_path / "runs", []
@@ -75,6 +76,7 @@ def test_a_file_that_cannot_be_written_is_told_with_what_to_do(data, tmp_path):
     assert not list(tmp_path.glob("y.json*"))
 
 
+@pytest.mark.long
 def test_runs_that_may_not_be_written_are_told_and_scores_are_shown_all_the_same(data, tmp_path):
     petseg = [sys.executable, "-m", "petseg_utils"]
     runs = tmp_path / "runs" / "smoke"
@@ -90,6 +92,7 @@ def test_runs_that_may_not_be_written_are_told_and_scores_are_shown_all_the_same
     )
 
 
+@pytest.mark.long
 def test_a_checkout_that_may_not_be_written_keeps_what_it_makes_in_the_users_folder(tmp_path):
     checkout, home = tmp_path / "checkout", tmp_path / "home"
     shutil.copytree(ROOT / "petseg_utils", checkout / "petseg_utils", ignore=shutil.ignore_patterns("__pycache__"))

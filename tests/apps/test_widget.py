@@ -628,6 +628,7 @@ def test_in_jupyterlab_a_click_on_a_missed_part_grows_the_selection(lab, browser
         status.get_by_text("Selected: background, ").wait_for()
 
 
+@pytest.mark.long
 def test_the_demo_of_notebook_05_can_be_clicked_in_jupyterlab(lab, browser):
     book = nbformat.read(ROOT / "notebooks" / "05_point_prompt.ipynb", as_version=4)
     with run_in_lab(lab, browser, "05", book) as opened:

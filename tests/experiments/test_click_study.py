@@ -76,6 +76,7 @@ def test_the_weights_that_ship_are_scored_on_a_folder_as_on_those_that_are_commi
     assert table.index.tolist() == [name for name in home_and_elsewhere(committed).index if "every pixel" not in name]
 
 
+@pytest.mark.long
 def test_masks_without_a_border_are_scored_as_they_are_and_with_the_border_of_home(splits, tmp_path):
     home, bare = write_data(tmp_path / "home", 2, 4), write_data(tmp_path / "bare", 2, 4)
     for path in (bare / "annotations" / "trimaps").glob("*.png"):

@@ -90,6 +90,7 @@ def test_the_files_that_ship_are_small_and_tell_where_they_come_from():
         assert ExportedModel(SHIPPED / file).card["model"] == name
 
 
+@pytest.mark.long
 def test_own_checkpoints_are_exported_and_the_encoder_stays_the_same_file(study, splits, tmp_path):
     paths = {name: trained_checkpoint(name, study, 0, splits, progress=False) for name in ("unet", "decoder", "point")}
     image = np.array(splits["test"].images[0])

@@ -27,6 +27,7 @@ def autoencoder_card(study):
     return read_card(run_folder("autoencoder", study, 0) / "best.safetensors")
 
 
+@pytest.mark.long
 def test_four_pictures_are_painted_from_memory(study, splits, tmp_path):
     four = splits["train"].subset(splits["train"].table["name"][:4].tolist())
     settings = replace(study.models["autoencoder"], width=8, epochs=150, batch_size=4, learning_rate=0.01, patience=200)
@@ -86,6 +87,7 @@ def test_a_checkpoint_holds_the_decoder_alone_and_loads_the_encoder_it_names(stu
     assert np.array_equal(predict(model, splits["test"]).classes, predict(again, splits["test"]).classes)
 
 
+@pytest.mark.long
 def test_four_pictures_are_learned_by_heart_and_a_click_says_which_part(study, splits, tmp_path):
     four = splits["train"].subset(splits["train"].table["name"][:4].tolist())
     both = {"train": four, "validation": four}

@@ -58,7 +58,15 @@ def run_training(model, study_file, runs, data, *options, script=None):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")
-@pytest.mark.parametrize("model", ["unet", "autoencoder", "decoder", "point"])  # the decoder averages on the way
+@pytest.mark.parametrize(
+    "model",
+    [
+        "unet",
+        "decoder",  # it averages on the way
+        pytest.param("autoencoder", marks=pytest.mark.long),
+        pytest.param("point", marks=pytest.mark.long),
+    ],
+)
 def test_a_run_killed_in_mid_epoch_resumes_to_the_same_weights(model, data, tmp_path):
     study_file = tmp_path / "kill.toml"
     study_file.write_text(STUDY)

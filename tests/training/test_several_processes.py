@@ -112,6 +112,7 @@ def test_two_processes_train_the_decoder_as_one_does(folder, decoder_alone):
     assert cards[0] == cards[1]
 
 
+@pytest.mark.long
 def test_two_processes_train_the_u_net_as_one_does(folder):
     histories = [run_training(folder, f"double{number}", "unet", number, script="double.py") for number in (1, 2)]
     assert_same(histories, 1e-9)
