@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -81,6 +82,12 @@ class Opened:
         """Pixels that are neither border nor padding, ``bool (N, H, W)``."""
         return self.labels < PADDING
 
+    @cached_property
+    def proposal(self) -> np.ndarray:
+        """What the model proposes before any prompt, as probabilities ``float32 (N, H, W)``."""
+        pets = pet_chance(self.seen[1].float().cpu().numpy())
+        return np.stack([np.where(unsure_parts(pet, self.peak), 1 - pet, pet) for pet in pets])
+
 
 @torch.inference_mode()
 def open_pictures(
@@ -127,15 +134,19 @@ def select(
     sigma : float
         Standard deviation of the drawn clicks in model pixels.
     """
-    device = opened.seen[1].device
-    maps = torch.from_numpy(prompt_maps(prompts, previous.shape[-1], previous, sigma)).to(device)
-    latest = torch.tensor([float(latest_effect(said)) if said else 0.0 for said in prompts], device=device)
-    wanted = None if side is None else torch.from_numpy(side).to(device)
-    selected = model.select(opened.seen, maps, latest, wanted)[:, 0].sigmoid().cpu().numpy()
-    for row, said in enumerate(prompts):
-        near = within_reach(said, (previous[row] > 0.5) & (opened.labels[row] != PADDING))
-        selected[row] = np.where(near, selected[row], previous[row]) if said else previous[row]
-        if (allowed := within_boxes(said, *selected.shape[1:])) is not None:
+    selected = previous.copy()
+    rows = [row for row, said in enumerate(prompts) if said]
+    if not rows:
+        return selected
+    asked, said, before = opened.some(rows), [prompts[row] for row in rows], previous[rows]
+    device = asked.seen[1].device
+    maps = torch.from_numpy(prompt_maps(said, before.shape[-1], before, sigma)).to(device)
+    latest = torch.tensor([float(latest_effect(each)) for each in said], device=device)
+    wanted = None if side is None else torch.from_numpy(side[rows]).to(device)
+    answers = model.select(asked.seen, maps, latest, wanted)[:, 0].sigmoid().cpu().numpy()
+    for row, each, answer, mask, label in zip(rows, said, answers, before > 0.5, asked.labels, strict=True):
+        selected[row] = np.where(within_reach(each, mask & (label != PADDING)), answer, selected[row])
+        if (allowed := within_boxes(each, *mask.shape)) is not None:
             selected[row] *= allowed
     return selected
 
@@ -153,9 +164,8 @@ def clicked_classes(model: PointSegmenter, opened: Opened, prompts: Sequence[Seq
 
 
 def proposals(opened: Opened, side: np.ndarray | None = None) -> np.ndarray:
-    """What the model proposes before any prompt, as probabilities ``float32 (N, H, W)``; see `select` for `side`."""
-    pets = pet_chance(opened.seen[1].float().cpu().numpy())
-    pets = np.stack([np.where(unsure_parts(pet, opened.peak), 1 - pet, pet) for pet in pets])
+    """`Opened.proposal`, or of the side that is wanted of each picture; see `select` for `side`."""
+    pets = opened.proposal
     return pets if side is None else np.where(side[:, None, None] < 0, 1 - pets, pets)
 
 
@@ -199,9 +209,8 @@ def dialogue(
     selected, values = proposals(opened), np.full((turns, len(prompts)), np.nan)
     playing, pets, counted = np.array([bool(said) for said in prompts]), opened.pets, opened.counted
     for turn in range(turns):
-        if rows := np.flatnonzero(playing).tolist():
-            said = [prompts[row] for row in rows]
-            selected[rows] = select(model, opened.some(rows), said, selected[rows], sigma=sigma)
+        said = [each if plays else [] for each, plays in zip(prompts, playing, strict=True)]
+        selected = select(model, opened, said, selected, sigma=sigma)
         values[turn] = picture_iou(pets, selected > 0.5, counted)
         playing &= values[turn] < until
         if turn + 1 == turns or not playing.any():
