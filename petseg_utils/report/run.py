@@ -1,9 +1,12 @@
 """Run the numbered notebooks, and make a report of them or keep their outputs in the files."""
 
+import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -238,6 +241,7 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
     running = {"cell": book.cells[0] if book.cells else NotebookNode()}
 
     def started(cell: NotebookNode, cell_index: int) -> None:
+        _end_by_signals()
         running["cell"] = cell
         bar.set_postfix_str(f"cell {cell_index + 1} of {len(book.cells)}")
 
@@ -261,6 +265,9 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
             error = "DeadKernelError: Python ended while this cell ran; often memory ran out"
             output = nbformat.v4.new_output("error", ename="", evalue="", traceback=[error])
             running["cell"].outputs.append(output)
+        except KeyboardInterrupt:
+            client.shutdown_kernel = "immediate"  # as this process ends; asked to end in order, it would print errors
+            raise
     for cell in _code_cells(book):
         cell.outputs = _tidy(cell.outputs)
     if error is None:
@@ -268,6 +275,14 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
     running["cell"].metadata["failed"] = True
     number = next(index for index, cell in enumerate(_code_cells(book), 1) if cell is running["cell"])
     return book, Failure(sheet.name, number, " ".join(_without_places(error).split())[:300])
+
+
+def _end_by_signals() -> None:
+    """Let Ctrl-C and SIGTERM end this process; nbclient has them end one notebook's kernel, and the next would run."""
+    with contextlib.suppress(RuntimeError):  # where its handlers cannot be, outside the main thread and on Windows
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if asyncio.get_running_loop().remove_signal_handler(number):
+                signal.signal(number, signal.default_int_handler)
 
 
 def _code_cells(book: NotebookNode) -> list[NotebookNode]:

@@ -538,10 +538,11 @@ def heard(monkeypatch) -> list:
     return prompts
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "density"), [(2200, 1300, 1), (800, 500, 1.5), (390, 844, 3)], ids=["wide", "low", "phone"]
+@pytest.mark.parametrize(  # each window and each shape of a photo once
+    ("width", "height", "density", "size"),
+    [(2200, 1300, 1, (1501, 2003)), (800, 500, 1.5, (300, 200)), (390, 844, 3, (2003, 1501))],
+    ids=["wide-portrait", "low-small", "phone-landscape"],
 )
-@pytest.mark.parametrize("size", [(2003, 1501), (1501, 2003), (300, 200)], ids=["landscape", "portrait", "small"])
 def test_the_pixel_that_was_clicked_is_the_one_recorded(visit, heard, tmp_path, width, height, density, size):
     visitor = visit(width, height, device_scale_factor=density)
     visitor.open(write(tmp_path / "photo.png", Image.fromarray(chelsea()).resize(size)))

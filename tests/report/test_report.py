@@ -7,7 +7,10 @@ import json
 import os
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
@@ -384,6 +387,29 @@ def test_in_place_keeps_outputs_and_leaves_a_failing_notebook_untouched(project,
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     assert book.metadata == {"kernelspec": kernel, "language_info": {"name": "python"}}
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_the_whole_run_and_its_kernel(data, tmp_path, number):
+    (tmp_path / "notebooks").mkdir()
+    code = "import os, pathlib, time; pathlib.Path('kernel').write_text(str(os.getpid())); time.sleep(600)"
+    for name in ("01_slow", "02_next"):
+        write_notebook(tmp_path / "notebooks" / f"{name}.ipynb", name, code)
+    kernel = tmp_path / "notebooks" / "kernel"
+    run = "from petseg_utils.report import run; run.notebook_folder = lambda: run.Path('notebooks')"
+    run += "; from petseg_utils.apps.cli import main; main.app(['report', '--in-place', '--study', 'smoke'])"
+    command = [sys.executable, "-c", run]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not (kernel.is_file() and kernel.read_text()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Stopped. Pages and trainings that are done are kept" in said
+    assert "Traceback" not in said and "02_next" not in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(kernel.read_text()), 0)
 
 
 def test_a_notebook_without_heading_is_named_after_its_file(tmp_path):

@@ -94,6 +94,7 @@ def _options(
 
 
 @app.command()
+@ctrl_c("Pages and trainings that are done are kept: the same command takes the trainings from there.")
 def report(
     study: StudyOption = None,
     only: Annotated[str | None, typer.Option(help="Run these notebooks only, for instance 01,02.")] = None,
