@@ -25,13 +25,6 @@ def measure(runtime: str | None = None, *, progress: bool = True) -> dict:
     to a mask of its size counts.  A product of two matrices says how many multiplications with additions the machine
     does in a second; so many of the networks' own would take `limit`, were there nothing else to do.
 
-    Parameters
-    ----------
-    runtime : str, optional
-        As `Segmenter.load` takes it.
-    progress : bool
-        Show a progress bar.
-
     Returns
     -------
     dict

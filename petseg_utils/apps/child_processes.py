@@ -34,15 +34,6 @@ TASKS = 200  # of one child; then another takes its place, so that no decoder's 
 def reduce_photo(path: Path, name: str, size: int, scale: int) -> Answer:
     """A photo's file as a model sees it, and as the page shows it.
 
-    Parameters
-    ----------
-    path : Path
-        Of the file.
-    name : str
-        What errors call it.
-    size, scale : int
-        Of the model's square, see `Letterbox.image`.
-
     Returns
     -------
     (dict, list of bytes)
@@ -81,12 +72,8 @@ class Children:
 
         Parameters
         ----------
-        name : str
-            What errors call the photo.
         function : callable
             A function of a module, which a child can import.
-        arguments : object
-            Its arguments.
 
         Raises
         ------

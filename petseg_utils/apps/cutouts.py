@@ -58,12 +58,8 @@ def result_file(image: np.ndarray, selection: Selection, label: str, name: str, 
     ----------
     image : ndarray
         The photo, RGB ``uint8 (H, W, 3)``.
-    selection : Selection
-        What is selected of it.
     label : str
         See `OpenPhoto.label`.
-    name : str
-        Its file's name.
     what : str
         ``mask`` or ``cut-out``, see `result_png`, or ``COCO``, a JSON file; see `mask_formats.coco`.
     """

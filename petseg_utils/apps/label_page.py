@@ -34,11 +34,6 @@ ABOUT_SPECIES = "The data set has one species a photo. If a photo shows both, se
 def make_label_page(data: Labelling) -> gr.Blocks:
     """Build the page; serve it by `serving.serving` with `page.LOOKS`.
 
-    Parameters
-    ----------
-    data : Labelling
-        The data set, which all visitors share.
-
     Raises
     ------
     PetsegError
@@ -115,10 +110,6 @@ def go(
         Gets the walk, the species and the breed.
     walk : Walk or None
         None before the page was loaded.
-    work : Work or None
-        What is shown of its photo.
-    species, breed : str
-        What is chosen.
     look : str, float
         Colour and opacity of the mask.
 

@@ -51,15 +51,7 @@ def label_photos(folder: Path | str, out: Path | str) -> "LabelDemo":
 
 
 class LabelDemo(ClickDemo):
-    """The canvas among controls to label by; made by `label_photos`.
-
-    Parameters
-    ----------
-    walk : Walk
-        At its first photo.
-    held : ExitStack
-        Lets go of the data set.
-    """
+    """The canvas among controls to label by; made by `label_photos`."""
 
     def __init__(self, walk: Walk, held: contextlib.ExitStack):
         self.walk, self._held = walk, held

@@ -85,10 +85,6 @@ class Labelling:
 
     Parameters
     ----------
-    out : Path
-        Its folder.
-    listing : Listing
-        The photos to label.
     rows : dict of str to dict
         Of its table, by the paths of the photos from `out`.
     failed : dict of str to str
@@ -133,8 +129,6 @@ class Labelling:
 
         Parameters
         ----------
-        name : str
-            The photo's name in the listing.
         image : ndarray
             RGB ``uint8 (H, W, 3)``, upright; written as JPEG, without what else the photo's file held.
         selected : ndarray
@@ -218,8 +212,6 @@ class Walk:
     ----------
     data : Labelling
         The data set; several may walk through it.
-    segmenter : Segmenter
-        Proposes, and takes clicks.
     at : int
         Which photo is open, counted from 0; the number of photos at the end.
     photo : OpenPhoto, optional

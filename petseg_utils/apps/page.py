@@ -202,10 +202,6 @@ def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
 
     Parameters
     ----------
-    path : str
-        Of the file.
-    work : Work or None
-        What was open until now.
     model : str
         A name of `MODEL_CHOICES`.
     look : str, float
@@ -329,15 +325,7 @@ def show(work: Work | None, colour: str, opacity: float, trouble: str = "", said
 
 @in_turn
 def save(what: str, work: Work | None) -> tuple[Any, Any]:
-    """A file of the ``mask``, the ``cut-out`` or ``COCO``, see `cutouts.result_file`, and what to say.
-
-    Parameters
-    ----------
-    what : str
-        Which.
-    work : Work or None
-        What is open.
-    """
+    """A file of the ``mask``, the ``cut-out`` or ``COCO``, see `cutouts.result_file`, and what to say."""
     if work is None or work.kept is None:
         return None, saying("", GONE)
     photo, folder = work.photo, None

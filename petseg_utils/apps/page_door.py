@@ -59,15 +59,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Door:
-    """The page, as it is served: what a request must be like.
-
-    Parameters
-    ----------
-    app : ASGI application
-        What answers.
-    page : Blocks
-        The page that it serves.
-    """
+    """The page, as it is served: what a request must be like."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: gr.Blocks):
         self.app, self.page = app, page

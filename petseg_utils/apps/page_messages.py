@@ -23,15 +23,6 @@ def asked(page: gr.Blocks, message: dict, queued: bool) -> dict[str, Any] | None
     """What a message asks of the page, as its own windows ask it; None if they never would.
 
     Gradio itself would find the fault in the middle of its work, and print a traceback for each.
-
-    Parameters
-    ----------
-    page : Blocks
-        The page.
-    message : dict
-        From `parsed`.
-    queued : bool
-        Whether it came to the queue.
     """
     number, given, session = message.get("fn_index"), message.get("data"), message.get("session_hash")
     event = page.fns.get(number) if type(number) is int else None

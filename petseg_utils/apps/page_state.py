@@ -37,10 +37,6 @@ class Work:
 
     Parameters
     ----------
-    photo : OpenPhoto
-        The photo, open in the chosen model.
-    file : str
-        The file's name.
     picture : bytes
         What is shown of the photo, a JPEG file; see `small_picture`.
     kept : Path, optional

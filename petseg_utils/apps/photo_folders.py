@@ -53,13 +53,6 @@ def made_by(segmenter: Segmenter, *, hard: bool = False, shard: Shard | None = N
 def check_folder(out: Path, maker: dict) -> None:
     """Refuse a folder that holds results of other weights or shards, or a stranger's files of the same names.
 
-    Parameters
-    ----------
-    out : Path
-        The folder; it need not exist.
-    maker : dict
-        From `made_by`.
-
     Raises
     ------
     PetsegError
@@ -101,15 +94,7 @@ class Plan:
     Results get names that nothing has: neither other results, nor a photo, nor any file that the table does not name.
 
     All of it is held in a temporary database on disk, so memory does not grow with the number of photos.
-
-    Parameters
-    ----------
-    listing : Listing
-        From `photo_listing.find_photos`.
-    out : Path
-        Folder of results.
-    prompts : str
-        As the table shows them.
+    `prompts` are as the table shows them.
     """
 
     def __init__(self, listing: Listing, out: Path, prompts: str):
@@ -250,11 +235,6 @@ def merge(out: Path) -> Merged:
     """Join the tables of all shards of a folder into ``results.csv`` and ``failed.csv``; the shards' own ones stay.
 
     The rows stand in the order in which one run over all photos would write them.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of results, of which every shard has come to its end.
 
     Raises
     ------

@@ -24,8 +24,6 @@ class Photo:
 
     Parameters
     ----------
-    path : Path
-        Its file.
     name : str
         In the table: its path below the folder that all photos share.
     stem : str
@@ -57,12 +55,6 @@ class Listing:
         Folders to walk through: their own paths, behind all links, and the paths by which they were given.
     files : dict of str to (Path, set of str)
         Single photos: their folders' own paths, the folders as given, and the names in them.
-    root : Path
-        The folder that all of them share.
-    out : Path
-        Folder of the results.
-    shard : Shard, optional
-        Leaves out the photos of the other shards.
     made : set of str
         Results of other runs that may lie among the photos, by their own paths.
     ignored, unreadable
@@ -146,10 +138,6 @@ def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Lis
 
     Parameters
     ----------
-    given : list of Path
-        Files and folders.
-    out : Path
-        The folder of the results.
     shard : Shard, optional
         List only its photos; a shard may have none.
 

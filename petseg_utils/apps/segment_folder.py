@@ -83,12 +83,8 @@ def segment_photos(
 
     Parameters
     ----------
-    segmenter : Segmenter
-        Makes the masks.
     listing : Listing
         From `photo_listing.find_photos`.
-    out : Path
-        Folder of the results; made if need be.
     maker : dict
         From `photo_folders.made_by`.
     prompts : sequence of Click or Box
@@ -97,8 +93,6 @@ def segment_photos(
         Cut along the model's coarser edges instead of the photo's own.
     formats : sequence of str
         Write the masks of all photos of the table in these, too; see `mask_formats.write_format`.
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------

@@ -76,8 +76,6 @@ def segment_by_ray(
         As for `Segmenter.load`, on every machine of the cluster.
     hard : bool
         See `segment_folder.segment_photos`.
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------
@@ -138,13 +136,7 @@ def segment_by_ray(
 
 
 class Worker:
-    """Segments batches of photos in a process of its own, for which it loads the model once.
-
-    Parameters
-    ----------
-    model, weights, runtime, hard
-        As for `segment_by_ray`.
-    """
+    """Segments batches of photos in a process of its own, for which it loads the model once."""
 
     def __init__(self, model: str, weights: Path | None, runtime: str | None, hard: bool):
         self.segmenter, self.hard = Segmenter.load(model, weights, runtime), hard

@@ -33,8 +33,6 @@ def serving(page: gr.Blocks, port: int, **looks: object) -> Iterator[None]:
 
     Parameters
     ----------
-    page : Blocks
-        The page.
     port : int
         From 1 to 65535.
     looks : object

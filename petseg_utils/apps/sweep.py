@@ -63,12 +63,6 @@ def run_sweep(
 
     Parameters
     ----------
-    study : Study
-        Gives settings, data, and the folder of the runs.
-    models, seeds : iterable of str, of int
-        Each model is trained with each seed.
-    jobs : int
-        How many are trained at the same time.
     cluster : str, optional
         ``"slurm"`` or ``"local"``: submit them by submitit, which runs those of ``"local"`` on this machine.
     study_option : str, optional

@@ -35,11 +35,6 @@ def write_page(out: Path) -> list[Path]:
         A name that ends in ``.html``: one file, which holds all it needs and opens from a disk.  Any other name: a
         folder for a web host, in which ``index.html`` loads the files beside it.
 
-    Returns
-    -------
-    list of Path
-        The files.
-
     Raises
     ------
     PetsegError

@@ -257,10 +257,6 @@ def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) ->
     prompts : list of Click, Scribble or Box
         In the photo's pixels, in the order in which they are given.
 
-    Returns
-    -------
-    Figure
-
     Raises
     ------
     PetsegError
