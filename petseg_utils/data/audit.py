@@ -95,8 +95,6 @@ def audit(root: Path, *, progress: bool = True) -> dict:
     ----------
     root : Path
         The data set's folder; see `datasets.find_data`.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------

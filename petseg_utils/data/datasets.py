@@ -241,8 +241,6 @@ def split_validation(pictures: list[Picture], share: float) -> tuple[list[Pictur
 
     Parameters
     ----------
-    pictures : list of Picture
-        The trainval split.
     share : float
         Part that goes to validation, 0 to 1.
 

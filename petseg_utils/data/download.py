@@ -15,11 +15,6 @@ def download_oxford(root: Path | None = None) -> Path:
     root : Path, optional
         Folder that will hold ``oxford-iiit-pet/``; the project's ``data/`` by default.
 
-    Returns
-    -------
-    Path
-        The data set's folder.
-
     Raises
     ------
     DataError

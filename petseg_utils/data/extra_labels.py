@@ -27,8 +27,6 @@ def read_extra(folders: list[Path], study: Study, *, progress: bool = True) -> d
         See `datasets.find_data`; no two may hold a picture of the same name.
     study : Study
         Gives the size of the pictures, and the share that is held out for validation.
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------

@@ -70,8 +70,6 @@ def upright_rgb(image: Image.Image, *, by_profile: bool = True) -> np.ndarray:
 
     Parameters
     ----------
-    image : Image
-        Opened by Pillow.
     by_profile : bool
         Without it colours are taken as they are stored.
 
@@ -210,8 +208,6 @@ def read_image_file(
 
     Parameters
     ----------
-    path : Path
-        The file.
     reading : callable
         Makes the result of the opened image, as `upright_rgb` does.
     formats : collection of str, optional

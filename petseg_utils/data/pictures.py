@@ -154,8 +154,6 @@ def load_pictures(
         Go on without the pictures that have errors; they are listed in the result.
     names : set of str, optional
         Keep these pictures only.
-    progress : bool
-        Show a progress bar while pictures are decoded.
 
     Raises
     ------
@@ -220,18 +218,12 @@ def decode(
 
     Parameters
     ----------
-    pictures : list of Picture
-        What to read.
     size : int
         Edge of the letterboxed square in pixels.
     cache : Path
         Folder of all caches; a study's is ``study.cache_dir``.
     scale : int
         2 to keep the pictures at twice the size, too (``detail``).
-    skip_bad : bool
-        See `load_pictures`.
-    progress : bool
-        Show a progress bar.
     workers : int, optional
         Threads that read; by default one per core, eight at most.
 

@@ -59,8 +59,6 @@ def read_unlabelled(paths: list[Path], size: int, *, scale: int = 1, progress: b
         Edge of the square.
     scale : int
         2 to read the pictures at twice the size, too (``detail``).
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------

@@ -158,14 +158,8 @@ def head_blobs(blobs: Blobs, breed: Breed, head: Frame, rng: np.random.Generator
 
     Parameters
     ----------
-    blobs : Blobs
-        The animal so far; its head is added.
-    breed : Breed
-        Decides on the kind of head, ears and fluff.
     head : Frame
         Where the head is and which way it looks; its size is the head's radius.
-    rng : Generator
-        Chooses proportions, and whether the tongue shows.
 
     Returns
     -------
@@ -243,16 +237,8 @@ def body_blobs(blobs: Blobs, breed: Breed, pose: str, body: Frame, rng: np.rando
 
     Parameters
     ----------
-    blobs : Blobs
-        Empty so far; torso, legs, neck and tail are added.
-    breed : Breed
-        Decides on hair, tail and the length of the legs.
     pose : {"stand", "walk", "sit", "lie", "loaf", "curl"}
         A loaf lies with its paws tucked in; curled up, its nose is close to its tail.
-    body : Frame
-        Where the animal stands and which way it looks.
-    rng : Generator
-        Chooses proportions and the exact pose.
 
     Returns
     -------

@@ -26,10 +26,6 @@ def on_skull(
 
     Parameters
     ----------
-    face : Face
-        Says how round the skull is.
-    head : Frame
-        Where the head is.
     at : tuple of float
         Where the shape touches the skull: sideways and up, in head radii.
     points : list of tuple
@@ -70,19 +66,6 @@ def draw_face(
     seen: Surface, face: Face, look: Look, view: View, rng: np.random.Generator
 ) -> tuple[Image.Image, Image.Image]:
     """Paint a face onto two transparent layers.
-
-    Parameters
-    ----------
-    seen : Surface
-        The whole animal, as `surfaces.see` found it.
-    face : Face
-        Where eyes, nose, mouth and ears are.
-    look : Look
-        Colours, and whether the animal is asleep.
-    view : View
-        From where it is seen.
-    rng : Generator
-        Bends the whiskers.
 
     Returns
     -------

@@ -88,15 +88,11 @@ def coat_colours(
 
     Parameters
     ----------
-    look : Look
-        Its `pattern`, `palette` and `curly` count here.
     part, along : ndarray
         ``(P,)``: body part of every pixel and place on its limb, from 0 at the root to 1 at the tip.
     body, head : ndarray
         ``(3, P)``: place of every pixel in the frame of the body (forward, up, sideways) and in that of the head
         (right, up, forward; in head radii).
-    rng : Generator
-        Chooses where the patches of this animal lie.
 
     Returns
     -------
@@ -202,14 +198,8 @@ def fur(seen: Surface, look: Look, light: Array, rng: np.random.Generator) -> Ar
 
     Parameters
     ----------
-    seen : Surface
-        The animal, as `see` found it.
-    look : Look
-        Its colours and its hair.
     light : ndarray
         ``(3,)``, unit vector towards the light, in (column, row, nearness).
-    rng : Generator
-        Chooses where patches and locks lie.
 
     Returns
     -------
@@ -263,14 +253,10 @@ def outline_hair(seen: Surface, colours: Array, length: float, rng: np.random.Ge
 
     Parameters
     ----------
-    seen : Surface
-        The animal, as `see` found it.
     colours : ndarray
         ``(P, 3)``, from `fur`.
     length : float
         Length of the hair, pixels.
-    rng : Generator
-        Chooses the hairs.
 
     Returns
     -------
@@ -320,12 +306,8 @@ def paste_fur(
     ----------
     scene : Image
         RGB; it is changed.
-    blobs, view, look, light
-        See `see` and `fur`.
     hair : float
         Length of the hair along the outline, in units of space.
-    rng : Generator
-        Chooses patches, locks and hairs.
 
     Returns
     -------

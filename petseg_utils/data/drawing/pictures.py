@@ -44,13 +44,6 @@ def choose(options: tuple[T, ...], rng: np.random.Generator) -> T:
 def draw_pet(breed: Breed, number: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Draw one picture.
 
-    Parameters
-    ----------
-    breed : Breed
-        One of `BREEDS`.
-    number : int
-        Which picture of that breed.
-
     Returns
     -------
     picture : ndarray
@@ -200,16 +193,8 @@ def frame_up(
 
     Parameters
     ----------
-    blobs : Blobs
-        The animal.
-    head : Frame
-        Its head, which stays in view.
     pitch : float
         How far the camera looks down, radians.
-    rng : Generator
-        Chooses shape and size of the picture, and how close the view is.
-    enlargement : int
-        How many times as large the picture is to be.
 
     Returns
     -------

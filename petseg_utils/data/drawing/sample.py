@@ -96,13 +96,6 @@ def draw_sample(
         Pictures in each list, at least 2; every breed is in both lists where the numbers allow it.
     workers : int, optional
         Processes that draw; by default one per core, eight at most.  The result does not depend on it.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    Path
-        `root`.
 
     Raises
     ------
@@ -200,8 +193,6 @@ def write_lists(annotations: Path, numbers: list[tuple[int, int]]) -> None:
 
     Parameters
     ----------
-    annotations : Path
-        Folder they go into.
     numbers : list of tuple
         For each breed, the last number of its training pictures and that of its test pictures, which follow them.
     """

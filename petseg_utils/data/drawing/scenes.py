@@ -54,8 +54,6 @@ def backdrop(place: str, size: tuple[int, int], edge: float, unit: float, rng: n
         picture, no ground is.
     unit : float
         Pixels in one unit of space.
-    rng : Generator
-        Chooses colours and furniture.
 
     Returns
     -------
@@ -113,8 +111,6 @@ def floor(kind: str, u: Array, v: Array, rng: np.random.Generator) -> Array:
         What it is made of.
     u, v : ndarray
         Place on the surface, of any shape, in units of space.
-    rng : Generator
-        Chooses colours and pattern.
 
     Returns
     -------
@@ -326,8 +322,6 @@ def in_front(size: tuple[int, int], feet: tuple[float, float], unit: float, rng:
         Column and row, in pixels, of the lowest part of the animal.
     unit : float
         Pixels in one unit of space.
-    rng : Generator
-        Chooses what it is, and its place and colour.
 
     Returns
     -------

@@ -136,10 +136,6 @@ def shadow(blobs: Blobs, view: View, sun: Array, size: tuple[int, int]) -> Array
 
     Parameters
     ----------
-    blobs : Blobs
-        What stands in the light.
-    view : View
-        From where it is seen.
     sun : ndarray
         ``(3,)``, unit vector towards the light, in space.
     size : tuple of int
