@@ -175,13 +175,7 @@ def _listed(names: pd.Index) -> str:
 
 
 def reliability_chart(by_model: dict[str, Outputs], table: pd.DataFrame) -> Figure:
-    """Left and middle: accuracy by confidence before and after scaling.  Right: each picture's mIoU by confidence.
-
-    Parameters
-    ----------
-    by_model, table
-        From `calibrate`.
-    """
+    """Left and middle: accuracy by confidence before and after scaling.  Right: each picture's mIoU by confidence."""
     figure, axes = new_figure(1, 3, width=11, height=3.7)
     for name, outputs in by_model.items():
         colour = MODEL_COLOURS[name]

@@ -75,8 +75,6 @@ def summary(by: dict[object, np.ndarray], name: str, n_resamples: int) -> pd.Dat
         Key to values ``(n,)``; NaNs are left out.
     name : str
         What the keys are.
-    n_resamples : int
-        Bootstrap resamples of pictures.
 
     Returns
     -------
@@ -98,15 +96,7 @@ def show_maps(maps: np.ndarray) -> Figure:
 
 
 def clicks_curve(values: dict[str, np.ndarray], n_resamples: int) -> Figure:
-    """Left: IoU of the pet by number of clicks.  Right: share of the pictures that have reached an IoU by then.
-
-    Parameters
-    ----------
-    values : dict
-        From `clicks.click_values`.
-    n_resamples : int
-        Bootstrap resamples of pictures.
-    """
+    """Left: IoU of the pet by number of clicks.  Right: share of the pictures that have reached an IoU by then."""
     figure, (left, right) = new_figure(1, 2, width=9, height=3.3)
     after = [values["proposed"], *np.nanmean(values["iou"], 0)]
     table = summary(dict(enumerate(after)), "clicks", n_resamples)
@@ -132,8 +122,6 @@ def change_sentence(what: str, change: np.ndarray, n_resamples: int) -> str:
         The clicks, as the subject of the sentence, in the singular.
     change : ndarray
         ``float (n,)``, IoU after less IoU before, of each picture; NaNs are left out.
-    n_resamples : int
-        Bootstrap resamples of pictures.
     """
     if not np.isfinite(change).any():
         return f"{what}: no picture asks for it here."
@@ -162,8 +150,6 @@ def show_dialogue(picture: PictureSet, masks: list[np.ndarray], said: list[Click
 
     Parameters
     ----------
-    picture : PictureSet
-        The one picture.
     masks : list of ndarray
         ``bool (H, W)``: the proposal, and the selection after each click.
     said : list of Click
@@ -237,13 +223,7 @@ def show_corrections(model: PointSegmenter, pictures: PictureSet, features: Feat
 
 
 def natural_chart(values: dict[str, np.ndarray]) -> Figure:
-    """IoU of each pet before and after one natural click, on a missed part (left) and on an excess (right).
-
-    Parameters
-    ----------
-    values : dict
-        From `clicks.click_values`.
-    """
+    """IoU of each pet before and after one natural click, on a missed part (left) and on an excess (right)."""
     figure, axes = new_figure(1, 2, width=8.5, height=4)
     titles = {"missed": '"This is the pet", on what is missing', "excess": '"This is not", on what is too much'}
     found = np.concatenate([values[name].ravel() for name in titles])

@@ -82,13 +82,6 @@ def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[s
     ----------
     networks : dict
         Model's name to its networks, one per seed.
-    pictures : PictureSet
-        The test split.
-
-    Returns
-    -------
-    dict of str to Remade
-        By model.
     """
     remade = {}
     alone = {name: seeds[0] for name, seeds in networks.items() if not isinstance(seeds[0], PointSegmenter)}

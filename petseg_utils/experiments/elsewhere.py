@@ -63,17 +63,6 @@ def compare_sets(
     A set may hold one species only, and then mIoU over three classes would hang on a few pixels given to the absent
     one.  So the pet's outline and its name are scored apart.
 
-    Parameters
-    ----------
-    study : Study
-        Whose models they are.
-    networks : dict
-        Model's name to network.
-    sets : dict
-        What to call a picture set, to the set.
-    n_resamples : int
-        Bootstrap resamples of pictures.
-
     Returns
     -------
     DataFrame
@@ -158,8 +147,6 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
     ----------
     sources : dict of str to Path
         What to call a source of photos, to its folder in one of the layouts of `datasets`.
-    out : Path
-        A JSON-lines file.
     """
     records: list[dict] = []
     for source, folder in sources.items():
@@ -256,13 +243,6 @@ def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Fi
     """IoU of the pet against the number of clicks, a line per source of photos, with 95 % intervals over photos.
 
     The border is left out of all scores; dashed is what comes out where every pixel of the outline counts.
-
-    Parameters
-    ----------
-    records : list of dict
-        From `score_shipped`.
-    narrow : bool
-        Drawn for the screen of a phone.
     """
     figure, axis = new_figure(width=4.2 if narrow else 8.6, height=3.6 if narrow else 3.4)
     names = ("proposed", "iou@1", "iou@3", "iou@5")

@@ -45,8 +45,6 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFra
 
     Parameters
     ----------
-    pictures : PictureSet
-        The split.
     predicted : ndarray
         ``uint8 (n, size, size)``.
 
@@ -121,8 +119,6 @@ def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]
 
     Parameters
     ----------
-    pictures : PictureSet
-        The split.
     counts : ndarray
         ``(n, 5, 3)`` from `metrics.picture_confusions`.
 
@@ -140,13 +136,7 @@ def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]
 
 
 def names_in_words(pictures: PictureSet, counts: np.ndarray) -> str:
-    """How many animals got the right name, and how good the masks would be if names did not matter.
-
-    Parameters
-    ----------
-    pictures, counts
-        As for `rightly_named`.
-    """
+    """How many animals got the right name, and how good the masks would be if names did not matter."""
     share, number = rightly_named(pictures, counts)
     matrix = protocol_matrix(counts.sum(0), PRIMARY)
     _, cat, dog = scores(matrix)["iou"]

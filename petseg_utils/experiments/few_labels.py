@@ -39,14 +39,10 @@ def run_shares(
     ----------
     name : str
         What to call it in tables and charts.
-    model : str
-        A name of `models.names.TITLES`.
     study, splits : Study, dict
         From `small_study`, and its pictures.
     settings : TrainingSettings
         How to train; the number of epochs is the study's for these experiments.
-    start : Path, optional
-        See `train.train`.
     shares : tuple of float, optional
         Instead of the study's.
 

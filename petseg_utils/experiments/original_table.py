@@ -111,15 +111,7 @@ def perfect(labels: np.ndarray) -> np.ndarray:
 
 
 def possible_chart(published: pd.DataFrame, ours: pd.DataFrame) -> Figure:
-    """Which pairs of mIoU and mean Dice one rule of averaging allows, and where the tables' rows lie.
-
-    Parameters
-    ----------
-    published : DataFrame
-        `PUBLISHED`.
-    ours : DataFrame
-        From `rescored`.
-    """
+    """Which pairs of mIoU and mean Dice one rule of averaging allows, and where the tables' rows lie."""
     figure, axis = new_figure(width=7.5, height=4.2)
     miou = np.linspace(0, 1, 200)
     axis.fill_between(miou, miou, highest_dice(miou), color="#007A5A", alpha=0.25, label="one rule")

@@ -116,12 +116,8 @@ def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray
 
     Parameters
     ----------
-    package : Path
-        The unpacked npm package.
     folder : Path
         The data set whose test photos the pictures are.
-    pictures : PictureSet
-        The same photos, for their order and size.
     """
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves cores to others while it waits

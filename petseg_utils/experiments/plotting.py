@@ -54,10 +54,6 @@ def save_figure(figure: Figure, name: str, study: Study, caption: str, *, photos
 
     Parameters
     ----------
-    figure : Figure
-        What to save.
-    name : str
-        File name without its ending.
     study : Study
         Its ``figures_dir`` is the folder, or the folder of its runs where the figure must not be made public.
     caption : str

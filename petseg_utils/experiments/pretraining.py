@@ -17,12 +17,8 @@ def show_reconstructions(pictures: PictureSet, painted: np.ndarray, rows: list[i
 
     Parameters
     ----------
-    pictures : PictureSet
-        The originals.
     painted : ndarray
         ``uint8 (k, size, size, 3)``, in the order of `rows`.
-    rows : list of int
-        Which pictures.
     """
     lines = [blank_padding(pictures, rows), [], []]
     for row, image in zip(rows, painted, strict=True):

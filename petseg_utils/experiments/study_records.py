@@ -50,10 +50,6 @@ def score_runs(
 
     Parameters
     ----------
-    model : str
-        Its name; the runs lie in the study's folders.
-    study, splits : Study, dict
-        What it was trained on.
     networks : dict of int to nn.Module
         The trained network of each seed.
     features : Features, optional

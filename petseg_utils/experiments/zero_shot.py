@@ -46,8 +46,6 @@ def segment_by_words(spec: str, pictures: PictureSet) -> dict[str, np.ndarray]:
     ----------
     spec : str
         A ``clip:`` encoder, see `encoders.load_encoder`.
-    pictures : PictureSet
-        What is segmented.
 
     Returns
     -------

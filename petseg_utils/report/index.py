@@ -90,21 +90,7 @@ OWN_FIGURES = FIGURES | {"02": "02_training", "04": "04_labels", "06": "06_loss"
 def render_index(
     study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float], try_it: TryPage | None = None
 ) -> str:
-    """Front page: the question and its answer on photos, the notebooks, and what this run made; see the module.
-
-    Parameters
-    ----------
-    study : Study
-        What was run.
-    sheets : list of Sheet
-        All notebooks, those without a page too.
-    out : Path
-        Where the pages are.
-    seconds : dict
-        How long each notebook took that ran now.
-    try_it : TryPage, optional
-        Where readers can try it.
-    """
+    """Front page: the question and its answer on photos, the notebooks, and what this run made; see the module."""
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
     encoder = re.sub("//.*/", "//", resolve(study.encoder))  # of weights from a file its name alone

@@ -12,11 +12,6 @@ def model_card(card: dict) -> str:
     """A card for reading: what the weights are, learned from, score, are for and are not for.
 
     The headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019, arXiv:1810.03993.
-
-    Parameters
-    ----------
-    card : dict
-        As `tools.ship` writes it.
     """
     encoder = card["encoder"]
     lines = [

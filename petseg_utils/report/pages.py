@@ -124,16 +124,8 @@ def render_page(
 
     Parameters
     ----------
-    study : Study
-        What it ran on.
     book : NotebookNode
         The notebook with its outputs; the cell that failed, if one did, has ``failed`` in its metadata.
-    sheet, linked : Sheet, list of Sheet
-        The notebook, and all that have or will have a page, itself among them.
-    failure : Failure or None
-        What went wrong.
-    seconds : float
-        How long it ran.
     try_it : TryPage, optional
         What stands where a cell has the tag `TRY_TAG`; by default its outputs.
     """

@@ -85,8 +85,6 @@ def build_report(
 
     Parameters
     ----------
-    study : Study
-        What the notebooks run on.
     only : list of str, optional
         Numbers of the notebooks to run, such as ``["02", "03"]``; the index then still links the other pages.
     notebooks, out : Path, optional
@@ -94,8 +92,6 @@ def build_report(
     write_page : callable, optional
         Writes the page on which readers try the models on their own photos, see `apps.web_page`, into a given file.
         It stands in a frame where a cell has the tag `pages.TRY_TAG`.  Where it raises a `PetsegError`, pages say so.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------

@@ -28,8 +28,6 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
     ----------
     table : DataFrame
         `results.results_table` of one study and set of pictures.
-    records : list of dict
-        The same records.
     pairs : DataFrame
         From `comparisons.paired_table`, or a file of it; empty where no pairs were compared.
     pictures : str
@@ -294,13 +292,7 @@ def size_sentence(records: list[dict]) -> str:
 
 
 def loss_sentence(curves: pd.DataFrame) -> str:
-    """Which perturbations cost the decoder most, and which least.
-
-    Parameters
-    ----------
-    curves : DataFrame
-        From `robustness.tables.curves`, or a file of it.
-    """
+    """Which perturbations cost the decoder most, and which least."""
     loss = relative_loss(curves).loc["decoder"].sort_values(ascending=False)
     titles = [TITLES_OF_PERTURBATIONS[kind][0] for kind in loss.index]
     names = [title if title.isupper() else title.lower() for title in titles]
@@ -375,15 +367,7 @@ def _unet_settings(records: list[dict]) -> dict:
 
 
 def limits(records: list[dict], breeds: pd.Series) -> str:
-    """What a study's numbers stand on, and what was not measured; Markdown.
-
-    Parameters
-    ----------
-    records : list of dict
-        Of one study.
-    breeds : Series
-        The breed of each picture of the data, to say how uneven they are.
-    """
+    """What a study's numbers stand on, and what was not measured; Markdown."""
     tested = select(records, protocol=PRIMARY)
     first, machines = tested[0], sorted({f"{record['machine']}, {record['device']}" for record in tested})
     encoders = sorted({record["encoder"] for record in tested if record["encoder"]})

@@ -110,13 +110,7 @@ def _plain(value: float) -> dict:
 
 
 def natural_clicks_table(records: list[dict]) -> pd.DataFrame:
-    """What one click on the deepest wrong part does at home and elsewhere, for reading.
-
-    Parameters
-    ----------
-    records : list of dict
-        From `elsewhere.score_shipped`.
-    """
+    """What one click on the deepest wrong part does at home and elsewhere, for reading."""
     rows = []
     for name, part in (("missed@1", "is missing"), ("excess@1", "is too much")):
         for record in clicked_records(records):

@@ -31,8 +31,6 @@ def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
 
     Parameters
     ----------
-    table : DataFrame
-        From `tables.curves`.
     score : str
         ``mIoU`` or ``dice``; for Dice the claimed 0.9 is drawn too.
     """
@@ -114,12 +112,6 @@ def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: 
 
     Parameters
     ----------
-    networks : dict
-        Model's name to network.
-    pictures : PictureSet
-        The set of the sweep.
-    row : int
-        Which of them.
     kind : str
         One of `corruptions.ORIGINAL`.
     """

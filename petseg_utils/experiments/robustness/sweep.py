@@ -78,17 +78,6 @@ def sweep(
     it was.  The click model is there as ``point+click``, after one click at random on the pet; before it, its masks are
     those of the decoder that it stands on.  A frozen encoder runs once for a perturbed picture, however many share it.
 
-    Parameters
-    ----------
-    study, seed : Study, int
-        Whose models they are.
-    networks : dict
-        Model's name to the trained network.
-    pictures : PictureSet
-        Test pictures.
-    progress : bool
-        Show a progress bar.
-
     Returns
     -------
     list of dict
@@ -186,11 +175,6 @@ def predict_cases(
         Unperturbed, for the places of clicks.
     images, labels : ndarray
         Perturbed, from `perturbed`, at the greatest size that one of the networks wants.
-
-    Returns
-    -------
-    dict
-        The classes by case.
     """
     classes = {case: np.empty(labels.shape, np.uint8) for case in cases}
     device = next(next(iter(networks.values())).parameters()).device
@@ -231,14 +215,8 @@ def clicks_on(pictures: PictureSet, part: slice, labels: np.ndarray, kind: str, 
 
     Parameters
     ----------
-    pictures : PictureSet
-        Unperturbed.
-    part : slice
-        Which of them.
     labels : ndarray
         ``uint8 (N, size, size)``, theirs after the perturbation.
-    kind, level : str, float
-        The perturbation.
     """
     rows = zip(pictures.table["name"].iloc[part], np.array(pictures.labels[part]), labels, strict=True)
     clicks: list[list[Prompt]] = []

@@ -43,13 +43,6 @@ def models_of(records: list[dict]) -> list[str]:
 def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
     """Scores of the summed counts with 95 % bootstrap intervals over pictures, border and padding left out.
 
-    Parameters
-    ----------
-    records : list of dict
-        From `sweep.sweep`.
-    n_resamples : int
-        Resamples of pictures.
-
     Returns
     -------
     DataFrame
@@ -105,11 +98,6 @@ def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
 
     The worst level is the one with the lowest mIoU.  It is mostly the last one, but not for rotation: a quarter turn
     uncovers no corners.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `curves`.
     """
     of_miou = table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False)["value"]
     loss = 1 - of_miou.min() / of_miou.first()
@@ -144,11 +132,6 @@ def breaking_points(table: pd.DataFrame) -> pd.DataFrame:
     """The level at which each model has lost 5 points of mIoU; NaN where it never does.
 
     Between the last level before and the first one after, a straight line is drawn.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From `curves`.
 
     Returns
     -------
