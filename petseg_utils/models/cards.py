@@ -47,13 +47,6 @@ def read_card(path: Path) -> dict:
 def checked_card(text: bytes | str, name: str) -> dict:
     """A card from its JSON, with today's name of its model.
 
-    Parameters
-    ----------
-    text : bytes or str
-        The JSON.
-    name : str
-        Of its file, for messages.
-
     Raises
     ------
     PetsegError

@@ -48,8 +48,6 @@ def load_clip(spec: str, image_size: int = 224, *, text: bool = True) -> tuple[n
 
     Parameters
     ----------
-    spec, image_size
-        As for `encoders.load_encoder`.
     text : bool
         Whether the text tower is asked for; if not, a file that holds the image tower alone will do.
     """

@@ -91,8 +91,6 @@ def load_features(
         Folder of all caches; a study's is ``study.cache_dir``.
     mirrored : bool
         Of the mirror images too, as training draws them.
-    progress : bool
-        Show a progress bar.
 
     Raises
     ------

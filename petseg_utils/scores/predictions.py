@@ -50,12 +50,8 @@ def predict(
     ----------
     model : nn.Module
         Takes pixel values ``(N, 3, H, W)`` in 0..255 and gives logits ``(N, 3, H, W)``.
-    pictures : PictureSet
-        The split.
     features : Features, optional
         Cached feature maps of the same pictures, for a model on a frozen encoder.
-    progress : bool
-        Show a progress bar.
     """
     model.eval()
     classes = np.empty(pictures.labels.shape, np.uint8)
@@ -107,12 +103,8 @@ def score_protocols(pictures: PictureSet, predictions: Predictions, n_resamples:
 
     Parameters
     ----------
-    pictures : PictureSet
-        The split.
     predictions : Predictions
         From `predict`, in the same order.
-    n_resamples : int
-        Bootstrap resamples of pictures.
     rows : ndarray of bool, shape (n,)
         Which pictures are scored.
 

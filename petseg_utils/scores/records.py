@@ -22,21 +22,7 @@ IDENTITY = ("model", "encoder", "study", "seed", "data", "split", "subset", "pro
 def make_records(
     study: Study, card: dict, split: str, pictures: PictureSet, predictions: Predictions, model: nn.Module
 ) -> list[dict]:
-    """One record per protocol and subset (all pictures; small breeds, where there are some).
-
-    Parameters
-    ----------
-    study : Study
-        Gives the number of resamples and the image size.
-    card : dict
-        The checkpoint's card.
-    split : str
-        Which split the pictures are.
-    pictures, predictions
-        As for `score_protocols`.
-    model : nn.Module
-        Its parameters are counted.
-    """
+    """One record per protocol and subset (all pictures; small breeds, where there are some)."""
     small = small_breeds(pictures)
     subsets = {"all": np.ones(len(pictures), bool)} | ({"small breeds": small} if small.any() else {})
     own = sum(parameter.numel() for parameter in model.parameters())

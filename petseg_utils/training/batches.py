@@ -30,10 +30,6 @@ class TrainingPictures(Dataset):
 
     Parameters
     ----------
-    pictures : PictureSet
-        The training split.
-    seed : int
-        The run's seed.
     make : callable
         ``make(pictures, row, key)``: one example as a dict, ``image`` ``uint8 (3, H, W)`` and ``label`` ``uint8 (H,
         W)`` among its entries.  `augmented` by default.
@@ -204,12 +200,8 @@ def draw_examples(
     ----------
     pictures, make, seed, rows
         As for `TrainingPictures`.
-    number : int
-        How many.
     scale : int
         That of the pictures which `make` gives.
-    progress : bool
-        Show a progress bar.
     """
     order = np.random.default_rng(seed).permutation(rows or len(pictures))
     size = pictures.images.shape[1]

@@ -115,8 +115,6 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
 
     Parameters
     ----------
-    model : str
-        A name of `models.names.TITLES`.
     study : Study or None
         None means the weights that ship.  Given other data, its run on them is meant.
     seed : int, optional
@@ -201,8 +199,6 @@ def save_state(path: Path, parts: dict[str, Any] | None, progress: dict) -> None
 
     Parameters
     ----------
-    path : Path
-        The file.
     parts : dict or None
         ``model`` and ``average`` (modules; the latter may be None), ``optimizer`` and ``schedule``; None for a run that
         came to its end, of which the best weights are kept elsewhere and these are not needed.

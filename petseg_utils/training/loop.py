@@ -50,14 +50,10 @@ def fit(
     ----------
     model : nn.Module
         Trained in place; holds the best epoch's weights at the end.
-    data : TrainingPictures
-        Training examples.
     loss : callable
         ``loss(model, batch)``, a scalar tensor.
     validate : callable
         ``validate(model)``, a dict of floats.
-    settings : TrainingSettings
-        Epochs, batch size, learning rate and so on.
     folder, seed, card, score, resume, progress
         See `Run`.
 
@@ -108,8 +104,6 @@ class Run:
     ----------
     model, data, settings
         As for `fit`.
-    folder : Path
-        Where checkpoints go.
     seed : int
         Order of pictures, augmentation and random layers; the model's first weights are the caller's business.
     card : dict
@@ -118,8 +112,6 @@ class Run:
         Which of the validation's numbers decides what is kept; higher is better.
     resume : bool
         Go on from ``last.safetensors`` if it is there.  On a CPU the result equals that of an uninterrupted run.
-    progress : bool
-        Show a progress bar.
     """
 
     def __init__(
@@ -274,13 +266,7 @@ class SharedBatches(BatchSampler):
 
 
 class Collate:
-    """Makes a batch of examples; one of none has tensors without rows.
-
-    Parameters
-    ----------
-    data : TrainingPictures
-        Shows what an example consists of.
-    """
+    """Makes a batch of examples; one of none has tensors without rows."""
 
     def __init__(self, data: TrainingPictures):
         self.data = data

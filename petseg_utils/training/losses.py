@@ -68,8 +68,6 @@ def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 
         Gives logits ``(N, 3, H, W)`` for pixel values; takes feature maps too if the batch has them.
     batch : dict
         ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)``, and for a frozen encoder perhaps ``maps``.
-    dice : float
-        Weight of the Dice loss.
     """
     images = batch["image"].float()
     logits = (model(images, batch["maps"]) if "maps" in batch else model(images)).float()

@@ -33,8 +33,6 @@ def propose_masks(
         From `read_unlabelled`.
     features : Features, optional
         Of the same pictures, for models on a frozen encoder.
-    progress : bool
-        Show a progress bar.
 
     Returns
     -------

@@ -60,8 +60,6 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
         A `models.click_head.PointSegmenter`.
     batch : dict
         ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)`` and perhaps the encoder's ``maps``.
-    dice : float
-        Weight of the Dice loss beside the cross-entropy's 1.
 
     References
     ----------
@@ -125,12 +123,8 @@ def speak(
 
     Parameters
     ----------
-    said : list of Prompt
-        The prompts so far.
     wanted, selected, counted : ndarray of bool, shape (H, W)
         What is wanted, what is selected, and where that is judged.
-    rng : Generator
-        For what is drawn at random.
     """
     kind = rng.random()
     if not said and wanted.sum() >= SMALLEST:

@@ -23,10 +23,6 @@ class TorchModel:
     network : nn.Module
         Gives logits ``(N, 3, size, size)``; one that takes prompts has ``look`` and ``select``, see
         `click_head.PointSegmenter`.
-    card : dict
-        The checkpoint's card.
-    digest : str
-        SHA-256 of the checkpoint.
     """
 
     def __init__(self, network: nn.Module, card: dict, digest: str = ""):

@@ -50,8 +50,6 @@ def train(
     ----------
     model : str or Recipe
         A name of `models.names.TITLES`, or the recipe of a model of your own.
-    study : Study
-        Gives the settings, and the encoder.
     seed : int
         First weights, order of pictures and augmentation.
     splits : dict
