@@ -182,7 +182,7 @@ print("weights", hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def report(place, given):
-    failures = build_report(load_study("smoke"), notebooks=given / "notebooks", out=place / "reports", progress=False)
+    failures = build_report(load_study("smoke"), notebooks=given / "notebooks", out=place / "reports")
     assert not failures, failures
 
 

@@ -18,7 +18,7 @@ CLICKS = ((200.0, 150.0), (300.0, 200.0), (120.0, 220.0))  # on the cat, in the 
 EDGE = 1024  # of the matrices whose product tells what the machine can do
 
 
-def measure(runtime: str | None = None, *, progress: bool = True) -> dict:
+def measure(runtime: str | None = None) -> dict:
     """Time the models that ship on a photo of a cat, 451 x 300 pixels.
 
     The tasks take turns, so that other work on the machine slows all of them alike.  Everything from the photo's array
@@ -53,7 +53,7 @@ def measure(runtime: str | None = None, *, progress: bool = True) -> dict:
         "point: a click": (click, len(CLICKS)),
     }
     times: dict[str, list[float]] = {name: [] for name in tasks}
-    for count in tqdm(range(1 + ROUNDS), desc="timing", disable=not progress):
+    for count in tqdm(range(1 + ROUNDS), desc="timing"):
         for name, (task, parts) in tasks.items():
             start = time.perf_counter()
             task()

@@ -33,6 +33,7 @@ from petseg_utils.apps.photo_tables import (
     of_shard,
     printable,
     temporary_for,
+    write_file,
     write_table,
 )
 from petseg_utils.data.datasets import DataError, species_of
@@ -72,7 +73,6 @@ def segment_photos(
     prompts: Sequence[Box | Click] = (),
     hard: bool = False,
     formats: Sequence[str] = (),
-    progress: bool = True,
 ) -> Counts:
     """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
 
@@ -142,9 +142,7 @@ def segment_photos(
                 print(line, file=sys.stderr)
             write_table(failing, OF_FAILED, [])
             held.callback(failing.unlink, missing_ok=True)
-        bar = held.enter_context(
-            tqdm(total=plan.n_todo, desc="segmenting", unit="photo", disable=not progress or plan.n_todo < 2)
-        )
+        bar = held.enter_context(tqdm(total=plan.n_todo, desc="segmenting", unit="photo", disable=plan.n_todo < 2))
         reading = _ahead(pool, read, ((photo,) for photo in plan.todo))
         segmented = segmented_photos(segmenter, usable(reading), prompts, hard)
         first = list(itertools.islice(segmented, 1))  # a click outside the photo ends it here, before anything changes
@@ -300,16 +298,13 @@ def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _write(out: Path, path: Path, content: bytes) -> None:
-    """Write a file to a temporary name and rename it."""
-    temporary = temporary_for(path)
+    """`write_file`, which leaves nothing behind where that fails."""
     with writing(out):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            write_file(path, content)
         except OSError as error:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                temporary_for(path).unlink(missing_ok=True)
             if error.errno == errno.ENAMETOOLONG:
                 raise DataError("has too long a name: shorten it.") from error
             raise

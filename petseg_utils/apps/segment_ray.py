@@ -53,7 +53,6 @@ def segment_by_ray(
     weights: Path | None = None,
     runtime: str | None = None,
     hard: bool = False,
-    progress: bool = True,
 ) -> Counts:
     """Segment photos on a cluster of Ray, and write a row of each, with its masks, to Parquet files.
 
@@ -101,7 +100,7 @@ def segment_by_ray(
     system.makedirs(folder, exist_ok=True)
     _write(system, f"{folder}/{ABOUT}", json.dumps(maker, indent=2).encode())
     counts, lost = np.zeros(3, int), 0
-    bar = tqdm(desc="segmenting", unit="photo", disable=not progress)
+    bar = tqdm(desc="segmenting", unit="photo")
     todo = done.without(itertools.chain([first], files), counts)
     with _cluster(ray, address):
         workers = max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -47,12 +47,12 @@ SOURCE_COLOURS = ("#1A1A1A", "#0072B2", "#9A5B00")  # none of a model's
 SIZES = (0.04, 0.15)  # shares of the photo between small, middling and large pets
 
 
-def elsewhere_pictures(study: Study, *, progress: bool = True) -> PictureSet | None:
+def elsewhere_pictures(study: Study) -> PictureSet | None:
     """The test split of the study's folder from elsewhere, in one of the layouts of `datasets`; None without one."""
     if study.elsewhere_dir is None:
         return None
     listed = list_pictures(study.elsewhere_dir, "test")
-    return decode(listed, study.image_size, study.cache_dir, scale=study.picture_scale, progress=progress)
+    return decode(listed, study.image_size, study.cache_dir, scale=study.picture_scale)
 
 
 def compare_sets(
@@ -101,18 +101,18 @@ def by_set(table: pd.DataFrame) -> pd.DataFrame:
     return flat.reindex(pd.MultiIndex.from_frame(table[["model", "score"]].drop_duplicates()))[titles.unique()]
 
 
-def set_sentences(table: pd.DataFrame, home: str = "its cats", away: str = "elsewhere") -> str:
-    """What each model loses from one set of `compare_sets` to another, outline and name, with intervals; Markdown."""
+def set_sentences(table: pd.DataFrame) -> str:
+    """What each model loses from ``its cats`` to ``elsewhere``, sets of `compare_sets`, with intervals; Markdown."""
     scored = table.set_index(["pictures", "model", "score"])[["value", "low", "high"]]
     lines = []
     for name in table["model"].unique():
         changes = {
-            score: unpaired_difference(*(tuple(scored.loc[where, name, score]) for where in (away, home)))
+            score: unpaired_difference(*(tuple(scored.loc[where, name, score]) for where in ("elsewhere", "its cats")))
             for score in table["score"].unique()
         }
         told = "; ".join(f"{score} {with_interval(*change, '+.3f')}" for score, change in changes.items())
         lines.append(f"* {titled(name)}: {told}")
-    return f"From {home} to {away}:\n\n" + "\n".join(lines)
+    return "From its cats to elsewhere:\n\n" + "\n".join(lines)
 
 
 def with_border(pictures: PictureSet, width: float) -> PictureSet:

@@ -29,8 +29,10 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
-def show_source(thing: Callable, *, first: str = "", last: str = "", docstrings: bool = False) -> Markdown:
+def show_source(thing: Callable, *, first: str = "", last: str = "") -> Markdown:
     """Code of a function, method or class as it stands in its module, highlighted, under the module's name and lines.
+
+    Docstrings are left out.
 
     Parameters
     ----------
@@ -39,8 +41,6 @@ def show_source(thing: Callable, *, first: str = "", last: str = "", docstrings:
     first, last : str
         Show from the first line that holds this text, to the next one that holds that; by default from the beginning,
         and to the end.
-    docstrings : bool
-        Show docstrings, too.  Lines are left out where they stand.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def show_source(thing: Callable, *, first: str = "", last: str = "", docstrings:
         If no line holds `first` or `last`.
     """
     lines, start = inspect.getsourcelines(thing)
-    hidden = set() if docstrings else _docstring_lines(textwrap.dedent("".join(lines)))
+    hidden = _docstring_lines(textwrap.dedent("".join(lines)))
     begin = _line_with(first, lines, 0)
     end = _line_with(last, lines, begin) if last else len(lines) - 1
     code = textwrap.dedent("".join(lines[line] for line in range(begin, end + 1) if line not in hidden)).rstrip()

@@ -14,7 +14,7 @@ TILE = 1024  # pixels: large photos are worked on in squares of this edge, so th
 BLEED = 2.0  # radius in model pixels from which the colours of pet and ground are taken
 
 
-def guided(guide: np.ndarray, mask: np.ndarray, radius: int, smooth: float) -> np.ndarray:
+def guided(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
     """How a mask follows from a photo's colours nearby: linear coefficients ``float32 (H, W, 4)``.
 
     The filtered mask is the dot product of the first three with the colours, plus the fourth.
@@ -27,8 +27,6 @@ def guided(guide: np.ndarray, mask: np.ndarray, radius: int, smooth: float) -> n
         ``float32 (H, W)`` in 0..1.
     radius : int
         Half the edge of the windows, in pixels.
-    smooth : float
-        Added to the variances: the larger, the smoother.
 
     References
     ----------
@@ -45,7 +43,7 @@ def guided(guide: np.ndarray, mask: np.ndarray, radius: int, smooth: float) -> n
     # Plane by plane: three times as fast as on colours side by side.
     planes = [*cv2.split(guide), mask]
     means = [mean(plane) for plane in planes]
-    rr, gg, bb = (covariance(colour, colour) + np.float32(smooth) for colour in range(3))
+    rr, gg, bb = (covariance(colour, colour) + np.float32(SMOOTH) for colour in range(3))
     rg, rb, gb = covariance(0, 1), covariance(0, 2), covariance(1, 2)
     red, green, blue = (covariance(colour, 3) for colour in range(3))
     # The inverse of the symmetric 3 x 3 matrix by its cofactors.
@@ -85,7 +83,7 @@ def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
     if step <= 1 or not selected.any() or selected.all():
         return 255 * (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.uint8)
     guide = cv2.resize(image, shape, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    terms = guided(guide, mask, max(1, round(RADIUS * step)), SMOOTH)
+    terms = guided(guide, mask, max(1, round(RADIUS * step)))
     away = cv2.distanceTransform(selected, cv2.DIST_L2, 3) + cv2.distanceTransform(1 - selected, cv2.DIST_L2, 3)
     # 1 at the outline, 0 from the band's edge on: there the plain mask goes on without a step.
     weight = np.clip(2 - 2 * away / (BAND * step), 0, 1)

@@ -9,9 +9,10 @@ import numpy as np
 LARGEST = 8.0  # logits of the proposal and of the selection are limited to this
 FINE = 4  # stride of the decoder's cells, which predict the logits of their own 4 x 4 pixels
 CENTRE = 0.97  # a drawn click is this high only at its own pixel and the ones next to it
-# What lies under a click is averaged over similar cells around it, with this reach and this weight of differences
-# (see `similarity`).  If a pet is less likely there than DOUBT, the click is on the background.
-UNDER_REACH, UNDER_DIFFERENCE = 8.0, 3.0
+# What lies under a click is averaged over similar cells around it, see `similarity`.  If a pet is less likely there
+# than DOUBT, the click is on the background.
+UNDER_REACH = 8.0  # standard deviation of the Gaussian of distance, in cells
+UNDER_DIFFERENCE = 3.0  # how fast the similarity falls with the mean squared difference of the channels
 DOUBT = 0.4
 
 
@@ -78,7 +79,7 @@ def clicked_side(cells: np.ndarray, pet: np.ndarray, prompts: np.ndarray) -> np.
     for row, clicked in enumerate(by_cells(prompts[:, 0]).max((2, 4)) > CENTRE):
         if not clicked.any():
             continue
-        weights = similarity(cells[row], int(clicked.argmax()), UNDER_REACH, UNDER_DIFFERENCE)
+        weights = similarity(cells[row], int(clicked.argmax()))
         chance = by_cells(pet[row : row + 1]).mean((2, 4))[0]
         if (weights * chance).sum() < DOUBT * weights.sum():
             sides[row] = -1
@@ -91,7 +92,7 @@ def by_cells(values: np.ndarray) -> np.ndarray:
     return values.reshape(number, height // FINE, FINE, width // FINE, FINE)
 
 
-def similarity(cells: np.ndarray, at: int, reach: float, difference: float) -> np.ndarray:
+def similarity(cells: np.ndarray, at: int) -> np.ndarray:
     """Similarity of one cell to every cell, ``float (h, w)`` in 0..1: high where a cell is near and alike.
 
     Parameters
@@ -100,13 +101,9 @@ def similarity(cells: np.ndarray, at: int, reach: float, difference: float) -> n
         ``float (C, h, w)``, the decoder's features.
     at : int
         Which cell, counted along the rows.
-    reach : float
-        Standard deviation of the Gaussian of distance, in cells.
-    difference : float
-        How fast the similarity falls with the mean squared difference of the channels.
     """
     cells = cells.astype(np.float32)
     row, column = divmod(at, cells.shape[2])
     rows, columns = np.indices(cells.shape[1:])
-    near = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * reach**2))
-    return near * np.exp(-difference * ((cells - cells[:, row, column, None, None]) ** 2).mean(0))
+    near = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / (2 * UNDER_REACH**2))
+    return near * np.exp(-UNDER_DIFFERENCE * ((cells - cells[:, row, column, None, None]) ** 2).mean(0))

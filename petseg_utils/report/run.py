@@ -76,7 +76,6 @@ def build_report(
     notebooks: Path | None = None,
     out: Path | None = None,
     write_page: Callable[[Path], object] | None = None,
-    progress: bool = True,
 ) -> list[Failure]:
     """Run notebooks and write a page for each, and an index.
 
@@ -120,7 +119,7 @@ def build_report(
     try_it = _write_try_page(write_page, out)
     failures: list[Failure] = []
     seconds: dict[str, float] = {}
-    for sheet, bar in _with_bar(chosen, progress):
+    for sheet, bar in _with_bar(chosen):
         began = time.monotonic()
         book, failure = _execute(sheet, study, bar)
         seconds[sheet.name] = time.monotonic() - began
@@ -144,9 +143,7 @@ def _write_try_page(write_page: Callable[[Path], object] | None, out: Path) -> T
     return TryPage(path.name)
 
 
-def execute_in_place(
-    study: Study, *, only: list[str] | None = None, notebooks: Path | None = None, progress: bool = True
-) -> list[Failure]:
+def execute_in_place(study: Study, *, only: list[str] | None = None, notebooks: Path | None = None) -> list[Failure]:
     """Run notebooks and keep their outputs in the files, without timings, progress bars, paths or kernel details.
 
     Parameters and errors are those of `build_report`.
@@ -157,7 +154,7 @@ def execute_in_place(
         Notebooks that failed; their files are left as they were.
     """
     failures = []
-    for sheet, bar in _with_bar(_choose(_find(notebooks or notebook_folder()), only), progress):
+    for sheet, bar in _with_bar(_choose(_find(notebooks or notebook_folder()), only)):
         book, failure = _execute(sheet, study, bar)
         if failure:
             failures.append(failure)
@@ -220,9 +217,9 @@ def _choose(sheets: list[Sheet], only: list[str] | None) -> list[Sheet]:
     return [sheet for sheet in sheets if sheet.number in wanted]
 
 
-def _with_bar(sheets: list[Sheet], progress: bool) -> Iterator[tuple[Sheet, tqdm]]:
+def _with_bar(sheets: list[Sheet]) -> Iterator[tuple[Sheet, tqdm]]:
     """Each notebook with the bar that says which one is running."""
-    with tqdm(sheets, unit="notebook", disable=not progress) as bar:
+    with tqdm(sheets, unit="notebook") as bar:
         for sheet in sheets:
             bar.set_description(sheet.name)
             yield sheet, bar

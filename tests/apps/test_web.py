@@ -328,7 +328,7 @@ def test_a_report_links_the_page_or_says_why_it_was_left_out(tmp_path, monkeypat
     monkeypatch.setenv("PETSEG_RUNS", str(tmp_path / "runs"))
     study, out = load_study("smoke"), tmp_path / "out"
     (tmp_path / "01_only.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook()))
-    report = functools.partial(build_report, study, notebooks=tmp_path, out=out, progress=False)
+    report = functools.partial(build_report, study, notebooks=tmp_path, out=out)
     report(write_page=lambda path: path.write_text("the page"))
     assert (out / "try.html").read_text() == "the page" and 'href="try.html"' in (out / "index.html").read_text()
 

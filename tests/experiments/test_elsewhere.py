@@ -37,9 +37,9 @@ def test_a_folder_from_elsewhere_is_scored_beside_the_test_split(study, splits, 
     with pytest.raises(PetsegError, match="PETSEG_OOD names 'nowhere', which is no folder"):
         load_study("smoke")
     monkeypatch.setenv("PETSEG_OOD", str(write_data(tmp_path / "elsewhere", 4, 8)))
-    elsewhere = elsewhere_pictures(load_study("smoke"), progress=False)
+    elsewhere = elsewhere_pictures(load_study("smoke"))
     detailed = replace(load_study("smoke"), encoder="lite:efficientnet_lite0@64+128")
-    assert elsewhere_pictures(detailed, progress=False).at(2).shape == (8, 128, 128, 3) and elsewhere.detail is None
+    assert elsewhere_pictures(detailed).at(2).shape == (8, 128, 128, 3) and elsewhere.detail is None
     table = compare_sets(study, {"unet": Stub()}, {"test split": splits["test"], "elsewhere": elsewhere}, 20)
     assert table["n_images"].tolist() == [6, 6, 8, 8] and set(table["species"]) == {"cats and dogs"}
     assert table["value"].between(0, 1).all() and (table["low"] <= table["high"]).all()

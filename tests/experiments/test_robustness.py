@@ -137,7 +137,7 @@ def test_the_sweep_goes_on_after_a_cut_and_starts_anew_with_other_weights(study,
     steps = [("clean", 0.0), ("gaussian_noise", 18.0), ("rotation", 90.0), ("click_offset", 45.0)]
     monkeypatch.setattr(sweep_module, "sweep_steps", lambda: steps)
     pictures = some_test_pictures(study, splits["test"])
-    first = sweep(study, 0, networks, pictures, progress=False)
+    first = sweep(study, 0, networks, pictures)
     assert [record["model"] for record in first].count(HELPED) == 4  # only a click can miss its place
     assert {record["model"] for record in first} == {"decoder", HELPED}  # before a click, point is the decoder
     assert len(first) == 3 + 4
@@ -149,13 +149,13 @@ def test_the_sweep_goes_on_after_a_cut_and_starts_anew_with_other_weights(study,
     path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])  # killed in the middle of a line
     asked = []
     monkeypatch.setattr(sweep_module, "predict_cases", lambda *args: asked.append(args[1]) or predict_cases(*args))
-    assert sweep(study, 0, networks, pictures, progress=False) == first
+    assert sweep(study, 0, networks, pictures) == first
     assert asked == [[(HELPED, "rotation", 90.0)]]
     asked.clear()
-    assert sweep(study, 0, networks, pictures, progress=False) == first and not asked
+    assert sweep(study, 0, networks, pictures) == first and not asked
     card = study.runs_dir / "decoder-seed0" / "best.safetensors"
     card.write_bytes(card.read_bytes() + b" ")
-    sweep(study, 0, networks, pictures, progress=False)
+    sweep(study, 0, networks, pictures)
     assert asked == [[("decoder", *step)] for step in steps[:3]]
     assert len(path.read_text().splitlines()) == len(first)  # what is out of date is gone
 
@@ -174,7 +174,7 @@ def test_every_step_is_scored_on_its_own_pictures(study, splits, networks, monke
     steps = [CLEAN, ("rotation", 90.0), ("gaussian_noise", 18.0), (MISSED, 45.0)]
     monkeypatch.setattr(sweep_module, "sweep_steps", lambda: steps)
     pictures = some_test_pictures(study, splits["test"])
-    records = sweep(study, 0, networks, pictures, progress=False)
+    records = sweep(study, 0, networks, pictures)
     assert {(record["corruption"], record["level"]) for record in records} == set(steps)
     for record in records:
         case = (record["model"], record["corruption"], record["level"])
@@ -476,7 +476,7 @@ def test_noisy_pictures_differ_from_the_others_in_noise_alone(splits):
 
 
 def test_the_experiment_changes_nothing_but_the_noise(study, splits, networks):
-    counts, seconds = compare("decoder", study, 0, splits, splits["test"], progress=False)
+    counts, seconds = compare("decoder", study, 0, splits, splits["test"])
     assert set(counts) == {"as it was", "more training", "more training, with noise"} and len(seconds) == 2
     cards = [
         json.loads((study.runs_dir / "noise" / f"decoder-{most}-seed0" / "best.json").read_text()) for most in (0, 18)

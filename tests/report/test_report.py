@@ -86,7 +86,7 @@ def project(tmp_path_factory):
         patch.setenv("PETSEG_RUNS", str(folder / "runs"))
         study = load_study(str(folder / "mine.toml"))
         append_records(study.runs_dir / "records.jsonl", make_records())
-        failures = build_report(study, notebooks=books, out=out, progress=False)
+        failures = build_report(study, notebooks=books, out=out)
         yield {"study": study, "books": books, "out": out, "failures": failures}
 
 
@@ -349,21 +349,21 @@ def test_only_runs_what_is_named_and_keeps_the_other_pages(project, tmp_path):
     study, books = project["study"], project["books"]
     out = shutil.copytree(project["out"], tmp_path / "out")
     before = (out / "01_good.html").read_bytes()
-    assert build_report(study, only=["3"], notebooks=books, out=out, progress=False) == []
+    assert build_report(study, only=["3"], notebooks=books, out=out) == []
     assert (out / "01_good.html").read_bytes() == before
     first, second, third = soup(out / "index.html").select(".card")
     assert first.a["href"] == "01_good.html" and first.img and not first.select_one(".state")
     assert "FAILED" in second.get_text() and "done in" in third.get_text()
     with pytest.raises(PetsegError, match=r"No notebook 07\. There are 01, 02, 03\."):
-        build_report(study, only=["01", "07"], notebooks=books, out=out, progress=False)
+        build_report(study, only=["01", "07"], notebooks=books, out=out)
 
 
 def test_without_notebooks_or_records(project, tmp_path):
     with pytest.raises(PetsegError, match="No numbered notebooks"):
-        build_report(project["study"], notebooks=tmp_path, out=tmp_path / "out", progress=False)
+        build_report(project["study"], notebooks=tmp_path, out=tmp_path / "out")
     study = replace(project["study"], runs_dir=tmp_path / "runs" / "mine")
     write_notebook(tmp_path / "01_end.ipynb", "End", "x = 1", "import os; os._exit(3)")
-    (failure,) = build_report(study, notebooks=tmp_path, out=tmp_path / "out", progress=False)
+    (failure,) = build_report(study, notebooks=tmp_path, out=tmp_path / "out")
     assert failure.cell == 2 and "Python ended" in failure.error
     assert "Python ended" in soup(tmp_path / "out" / "01_end.html").select_one(".output_error").get_text()
     index = soup(tmp_path / "out" / "index.html")
@@ -376,7 +376,7 @@ def test_in_place_keeps_outputs_and_leaves_a_failing_notebook_untouched(project,
     talk = "import sys; print(sys.prefix)\nprint('50%|##  | 1/2\\na warning', file=sys.stderr)\n6 * 7"
     write_notebook(tmp_path / "02_good.ipynb", "Good", talk)
     before = (tmp_path / "01_bad.ipynb").read_bytes()
-    failures = execute_in_place(project["study"], notebooks=tmp_path, progress=False)
+    failures = execute_in_place(project["study"], notebooks=tmp_path)
     assert [failure.notebook for failure in failures] == ["01_bad"]
     assert (tmp_path / "01_bad.ipynb").read_bytes() == before
     book = nbformat.read(tmp_path / "02_good.ipynb", as_version=4)

@@ -51,7 +51,7 @@ def noisy(most: float, scale: int = 1) -> Make:
 
 
 def train_on(
-    model: str, study: Study, seed: int, splits: dict[str, PictureSet], most: float, *, progress: bool = True
+    model: str, study: Study, seed: int, splits: dict[str, PictureSet], most: float
 ) -> tuple[nn.Module, float]:
     """Let the study's trained model go on learning, on pictures with up to so much noise.
 
@@ -78,13 +78,12 @@ def train_on(
         folder,
         seed=seed,
         card=card | {"noise": most},
-        progress=progress,
     )
     return load(folder / "best.safetensors")[0], float(history["seconds"].sum())
 
 
 def compare(
-    model: str, study: Study, seed: int, splits: dict[str, PictureSet], pictures: PictureSet, *, progress: bool = True
+    model: str, study: Study, seed: int, splits: dict[str, PictureSet], pictures: PictureSet
 ) -> tuple[dict[str, dict], dict[str, float]]:
     """Train a model on with and without noise, and score all three on perturbed test pictures.
 
@@ -98,7 +97,7 @@ def compare(
     """
     networks, seconds = {BEFORE: load(run_folder(model, study, seed) / "best.safetensors")[0]}, {}
     for name, most in ((WITHOUT, 0), (WITH, LEVELS[KIND][-1])):
-        networks[name], seconds[name] = train_on(model, study, seed, splits, most, progress=progress)
+        networks[name], seconds[name] = train_on(model, study, seed, splits, most)
     steps = [(KIND, level) for level in LEVELS[KIND]]
     steps += [(kind, LEVELS[kind][-1]) for kind in ORIGINAL if kind != KIND]
     counts: dict[str, dict] = {name: {} for name in networks}

@@ -69,9 +69,7 @@ def some_test_pictures(study: Study, pictures: PictureSet) -> PictureSet:
     return pictures.subset(names[chosen].tolist())
 
 
-def sweep(
-    study: Study, seed: int, networks: dict[str, nn.Module], pictures: PictureSet, *, progress: bool = True
-) -> list[dict]:
+def sweep(study: Study, seed: int, networks: dict[str, nn.Module], pictures: PictureSet) -> list[dict]:
     """Score models on every step of `sweep_steps`, or read what was scored before with the same weights and pictures.
 
     Records are appended to ``robustness.jsonl`` in the folder of runs step by step, so a run that is cut goes on where
@@ -95,7 +93,7 @@ def sweep(
     by_case = {(row["model"], row["corruption"], row["level"]): row for row in records if row["model"] in wanted}
     provenance = {"versions": versions(), "commit": git_commit()}
     with path.open("a", encoding="utf-8") as file:
-        for steps in tqdm(sweep_passes(), desc="perturbing", disable=not progress):
+        for steps in tqdm(sweep_passes(), desc="perturbing"):
             cases = [(name, *step) for step in steps for name in names if name == HELPED or step[0] != MISSED]
             missing = [case for case in cases if case not in by_case]
             if not missing:
