@@ -73,14 +73,10 @@ class Work:
         return np.asarray(cv2.imdecode(np.frombuffer(self.picture, np.uint8), cv2.IMREAD_COLOR_RGB))
 
     @property
-    def shown_size(self) -> tuple[int, int]:
-        """Width and height of that."""
-        return size_to_show(self.photo.height, self.photo.width)
-
-    @property
     def scale(self) -> np.ndarray:
         """Photo pixels for each pixel of the picture, across and down."""
-        return np.divide((self.photo.width, self.photo.height), self.shown_size)
+        photo = self.photo
+        return np.divide((photo.width, photo.height), size_to_show(photo.height, photo.width))
 
     def show(self, path: str) -> str:
         """Remember a picture that goes to the browser, and delete the ones before the last few."""

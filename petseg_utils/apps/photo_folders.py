@@ -112,8 +112,8 @@ class Plan:
             self._add("rows", row["photo"], json.dumps(row))
             self._add("ours", stem_of(row))
             self._add("taken", stem_of(row).casefold())
-        for stem in read_begun(out, listing.shard):
-            self._add("ours", stem)
+        for row in read_rows(out / of_shard(BEGUN, listing.shard), ("stem",), header=False):
+            self._add("ours", row["stem"])
         self.n_photos, inside = 0, f"{listing.out}{os.sep}"
         for photo in listing:
             self.n_photos += self._add("photos", photo.place, str(photo.path), photo.name, photo.stem)
@@ -216,11 +216,6 @@ def _state_if_same(photo: Photo, row: dict, out: Path) -> dict[str, str]:
 def begin(out: Path, stems: Iterable[str], shard: Shard | None = None) -> None:
     """Note what results are called that are about to be written: a run that is cut leaves them without a row."""
     write_rows(out / of_shard(BEGUN, shard), "a", ([stem] for stem in stems))
-
-
-def read_begun(out: Path, shard: Shard | None = None) -> Iterator[str]:
-    """What runs noted by `begin` that did not come to their end."""
-    return (row["stem"] for row in read_rows(out / of_shard(BEGUN, shard), ("stem",), header=False))
 
 
 class Merged(NamedTuple):

@@ -4,7 +4,7 @@ Two masks of 224 pixels are enlarged: the true one, so that nothing but the edge
 ships proposes.  Photos have no such truth; look at them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -26,12 +26,6 @@ NUMBER = 2  # which picture of each breed
 NARROW = 0.003  # half the width of the band of the boundary IoU, as a share of the diagonal: about 4 pixels
 NEAR = 7  # pixels: how far from a mixed pixel the error of alpha is taken
 FOUND = 0.8  # IoU that a proposal must reach to say something of edges
-
-
-def drawn(breeds: Sequence[Breed]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures of about 1,000 pixels and their alpha, both ``uint8``."""
-    for breed in tqdm(breeds, desc="drawing"):
-        yield draw_hair(breed, NUMBER, ENLARGEMENT)
 
 
 def edge_scores(cut: np.ndarray, true: np.ndarray) -> dict[str, float]:
@@ -60,7 +54,8 @@ def compare_edges(breeds: Sequence[Breed]) -> pd.DataFrame:
         ``weights``, the decoder's SHA-256.
     """
     segmenter, rows = Segmenter.load("decoder", runtime="torch"), []
-    for picture, true in drawn(breeds):
+    for breed in tqdm(breeds, desc="drawing"):
+        picture, true = draw_hair(breed, NUMBER, ENLARGEMENT)
         box = segmenter.letterbox(picture)
         exact = np.zeros((box.size, box.size), np.float32)
         exact[box.window] = cv2.resize(true, box.inner[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255

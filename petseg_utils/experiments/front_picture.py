@@ -1,7 +1,5 @@
 """The picture of the front page and the README: a photo that needs no click, and a drawing that needs two."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 from skimage.data import chelsea
@@ -63,7 +61,9 @@ def front_picture(*, upright: bool = False) -> Figure:
         axis.imshow(picture, interpolation="antialiased")
         axis.set_title(title, fontsize=8 if upright else 10)
         axis.set_axis_off()
-    mark_clicks(axes[1, 1], NOT_THE_PET)
+    for click in NOT_THE_PET:  # a disc with a minus
+        axes[1, 1].plot(click.x, click.y, "o", color="#A3261B", markeredgecolor="white", markersize=11)
+        axes[1, 1].plot(click.x, click.y, marker="_", color="white", markersize=6, markeredgewidth=2)
     return figure
 
 
@@ -78,10 +78,3 @@ def on_board(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     squares = (np.indices((height, width)) // max(1, max(height, width) // 40)).sum(0) % 2
     share = alpha[..., None] / 255
     return np.rint(share * image + (1 - share) * (205 + 50 * squares[..., None])).astype(np.uint8)
-
-
-def mark_clicks(axis, clicks: Sequence[Click]) -> None:
-    """Draw each click as a disc with a plus or a minus."""
-    for click in clicks:
-        axis.plot(click.x, click.y, "o", color="#A3261B", markeredgecolor="white", markersize=11)
-        axis.plot(click.x, click.y, marker="_", color="white", markersize=6, markeredgewidth=2)

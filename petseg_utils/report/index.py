@@ -119,7 +119,7 @@ def render_index(
         cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name), found) for sheet in sheets],
         facts=facts,
         citation=_citation(),
-        references=_references(),
+        references=[_reference(of) for of in _cff().get("references", ())],
     )
 
 
@@ -269,12 +269,8 @@ def _citation() -> str:
     return f"{_authors(cff)}. {cff['title']}. Version {cff['version']}, {cff['date-released']}."
 
 
-def _references() -> list[dict[str, str]]:
-    """The references of CITATION.cff: ``text``, and ``link`` where there is one."""
-    return [_reference(of) for of in _cff().get("references", ())]
-
-
 def _reference(of: dict[str, Any]) -> dict[str, str]:
+    """A reference of CITATION.cff: ``text``, and ``link``, empty where there is none."""
     place = (of.get("conference") or {}).get("name") or of.get("journal") or (of.get("publisher") or {}).get("name")
     pages = f"pp. {of['start']}–{of['end']}" if "end" in of else None
     text = ", ".join(str(part) for part in (place, of.get("year"), pages) if part)

@@ -156,7 +156,7 @@ def render_page(
         failure=failure,
         body=Markup(soup),
         frames=bool(soup.iframe),
-        state=f"{'Failed after' if failure else 'Run in'} {minutes(seconds)}",
+        state=f"{'Failed after' if failure else 'Run in'} {round(seconds) // 60}:{round(seconds) % 60:02}",
         date=today(),
         commit=git_commit(),
     )
@@ -263,11 +263,6 @@ def data_uri(picture: Image.Image, widest: int) -> str:
 def _text_of(tag: Tag | None) -> str:
     """Text of a tag in one line."""
     return " ".join(tag.get_text().split()) if tag else ""
-
-
-def minutes(seconds: float) -> str:
-    """Time as ``M:SS``."""
-    return f"{round(seconds) // 60}:{round(seconds) % 60:02}"
 
 
 def today() -> str:
