@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from petseg_utils.apps.cutouts import encoded
@@ -24,7 +23,7 @@ from petseg_utils.apps.photo_listing import Listing, find_photos
 from petseg_utils.apps.photo_tables import read_rows, write_file, write_table
 from petseg_utils.data.datasets import DataError, breed_of
 from petseg_utils.data.labels import SPECIES
-from petseg_utils.models.prompts import Prompt
+from petseg_utils.models.prompts import Prompt, distance_to
 from petseg_utils.segmenter import OpenPhoto, Segmenter, read_photo
 from petseg_utils.study import PetsegError, shown
 
@@ -324,13 +323,11 @@ def trimap(selected: np.ndarray) -> np.ndarray:
     The border reaches `BORDER` of the longer side to each side, but a pixel at least.  Where that would leave no pet at
     all, it lies outside the mask only.
     """
-    pet = selected.astype(np.uint8)
-    reach = max(1, round(BORDER * max(pet.shape)))
-    inside, outside = (cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) for part in (pet, 1 - pet))
-    inner = inside > reach
+    reach = max(1, round(BORDER * max(selected.shape)))
+    inner = distance_to(~selected) > reach
     if not inner.any():
         inner = selected
-    return np.where(inner, np.uint8(1), np.where(outside <= reach, np.uint8(3), np.uint8(2)))
+    return np.where(inner, np.uint8(1), np.where(distance_to(selected) <= reach, np.uint8(3), np.uint8(2)))
 
 
 def breed_name(species: str, written: str) -> str:

@@ -1,6 +1,5 @@
 """Figures of what is in the data (notebook 01)."""
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,6 +10,7 @@ from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.transforms import Letterbox, make_augmentation
 from petseg_utils.experiments.plotting import blank_padding, class_legend, new_figure, picture_grid, with_masks
+from petseg_utils.models.prompts import distance_to
 
 
 def class_balance(splits: dict[str, PictureSet]) -> Figure:
@@ -84,9 +84,9 @@ def border_widths(pictures: PictureSet) -> np.ndarray:
     """
     widths = np.full(len(pictures), np.nan)
     for row, label in enumerate(pictures.labels):
-        band = (label == BORDER).astype(np.uint8)
+        band = label == BORDER
         if band.any():
-            widths[row] = 4 * cv2.distanceTransform(band, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[band > 0].mean() - 2
+            widths[row] = 4 * distance_to(~band)[band].mean() - 2
     return widths
 
 

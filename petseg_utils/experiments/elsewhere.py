@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -23,6 +22,7 @@ from petseg_utils.experiments.failures import mistakes_of
 from petseg_utils.experiments.plotting import GREY, new_figure
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.names import titled
+from petseg_utils.models.prompts import distance_to
 from petseg_utils.scores.clicks import add_clicks, click_values
 from petseg_utils.scores.intervals import (
     percentile_interval,
@@ -128,11 +128,6 @@ def with_border(pictures: PictureSet, width: float) -> PictureSet:
             beside = np.where(pet, distance_to(ground), distance_to(pet)) - 0.5 <= width / 2
             label[beside & (pet | ground)] = BORDER
     return replace(pictures, labels=labels)
-
-
-def distance_to(part: np.ndarray) -> np.ndarray:
-    """Distance of each pixel to the nearest one of a part ``bool (H, W)``, in pixels."""
-    return cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:

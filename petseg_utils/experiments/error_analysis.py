@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,6 +19,7 @@ from petseg_utils.experiments.plotting import (
     write_in_cells,
 )
 from petseg_utils.experiments.variants import CHANCE
+from petseg_utils.models.prompts import distance_to
 from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
 from petseg_utils.scores.results import PRIMARY
 
@@ -58,8 +58,7 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFra
     for label, guess in zip(pictures.labels, predicted, strict=True):
         if not (label == BORDER).any():
             continue
-        distance = cv2.distanceTransform((label != BORDER).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        bins = np.digitize(distance, DISTANCES[1:])
+        bins = np.digitize(distance_to(label == BORDER), DISTANCES[1:])
         for side, inside in enumerate(((label == 1) | (label == 2), label == 0)):
             pixels = np.bincount(bins[inside], minlength=len(DISTANCES))
             total[side] += pixels

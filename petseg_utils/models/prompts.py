@@ -174,10 +174,14 @@ def jitter(click: Click, region: np.ndarray, reach: float, rng: np.random.Genera
     return Click(int(xs[at]), int(ys[at]), click.positive)
 
 
+def distance_to(part: np.ndarray) -> np.ndarray:
+    """Distance in pixels of each pixel to the nearest one of a part ``bool (H, W)``, ``float32 (H, W)``."""
+    return cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
 def distance_to_edge(region: np.ndarray) -> np.ndarray:
     """Distance in pixels of each pixel of a region ``bool (H, W)`` to the nearest one outside it; 0 outside."""
-    padded = np.pad(region.astype(np.uint8), 1)
-    return cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    return distance_to(~np.pad(region, 1))[1:-1, 1:-1]
 
 
 def latest_effect(prompts: Sequence[Prompt]) -> int:
@@ -213,7 +217,7 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: Reach =
     if effect > 0:
         if all(selected[place] for place in places):
             return everywhere
-        distance = cv2.distanceTransform((~selected).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        distance = distance_to(selected)
     else:
         distance = distance_to_edge(selected)
     times, least = (reach.adds, LEAST_REACH.adds) if effect > 0 else (reach.takes, LEAST_REACH.takes)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from petseg_utils.data.datasets import OFFICIAL_COUNTS
 from petseg_utils.experiments.few_labels import small_study
@@ -20,6 +19,7 @@ from petseg_utils.models.feature_cache import picture_bytes
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.scores.clicks import DIALOGUES, MOST_CLICKS, NATURAL
 from petseg_utils.study import ROOT, Study, TrainingSettings, load_study
+from petseg_utils.training.export import operations_of
 from petseg_utils.training.recipes import recipe_of
 
 PHOTOS_GB = 0.8  # download, as the authors' server has it
@@ -139,7 +139,7 @@ def operations(study: Study, encoder: Encoder) -> pd.Series:
     seeds, small = len(study.seeds), small_study(study)
     area = (small.image_size / study.image_size) ** 2
     images = torch.zeros(1, 3, encoder.scale * study.image_size, encoder.scale * study.image_size)
-    encoding, maps = counted(lambda: encoder(images)), encoder(images)
+    encoding, maps = operations_of(lambda: encoder(images)), encoder(images)
     work: dict[str, float] = {"encoding, once": encoding * (train + validation + test)}
     prediction = {}
     for name in study.models:
@@ -147,7 +147,7 @@ def operations(study: Study, encoder: Encoder) -> pd.Series:
         on_encoder = recipe_of(name).on_frozen_encoder
         small_images = images if not on_encoder else images[..., : study.image_size, : study.image_size]
         given = (small_images, maps) if on_encoder else (small_images,)
-        once = counted(functools.partial(network, *given))
+        once = operations_of(functools.partial(network, *given))
         prediction[name] = once
         a_step = BACKWARD * once + (0 if not on_encoder or settings.cache else encoding)
         if settings.cache and on_encoder:
@@ -167,7 +167,7 @@ def operations(study: Study, encoder: Encoder) -> pd.Series:
     )
     ablations = (2 + len(encoder.strides)) * study.ablation_epochs
     work["decoder without its parts"] = ablations * train * BACKWARD * prediction["decoder"]
-    head = counted(click(build(study, "point", encoder), maps, images))
+    head = operations_of(click(build(study, "point", encoder), maps, images))
     answers = 5 * DIALOGUES + DIALOGUES + len(NATURAL) + MOST_CLICKS
     work["clicks, at most"] = seeds * test * answers * head
     swept = study.robustness.pictures or test
@@ -184,15 +184,6 @@ def click(model: nn.Module, maps: list[torch.Tensor], images: torch.Tensor) -> C
     return lambda: model.select(seen, torch.zeros(1, 4, size, size), torch.ones(1))
 
 
-@torch.inference_mode()
-def counted(action: Callable[[], object]) -> float:
-    """Floating-point operations of a call: two for a multiplication with its addition."""
-    counter = FlopCounterMode(display=False)
-    with counter:
-        action()
-    return float(counter.get_total_flops())
-
-
 def operations_a_second(study: str) -> float:
     """Operations a second of a machine, from a training in a study's committed records of which all epochs ran."""
     chosen = load_study(study)
@@ -205,9 +196,9 @@ def operations_a_second(study: str) -> float:
     chosen = replace(chosen, models=chosen.models | {record["model"]: settings})
     encoder, images = blank_encoder(chosen), torch.zeros(1, 3, size, size)
     network = build(chosen, record["model"], encoder)
-    once = counted(lambda: network(images))
+    once = operations_of(lambda: network(images))
     if recipe_of(record["model"]).on_frozen_encoder:
-        encoding = counted(lambda: encoder(images))
+        encoding = operations_of(lambda: encoder(images))
         a_step = BACKWARD * (once - encoding) + encoding
     else:
         a_step = BACKWARD * once

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +141,18 @@ class _Selecting(nn.Module):
         return self.network.select(seen, prompts, latest, side)
 
 
-def _multiply_adds(part: nn.Module, examples: tuple) -> float:
-    """Multiplications with additions of the convolutions and products of matrices, for one of two pictures."""
+@torch.inference_mode()
+def operations_of(action: Callable[[], object]) -> float:
+    """Floating-point operations of a call's convolutions and matrix products: two for a multiplication and addition."""
     counter = FlopCounterMode(display=False)
     with counter:
-        part(*examples)
-    return counter.get_total_flops() / 2 / 2  # two operations each, two pictures
+        action()
+    return float(counter.get_total_flops())
+
+
+def _multiply_adds(part: nn.Module, examples: tuple) -> float:
+    """Multiplications with additions of a part, for one of two pictures."""
+    return operations_of(lambda: part(*examples)) / 2 / 2
 
 
 def _write(

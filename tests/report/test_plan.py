@@ -22,7 +22,7 @@ def photos():
 
 def test_operations_are_two_for_each_multiplication_with_its_addition():
     layer = nn.Conv2d(3, 8, 3, padding=1, bias=False)
-    assert plan.counted(lambda: layer(torch.zeros(1, 3, 10, 10))) == 2 * 10 * 10 * 8 * 3 * 9
+    assert plan.operations_of(lambda: layer(torch.zeros(1, 3, 10, 10))) == 2 * 10 * 10 * 8 * 3 * 9
 
 
 def test_a_longer_training_takes_longer_and_the_rest_the_same(photos):
