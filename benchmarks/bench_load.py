@@ -12,7 +12,6 @@ import asyncio
 import io
 import json
 import random
-import signal
 import socket
 import statistics
 import subprocess
@@ -205,7 +204,7 @@ def main() -> None:
         if options.photos:
             numbers |= asyncio.run(many_photos(address, server, options.photos))
     finally:
-        server.send_signal(signal.SIGINT)
+        server.terminate()  # Ctrl-C is ignored by what a shell started in the background
         server.wait()
     for name, value in numbers.items():
         print(f"{name:36} {value:10.2f}")
