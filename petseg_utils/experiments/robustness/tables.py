@@ -213,7 +213,7 @@ def for_reading(table: pd.DataFrame, *, units: bool = False) -> pd.DataFrame:
 def write_curves(study: Study, records: list[dict], table: pd.DataFrame) -> None:
     """Write ``robustness.csv``, the curves, and ``robustness.jsonl``, where they come from, beside the figures."""
     study.figures_dir.mkdir(parents=True, exist_ok=True)
-    table.to_csv(study.figures_dir / "robustness.csv", index=False, float_format="%.4f")
+    table.to_csv(study.figures_dir / "robustness.csv", index=False, float_format="%.6f")
     lines = []
     for name in models_of(records):
         own = [record for record in records if record["model"] == name]
