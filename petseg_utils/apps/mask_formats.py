@@ -3,9 +3,9 @@
 A mask does not tell one pet from another of its species, so all cats of a photo are one object, and all dogs another.
 """
 
+import io
 import json
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,9 +16,12 @@ from pycocotools import mask as run_lengths
 
 from petseg_utils.apps.photo_tables import ENDINGS, RESULTS, read_table, write_file
 from petseg_utils.data.labels import CLASSES, SPECIES
-from petseg_utils.study import write_json
+from petseg_utils.segmenter import read_photo
+from petseg_utils.study import PetsegError, shown, write_json
 
 TOLERANCE = 1.0  # photo pixels by which an outline may be straightened: enough to turn stairs into a slope
+DESCRIPTION = "Masks by petseg"
+YOLO_COMMENT = "# By petseg. Both splits are all photos: to validate on others, divide photos.txt into two files."
 LEAST = 0.99  # IoU of a part whose outline was straightened and the part; it is left as it is where that is lower
 
 
@@ -31,16 +34,61 @@ def write_format(out: Path, kind: str) -> None:
         Folder of results, see `segment_folder.segment_photos`.
     kind : str
         ``coco`` and ``coco-polygons`` write a file of that name, ``.json``, in which photos are paths from `out`.
-        ``yolo`` writes ``labels/NAME.txt``, ``images/``, which links to the photos, their list ``photos.txt`` and
-        ``data.yaml``.
+        ``yolo`` writes a folder ``yolo`` with ``labels/NAME.txt``, ``images/``, which links to the photos, their list
+        ``photos.txt`` and ``data.yaml``.
+
+    Raises
+    ------
+    PetsegError
+        If something that petseg did not write has that name; see `check_format`.
     """
+    check_format(out, kind)
     rows = [row for row in read_table(out / RESULTS) if (out / row["mask"]).is_file()]
     rows.sort(key=lambda row: row["photo"])  # numbers do not hang on the order in which photos were segmented
     if kind == "yolo":
         _write_yolo(out, rows)
     else:
         masks = ((row["photo"], read_mask(out / row["mask"])) for row in rows)
-        write_json(out / f"{kind}.json", coco(masks, polygons=kind == "coco-polygons"), indent=None)
+        write_json(_place(out, kind), coco(masks, polygons=kind == "coco-polygons"), indent=None)
+
+
+def check_format(out: Path, kind: str) -> None:
+    """Refuse to write where something lies that petseg did not write.
+
+    Parameters
+    ----------
+    out, kind : Path, str
+        See `write_format`.
+
+    Raises
+    ------
+    PetsegError
+        If it does.
+    """
+    place = _place(out, kind)
+    if os.path.lexists(place) and not _is_own(place):
+        raise PetsegError(
+            f"{shown(place)} was not written by petseg segment, so it is not replaced: move it, or name another folder "
+            "with -o."
+        )
+
+
+def _place(out: Path, kind: str) -> Path:
+    """The file or folder of a format."""
+    return out / (kind if kind == "yolo" else f"{kind}.json")
+
+
+def _is_own(place: Path) -> bool:
+    """Whether petseg wrote a file or folder of `_place`; links lead to places that are not its own."""
+    folders = [place, place / "labels", place / "images"]
+    if any(path.is_symlink() for path in folders):
+        return False
+    try:
+        if place.is_dir():
+            return (place / "data.yaml").read_text(encoding="utf-8", errors="replace").startswith(YOLO_COMMENT)
+        return json.loads(place.read_bytes())["info"]["description"] == DESCRIPTION
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -82,7 +130,7 @@ def coco(masks: Iterable[tuple[str, np.ndarray]], *, polygons: bool = False) -> 
             annotations.append(about | measures | {"segmentation": shape})
     categories = [{"id": value, "name": name} for value, name in names.items()]
     return {
-        "info": {"description": "Masks by petseg"},
+        "info": {"description": DESCRIPTION},
         "images": images,
         "annotations": annotations,
         "categories": categories,
@@ -116,18 +164,16 @@ def yolo_lines(mask: np.ndarray) -> list[str]:
 
 
 def _write_yolo(out: Path, rows: list[dict]) -> None:
-    listed = []
-    for row in rows:
-        stem, photo = row["mask"].removesuffix(ENDINGS[-1]), out / row["photo"]
-        lines = yolo_lines(read_mask(out / row["mask"]))
-        _write_text(out / "labels" / f"{stem}.txt", lines)
-        image = f"images/{stem}{photo.suffix}"  # where training looks for the photo of labels/STEM.txt
-        _link(out / image, photo)
-        listed.append(f"./{image}")
-    _write_text(out / "photos.txt", listed)
-    comment = "# Both splits are all photos: to validate on others, divide photos.txt into two files."
+    folder, listed = _place(out, "yolo"), []
     names = [f"  {value - 1}: {name}" for value, name in SPECIES.items()]
-    _write_text(out / "data.yaml", [comment, "train: photos.txt", "val: photos.txt", "names:", *names])
+    # The first file, so that a run that is cut here is known for petseg's own.
+    _write_text(folder / "data.yaml", [YOLO_COMMENT, "train: photos.txt", "val: photos.txt", "names:", *names])
+    for row in rows:
+        stem = row["mask"].removesuffix(ENDINGS[-1])
+        _write_text(folder / "labels" / f"{stem}.txt", yolo_lines(read_mask(out / row["mask"])))
+        # Where training looks for the photo of labels/STEM.txt.
+        listed.append(f"./{_link(folder / 'images', stem, out / row['photo']).relative_to(folder).as_posix()}")
+    _write_text(folder / "photos.txt", listed)
 
 
 def _write_text(path: Path, lines: list[str]) -> None:
@@ -135,14 +181,21 @@ def _write_text(path: Path, lines: list[str]) -> None:
     write_file(path, text.encode("utf-8", "surrogateescape"))  # names may be any bytes
 
 
-def _link(link: Path, photo: Path) -> None:
-    """Link to a photo, or copy it where the disk knows no links."""
+def _link(folder: Path, stem: str, photo: Path) -> Path:
+    """Link to a photo; where the disk knows no links, write its pixels, upright, without what a camera notes in it."""
+    link, target = folder / f"{stem}{photo.suffix}", photo.resolve()
     link.parent.mkdir(parents=True, exist_ok=True)
+    if target == link.parent.resolve() / link.name:
+        return link  # the photo itself lies there
     link.unlink(missing_ok=True)
     try:
-        link.symlink_to(os.path.relpath(photo.resolve(), link.parent.resolve()))
+        link.symlink_to(os.path.relpath(target, link.parent.resolve()))
     except (OSError, ValueError):  # ValueError: on Windows, it lies on another drive
-        shutil.copyfile(photo, link)
+        link = folder / f"{stem}.png"
+        picture = io.BytesIO()
+        Image.fromarray(read_photo(target)).save(picture, "PNG")
+        write_file(link, picture.getvalue())
+    return link
 
 
 def parts(selected: np.ndarray) -> list[list[np.ndarray]]:

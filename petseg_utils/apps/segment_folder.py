@@ -18,7 +18,7 @@ from PIL import Image, ImageColor
 from tqdm.auto import tqdm
 
 from petseg_utils.apps.cutouts import cut_out, encoded
-from petseg_utils.apps.mask_formats import write_format
+from petseg_utils.apps.mask_formats import check_format, write_format
 from petseg_utils.apps.photo_folders import BEGUN, PATIENCE, Plan, alone_in, begin, check_folder, state_of, writing
 from petseg_utils.apps.photo_listing import Listing, Photo
 from petseg_utils.apps.photo_tables import (
@@ -97,10 +97,13 @@ def segment_photos(
     Raises
     ------
     PetsegError
-        If the folder holds other results, is in use or cannot be written, or a prompt lies outside its photo.
+        If the folder holds other results, is in use or cannot be written, a prompt lies outside its photo, or somebody
+        else's file has the name of a format.
     """
     _give_memory_back()
     check_folder(out, maker)
+    for kind in formats:
+        check_format(out, kind)
     asked, shard = "; ".join(as_option(prompt) for prompt in prompts), listing.shard
     results, failures = out / of_shard(RESULTS, shard), out / of_shard(FAILED, shard)
     failing, n_failed = temporary_for(failures), 0

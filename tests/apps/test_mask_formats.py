@@ -1,11 +1,12 @@
 """Masks in the formats of COCO and YOLO, and back again."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 
@@ -13,6 +14,7 @@ from petseg_utils.apps.mask_formats import coco, joined, parts, polygon_runs, yo
 from petseg_utils.apps.photo_tables import ENDINGS, read_table
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
+from petseg_utils.segmenter import read_photo
 from tests.apps.fake_point import ellipse
 
 
@@ -153,32 +155,72 @@ def test_segment_writes_coco_of_all_photos_of_the_table(petseg, photos, tmp_path
 
 
 def test_segment_writes_yolo_labels_beside_the_photos(petseg, photos, tmp_path):
-    out = tmp_path / "out"
+    out, folder = tmp_path / "out", tmp_path / "out" / "yolo"
     for _ in range(2):  # links that are there already are made anew
         assert petseg("segment", photos, "-o", out, "--format", "yolo")[0] == 0
-    about = yaml.safe_load((out / "data.yaml").read_text())
+    about = yaml.safe_load((folder / "data.yaml").read_text())
     assert about["names"] == {0: "cat", 1: "dog"} and about["train"] == "photos.txt"
-    listed = (out / about["train"]).read_text().splitlines()
+    listed = (folder / about["train"]).read_text().splitlines()
     rows = list(read_table(out / "results.csv"))
     stems = {row["mask"].removesuffix(ENDINGS[-1]): row for row in rows}
     assert set(stems) == {"a", "b", "b.png", "more/b"} and len(listed) == 4
     for image in listed:
         # As YOLO finds the label of a photo.
-        label = out / f"{image.replace('/images/', '/labels/').rpartition('.')[0]}.txt"
-        row = stems[label.relative_to(out / "labels").as_posix().removesuffix(".txt")]
-        assert (out / image).read_bytes() == (photos / row["file"]).read_bytes()
+        label = folder / f"{image.replace('/images/', '/labels/').rpartition('.')[0]}.txt"
+        row = stems[label.relative_to(folder / "labels").as_posix().removesuffix(".txt")]
+        assert (folder / image).read_bytes() == (photos / row["file"]).read_bytes()
         assert label.read_text().splitlines() == yolo_lines(np.asarray(Image.open(out / row["mask"])))
-    assert (out / "labels" / "a.txt").read_text() == ""
+    assert (folder / "labels" / "a.txt").read_text() == ""
 
 
-def test_a_disk_without_links_gets_copies(petseg, photos, tmp_path, monkeypatch):
+def test_a_disk_without_links_gets_the_pixels_upright_and_without_places(petseg, photos, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no links here")
 
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif[ExifTags.IFD.GPSInfo] = {1: "N", 2: (51.0, 28.0, 38.0)}
+    with Image.open(photos / "b.jpg") as image:
+        image.save(tmp_path / "phone.jpg", exif=exif, quality=95)
     monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
     out = tmp_path / "out"
+    assert petseg("segment", tmp_path / "phone.jpg", "-o", out, "--format", "yolo")[0] == 0
+    assert (out / "yolo" / "photos.txt").read_text() == "./images/phone.png\n"
+    with Image.open(out / "yolo" / "images" / "phone.png") as copy:
+        assert not copy.getexif() and np.array_equal(np.asarray(copy), read_photo(tmp_path / "phone.jpg"))
+
+
+@pytest.mark.parametrize("kind", ["coco", "coco-polygons", "yolo"])
+def test_a_format_replaces_no_file_of_the_users(petseg, photos, tmp_path, kind):
+    out = tmp_path / "out"
+    mine = out / ("yolo/data.yaml" if kind == "yolo" else f"{kind}.json")
+    mine.parent.mkdir(parents=True)
+    for content in (b"mine", b'{"info": {}}', b"[]", b"train: my own"):
+        mine.write_bytes(content)
+        code, _, errors = petseg("segment", photos / "a.png", "-o", out, "--format", kind)
+        assert code == 1 and "was not written by petseg segment, so it is not replaced" in errors
+        assert mine.read_bytes() == content and not (out / "results.csv").exists()
+
+
+def test_links_in_a_folder_for_yolo_are_not_followed(petseg, photos, tmp_path):
+    out, mine = tmp_path / "out", tmp_path / "mine"
     assert petseg("segment", photos / "a.png", "-o", out, "--format", "yolo")[0] == 0
-    assert (out / "images" / "a.png").read_bytes() == (photos / "a.png").read_bytes()
+    shutil.move(out / "yolo" / "labels", mine)
+    (mine / "a.txt").write_text("mine")
+    (out / "yolo" / "labels").symlink_to(mine)
+    assert petseg("segment", photos / "a.png", "-o", out, "--format", "yolo")[0] == 1
+    assert (mine / "a.txt").read_text() == "mine"
+
+
+def test_photos_beside_or_within_their_results_stay_what_they_are(petseg, photos, tmp_path):
+    before = (photos / "a.png").read_bytes()
+    (photos / "images").mkdir()
+    shutil.copy(photos / "a.png", photos / "images" / "a.png")
+    assert petseg("segment", photos / "images", "-o", photos, "--format", "yolo")[0] == 0
+    again = photos / "yolo" / "images" / "a.png"
+    assert again.is_symlink() and again.read_bytes() == before
+    petseg("segment", again, "-o", photos, "--format", "yolo")
+    assert again.read_bytes() == before == (photos / "images" / "a.png").read_bytes()
 
 
 def test_an_unknown_format_is_wrong_usage(petseg, photos, tmp_path):

@@ -102,8 +102,8 @@ def segment(
     correct what the model proposes, all pets of the photo.  The mask is written as cat or dog, whichever is likelier.
 
     --format coco writes coco.json, with run lengths, which are exact; --format coco-polygons writes outlines, which
-    other programs may edit; --format yolo writes labels/NAME.txt and data.yaml, and links to the photos.  All cats of
-    a photo are one object there, and all dogs another.
+    other programs may edit; --format yolo writes a folder yolo with labels/NAME.txt, data.yaml and links to the
+    photos.  All cats of a photo are one object there, and all dogs another.
 
     --shard I/N takes the photos whose names fall into the I-th of N parts, the same ones on every machine, and writes
     results-I-of-N.csv.  --merge OUT joins these tables into results.csv and failed.csv.
@@ -197,10 +197,12 @@ def _shard(text: str) -> "Shard":
 
 def _merge(out: Path, formats: list[Format]) -> None:
     """Join the tables of a folder's shards, and write the masks in other formats."""
-    from petseg_utils.apps.mask_formats import write_format
+    from petseg_utils.apps.mask_formats import check_format, write_format
     from petseg_utils.apps.photo_folders import merge
     from petseg_utils.apps.photo_tables import RESULTS
 
+    for kind in formats:
+        check_format(out, kind)
     joined = merge(out)
     for kind in dict.fromkeys(formats):
         write_format(out, kind)
