@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial, wraps
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -43,7 +44,7 @@ def make_label_page(data: Labelling) -> gr.Blocks:
     os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
     with gr.Blocks(title="petseg: label photos", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         walk, work = gr.State(), gr.State()
-        progress = gr.Markdown(elem_id="progress")
+        progress = gr.HTML(elem_id="progress")  # not Markdown: a photo may be called anything
         with gr.Row():
             with gr.Column(scale=3):
                 picture, said = show_picture("Opening a photo …")
@@ -124,14 +125,14 @@ def go(
     try:
         action(walk, species, breed)
     except PetsegError as error:
-        return walk, work, *show(work, *look, str(error)), walk.progress, gr.skip(), gr.skip()
+        return walk, work, *show(work, *look, str(error)), escape(walk.progress), gr.skip(), gr.skip()
     return opened(walk, species, breed, look)
 
 
 def opened(walk: Walk, species: str, breed: str, look: tuple) -> tuple:
     """What `go` returns, for a photo that was just opened; the breed stays as long as the species does."""
     if walk.photo is None:
-        return walk, None, None, saying(walk.end), walk.progress, gr.skip(), gr.skip()
+        return walk, None, None, saying(walk.end), escape(walk.progress), gr.skip(), gr.skip()
     work, (likely, known) = Work(walk.photo, walk.name, small_picture(walk.photo.image)), walk.suggested()
     breed = known or (breed if likely == species else "")
-    return walk, work, *show(work, *look, said=walk.before + work.status), walk.progress, likely, breed
+    return walk, work, *show(work, *look, said=walk.before + work.status), escape(walk.progress), likely, breed

@@ -1,10 +1,12 @@
 """Labelling photos: the data set that they become, the page that walks through them, and the widget."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -341,6 +343,19 @@ def test_what_cannot_be_labelled_is_told(folder, tmp_path, monkeypatch, capsys, 
 
 
 # The page
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_html_in_a_photos_name_does_nothing_on_the_page(start, folder, tmp_path, monkeypatch):
+    (tmp_path / "named").mkdir()
+    name = "<img src=x onerror=alert(1)>**b**.png"
+    shutil.copy(folder / "a.png", tmp_path / "named" / name)
+    data = start(tmp_path / "named").data
+    *_, progress, _, _ = label_page.begin(data, fake_segmenter(), *LOOK)
+    assert progress.startswith("1 of 1: &lt;img src=x onerror=alert(1)&gt;**b**.png.")
+    monkeypatch.setattr(label_page, "load_model", lambda _: fake_segmenter())
+    (box,) = [each for each in label_page.make_label_page(data).blocks.values() if each.elem_id == "progress"]
+    assert isinstance(box, gr.HTML)  # which shows asterisks as they are
 
 
 def test_what_the_page_answers(start):
