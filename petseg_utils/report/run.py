@@ -28,8 +28,10 @@ from traitlets import default
 from petseg_utils.report.index import render_index
 from petseg_utils.report.pages import Sheet, TryPage, read_sheet, render_page
 from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, load_study, shown, write_text
+from petseg_utils.study.folders import alone_in
 from petseg_utils.study.paths import OUTPUTS
 
+ELSEWHERE = "run this one in another copy of the project"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm writes, with and without a known total
 _PLACE = re.compile(r"(?<![\w.:/<~-])~?(?:/[\w.@+-]+){2,}")
@@ -100,7 +102,8 @@ def build_report(
     Raises
     ------
     PetsegError
-        If there are no notebooks, or none with a number in `only`, or the pages cannot be written.
+        If there are no notebooks, or none with a number in `only`, the pages cannot be written, or another run writes
+        there.
     """
     out = out or report_folder(study)
     sheets = _find(notebooks or notebook_folder())
@@ -108,25 +111,26 @@ def build_report(
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()  # before hours of work
-        for part in out.glob("*.part"):  # of a run that was killed
-            part.unlink()
     except OSError as error:
         raise PetsegError(
             f"Could not write to {shown(out)} ({error.strerror}): make room there, or run a copy of the project that "
             "may be written."
         ) from error
     linked = [sheet for sheet in sheets if sheet in chosen or (out / f"{sheet.name}.html").is_file()]
-    try_it = _write_try_page(write_page, out)
     failures: list[Failure] = []
     seconds: dict[str, float] = {}
-    for sheet, bar in _with_bar(chosen):
-        began = time.monotonic()
-        book, failure = _execute(sheet, study, bar)
-        seconds[sheet.name] = time.monotonic() - began
-        failures += [failure] if failure else []
-        page = render_page(study, book, sheet, linked, failure, seconds[sheet.name], try_it)
-        write_text(out / f"{sheet.name}.html", page)
-        write_text(out / "index.html", render_index(study, sheets, out, seconds, try_it))
+    with alone_in(out, "petseg report", ELSEWHERE):
+        for part in out.glob("*.part"):  # of a run that was killed
+            part.unlink()
+        try_it = _write_try_page(write_page, out)
+        for sheet, bar in _with_bar(chosen):
+            began = time.monotonic()
+            book, failure = _execute(sheet, study, bar)
+            seconds[sheet.name] = time.monotonic() - began
+            failures += [failure] if failure else []
+            page = render_page(study, book, sheet, linked, failure, seconds[sheet.name], try_it)
+            write_text(out / f"{sheet.name}.html", page)
+            write_text(out / "index.html", render_index(study, sheets, out, seconds, try_it))
     return failures
 
 
@@ -153,22 +157,24 @@ def execute_in_place(study: Study, *, only: list[str] | None = None, notebooks: 
     list of Failure
         Notebooks that failed; their files are left as they were.
     """
-    failures = []
-    for sheet, bar in _with_bar(_choose(_find(notebooks or notebook_folder()), only)):
-        book, failure = _execute(sheet, study, bar)
-        if failure:
-            failures.append(failure)
-            continue
-        for cell in _code_cells(book):
-            cell.metadata.pop("execution", None)
-            # What is left on stderr are warnings of this machine's libraries, with their versions and line numbers.
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-        book.metadata.pop("widgets", None)
-        book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-        book.metadata["language_info"] = {"name": "python"}
-        part = sheet.path.with_name(sheet.path.name + ".part")
-        nbformat.write(book, part)
-        part.replace(sheet.path)
+    failures, folder = [], notebooks or notebook_folder()
+    sheets = _choose(_find(folder), only)
+    with alone_in(folder, "petseg report", ELSEWHERE):
+        for sheet, bar in _with_bar(sheets):
+            book, failure = _execute(sheet, study, bar)
+            if failure:
+                failures.append(failure)
+                continue
+            for cell in _code_cells(book):
+                cell.metadata.pop("execution", None)
+                # What is left on stderr are warnings of this machine's libraries, with their versions and line numbers.
+                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            book.metadata.pop("widgets", None)
+            book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+            book.metadata["language_info"] = {"name": "python"}
+            part = sheet.path.with_name(sheet.path.name + ".part")
+            nbformat.write(book, part)
+            part.replace(sheet.path)
     return failures
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
 import nbformat
@@ -30,6 +31,7 @@ from petseg_utils.scores.intervals import summarise
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_counts, picture_confusions
 from petseg_utils.scores.records import append_records
 from petseg_utils.study import ROOT, STUDIES, PetsegError, load_study
+from petseg_utils.study.folders import alone_in
 
 LOOK = """
 import json, os, sys
@@ -410,6 +412,16 @@ def test_ctrl_c_and_sigterm_end_the_whole_run_and_its_kernel(data, tmp_path, num
     assert "Traceback" not in said and "02_next" not in said
     with pytest.raises(ProcessLookupError):
         os.kill(int(kernel.read_text()), 0)
+
+
+def test_of_two_runs_in_one_folder_one_is_told(study, tmp_path):
+    write_notebook(tmp_path / "01_slow.ipynb", "Slow", "1")
+    with alone_in(tmp_path, "petseg report", ""):
+        for run_notebooks in (partial(build_report, out=tmp_path), execute_in_place):
+            with pytest.raises(PetsegError, match=r"^Another petseg report writes to .* just now: wait for it, or run"):
+                run_notebooks(study, notebooks=tmp_path)
+    assert build_report(study, notebooks=tmp_path, out=tmp_path) == []
+    assert not list(tmp_path.glob(".petseg*"))
 
 
 def test_a_notebook_without_heading_is_named_after_its_file(tmp_path):
