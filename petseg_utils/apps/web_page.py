@@ -17,10 +17,11 @@ from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.exported import CLICK_HEAD, DECODER, ENCODER, ExportedModel
 from petseg_utils.segmenter import MAX_PIXELS
-from petseg_utils.study import ROOT, PetsegError, write_text
+from petseg_utils.study import ROOT, PetsegError, shown, write_text
 
 SOURCES = Path(__file__).parent / "web"
 RUNTIME = ROOT / "node_modules" / "onnxruntime-web" / "dist"
+TITLE = "<title>Cut out a cat or a dog · petseg</title>"  # by which a page that was written here is known
 # Its plain build: what runs on a graphics card would be twice as large.
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 WORKER = ("clicks.js", "edges.js", "open_photo.js", "png.js", "coco.js", "worker.js")  # each after what it imports
@@ -38,8 +39,11 @@ def write_page(out: Path) -> list[Path]:
     Raises
     ------
     PetsegError
-        If npm's packages are missing.
+        If npm's packages are missing, or another page has that name.
     """
+    page = out if out.suffix == ".html" else out / "index.html"
+    if page.is_file() and TITLE.encode() not in page.read_bytes()[:2000]:
+        raise PetsegError(f"{shown(page)} was not written by petseg web, so it is not replaced: choose another name.")
     packed = _packed_files()
     if out.suffix == ".html":
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +80,7 @@ def _page(files: dict[str, dict], embedded: dict[str, str], megabytes: float = 0
     settings |= {"maxPixels": MAX_PIXELS, "colours": CLASS_COLOURS, "files": files}
     environment = Environment(loader=FileSystemLoader(SOURCES), trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html.j2").render(
+        title=TITLE,
         whole=bool(embedded),
         megabytes=megabytes,
         css=(SOURCES / "page.css").read_text(encoding="utf-8"),

@@ -1,5 +1,6 @@
 """Commands around models: where they put things, what they say, and how they end."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -128,3 +129,19 @@ def test_an_old_name_of_a_model_is_answered_with_the_new_one(command, old, new):
     called = [sys.executable, "-m", "petseg_utils", command, old]
     told = subprocess.run(called, capture_output=True, text=True)
     assert told.returncode == 1 and told.stderr == f"petseg: The model {old} is called {new} now: write {new}.\n"
+
+
+@pytest.mark.parametrize("command", [["data", "audit"], ["bench"], ["evaluate", "decoder"]])
+def test_results_as_json_replace_no_file_of_another_kind(command, data, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"\xff\xd8 a photo")
+    done = CliRunner().invoke(app, [*command, "--json", str(photo)])
+    assert done.exit_code == 2 and "photo.jpg exists and is not JSON, so it is not replaced" in done.output
+    assert photo.read_bytes() == b"\xff\xd8 a photo"
+
+
+def test_results_as_json_replace_those_of_before(data, tmp_path):
+    for content in ("", "{}"):  # the first is what mktemp makes
+        (tmp_path / "out.json").write_text(content)
+        assert CliRunner().invoke(app, ["data", "audit", "--json", str(tmp_path / "out.json")]).exit_code == 0
+        assert json.loads((tmp_path / "out.json").read_text())["errors"] == []

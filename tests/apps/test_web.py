@@ -312,6 +312,18 @@ def test_the_command_writes_one_file_or_a_folder_for_a_host(tmp_path):
 
 
 @needs_npm
+def test_a_page_of_the_users_is_not_replaced(tmp_path):
+    (tmp_path / "site").mkdir()
+    for path in (tmp_path / "mine.html", tmp_path / "site" / "index.html"):
+        path.write_text("<title>mine</title>")
+        done = CliRunner().invoke(app, ["web", "-o", str(path.parent if path.name == "index.html" else path)])
+        assert isinstance(done.exception, PetsegError) and "was not written by petseg web" in str(done.exception)
+        assert path.read_text() == "<title>mine</title>"
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["index.html"]
+    write_page(write_page(tmp_path / "own.html")[0])  # one of its own is
+
+
+@needs_npm
 def test_the_page_names_no_other_host(tmp_path):
     (path,) = write_page(tmp_path / "try.html")
     text = path.read_text()

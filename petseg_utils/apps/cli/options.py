@@ -1,6 +1,7 @@
 """What several commands share: options, and what they say on the terminal."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +36,23 @@ WeightsOption = Annotated[
 RuntimeOption = Annotated[
     str | None, typer.Option(help="onnx, the default wherever there is such a file, or torch, for checkpoints.")
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the results to this file too.")]
+
+
+def new_or_json(path: Path | None) -> Path | None:
+    """The file for results; wrong usage where it holds something else than JSON, as photos and tables do."""
+    if path and path.is_file() and path.stat().st_size:
+        try:
+            json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            raise typer.BadParameter(
+                f"{path.name} exists and is not JSON, so it is not replaced: choose another name.", param_hint="--json"
+            ) from None
+    return path
+
+
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", callback=new_or_json, help="Write the results to this file too.")
+]
 
 
 def on_screen(path: Path) -> str:
