@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageErro
 T = TypeVar("T")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")  # what is looked for in a file; JPEG finds MPO
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png")  # endings of the photos of a data set
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp")  # endings of the photos of a data set
 # TIFF has the most ways of keeping pixels, each with a decoder of its own, and no data set here needs it.  Scanners and
 # editors write these, unless they are told otherwise; JPEG in TIFF, where the worst faults have been, is refused.
 _TIFF_WAYS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
