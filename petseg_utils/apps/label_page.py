@@ -29,7 +29,7 @@ from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
 
 TURN = threading.RLock()
-ABOUT_SPECIES = "The data set has one species a photo. If a photo shows both, select one of them, or skip it."
+SPECIES_HELP = "The data set has one species a photo. If a photo shows both, select one of them, or skip it."
 
 
 def make_label_page(data: Labelling) -> gr.Blocks:
@@ -51,7 +51,7 @@ def make_label_page(data: Labelling) -> gr.Blocks:
             with gr.Column(scale=2):
                 with gr.Group():
                     clicks = offer_clicks()
-                species = gr.Radio(list(SPECIES.values()), label="Species", info=ABOUT_SPECIES)
+                species = gr.Radio(list(SPECIES.values()), label="Species", info=SPECIES_HELP)
                 breed = gr.Textbox(label="Breed", info="If you know it; it becomes a part of the picture's name.")
                 save = gr.Button("Save and next", variant="primary")
                 with gr.Row():

@@ -125,9 +125,9 @@ def coco(masks: Iterable[tuple[str, np.ndarray]], *, polygons: bool = False) -> 
             selected = mask == value
             runs = encoded_runs(selected)
             shape = [joined(part).ravel().tolist() for part in parts(selected)] if polygons else runs
-            about = {"id": len(annotations) + 1, "image_id": len(images), "category_id": value, "iscrowd": 0}
+            numbers = {"id": len(annotations) + 1, "image_id": len(images), "category_id": value, "iscrowd": 0}
             measures = {"area": int(run_lengths.area(runs)), "bbox": run_lengths.toBbox(runs).tolist()}
-            annotations.append(about | measures | {"segmentation": shape})
+            annotations.append(numbers | measures | {"segmentation": shape})
     categories = [{"id": value, "name": name} for value, name in names.items()]
     return {
         "info": {"description": DESCRIPTION},

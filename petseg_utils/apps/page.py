@@ -16,12 +16,12 @@ import numpy as np
 from petseg_utils.apps.child_processes import children, reduce_photo, write_result
 from petseg_utils.apps.cutouts import EXAMPLES, encoded
 from petseg_utils.apps.page_folder import disk_errors, drop, keep_photo, new_path, own_folder, write_for_browser
-from petseg_utils.apps.page_state import ABOUT_SWITCH, COLOURS, MODELS, SWITCH, TOOLS, Work, after_switch
+from petseg_utils.apps.page_state import COLOURS, MODEL_TURN, SWITCH, SWITCH_HELP, TOOLS, Work, after_switch
 from petseg_utils.segmenter import OpenPhoto, Reduced, Segmenter, shipped_weights
 from petseg_utils.study import PetsegError
 
 T = TypeVar("T")
-ABOUT_TOOLS = "“This is the pet” adds to what is selected, “This is not” takes away, and a box is a limit."
+TOOLS_HELP = "“This is the pet” adds to what is selected, “This is not” takes away, and a box is a limit."
 MODEL_CHOICES = {
     "point": "point: finds the pet, and your clicks correct it",
     "decoder": "decoder: finds the pet by itself",
@@ -98,7 +98,7 @@ def make_page() -> gr.Blocks:
             with gr.Column(scale=2):
                 with gr.Group(visible="point" in models) as clicking:
                     clicks = offer_clicks()
-                    switch = gr.Checkbox(label=SWITCH, info=ABOUT_SWITCH)
+                    switch = gr.Checkbox(label=SWITCH, info=SWITCH_HELP)
                 with gr.Row():
                     saving = {what: gr.Button(f"Save {what}", min_width=100) for what in ("mask", "cut-out", "COCO")}
                 # A file, not gradio's picture component: that one decodes by itself and ignores transparency and EXIF.
@@ -146,7 +146,7 @@ def saying(sentence: str, trouble: str = "") -> str:
 def offer_clicks() -> tuple[gr.Radio, gr.Button, gr.Button]:
     """What a click says, and the buttons to take clicks back: the last one, and all."""
     choices = [(text, key) for key, text in TOOLS.items()]
-    tool = gr.Radio(choices, value="yes", label="A click says", info=ABOUT_TOOLS)
+    tool = gr.Radio(choices, value="yes", label="A click says", info=TOOLS_HELP)
     with gr.Row():
         return tool, gr.Button("Undo"), gr.Button("Clear")
 
@@ -239,7 +239,7 @@ def opened(path: Path, name: str, segmenter: Segmenter, target: str) -> tuple[Op
     size, scale = segmenter.card["image_size"], segmenter.model.scale
     facts, (square, picture) = children.call(name, reduce_photo, path, name, size, scale)
     seen = np.frombuffer(square, np.uint8).reshape(scale * size, scale * size, 3)
-    with MODELS:
+    with MODEL_TURN:
         return OpenPhoto(segmenter, Reduced(seen, facts["height"], facts["width"]), target), picture
 
 

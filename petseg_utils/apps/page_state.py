@@ -17,7 +17,7 @@ from petseg_utils.segmenter import OpenPhoto
 
 TOOLS = {"yes": "This is the pet", "no": "This is not", "box": "Box around it"}
 SWITCH = "Select what I click on"  # off: the pets of the photo are meant
-ABOUT_SWITCH = (
+SWITCH_HELP = (
     "All pets of the photo are proposed. With this, a click on one of several pets selects that one, where it does not "
     "touch another (connected parts); a click on the background selects that."
 )
@@ -25,7 +25,7 @@ COLOURS = {"by class": None, "pink": "#CC79A7", "green": "#009E73", "yellow": "#
 GREEN, RED, WHITE = (0, 158, 115), (213, 94, 0), (255, 255, 255)  # Okabe and Ito's, as in the notebooks' demo
 # One visitor's photo or click at a time goes through a model, which uses all cores for it: two at once would not be
 # faster, and ONNX Runtime keeps for ever what memory the most at once have taken.
-MODELS = threading.Lock()
+MODEL_TURN = threading.Lock()
 SHOWN = (800, 1024)  # the picture on the page: pixels of its longer side, at least and at most
 
 
@@ -107,7 +107,7 @@ class Work:
             self.photo.check(Click(*spot))
             self.corner = spot
         else:
-            with MODELS:
+            with MODEL_TURN:
                 self.photo.add(Box(*corner, *spot) if tool == "box" and corner else Click(*spot, tool == "yes"))
 
     def drop_corner(self) -> None:

@@ -22,9 +22,9 @@ from petseg_utils.apps.photo_tables import (
     RESULTS,
     STATE,
     Shard,
-    about,
     of_shard,
     printable,
+    read_maker,
     read_rows,
     read_table,
     stem_of,
@@ -236,7 +236,7 @@ def merge(out: Path) -> Merged:
     PetsegError
         If it has no shards, one of them is missing or was cut, or a photo is in two of them.
     """
-    count = about(out).get("shards")
+    count = read_maker(out).get("shards")
     if not isinstance(count, int) or not 0 < count <= MOST_SHARDS:
         raise PetsegError(f"{shown(out)} holds no shards to join: petseg segment --shard I/N -o makes them.")
     shards = [Shard(index + 1, count) for index in range(count)]

@@ -48,7 +48,7 @@ def of_shard(name: str, shard: Shard | None) -> str:
     return f"{stem}-{shard.index}-of-{shard.count}{suffix}" if shard else name
 
 
-def about(folder: Path) -> dict:
+def read_maker(folder: Path) -> dict:
     """What ``about.json`` in a folder of results says; empty if there is none, or it is a stranger's."""
     with contextlib.suppress(OSError, ValueError):
         said = json.loads((folder / MADE_BY).read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ def about(folder: Path) -> dict:
 
 def tables(folder: Path) -> list[Path]:
     """The tables of a folder of results that are there: one, or one a shard."""
-    count = about(folder).get("shards")
+    count = read_maker(folder).get("shards")
     shards = [Shard(index + 1, count) for index in range(min(count, MOST_SHARDS))] if isinstance(count, int) else []
     paths = [folder / of_shard(RESULTS, shard) for shard in (None, *shards)]
     return [path for path in paths if path.is_file()] if (folder / MADE_BY).is_file() else []

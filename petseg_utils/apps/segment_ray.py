@@ -20,13 +20,13 @@ from tqdm.auto import tqdm
 
 from petseg_utils.apps.mask_formats import encoded_runs
 from petseg_utils.apps.photo_listing import SUFFIXES, Photo, find_photos
+from petseg_utils.apps.photo_tables import MADE_BY
 from petseg_utils.apps.segment_folder import box_of, read_for, segmented_photos
 from petseg_utils.data.datasets import DataError, species_of
 from petseg_utils.data.labels import CLASSES, SPECIES
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
 
-ABOUT = "about.json"
 AT_ONCE = 20_000  # photos that Ray is given at a time, in whose blocks its own bookkeeping grows
 IN_A_FILE = 500  # rows of a Parquet file: what is lost, at most, when the run is cut
 IN_A_BATCH = 8  # photos that an actor is given at a time
@@ -98,7 +98,7 @@ def segment_by_ray(
     if (first := next(files, None)) is None:
         raise PetsegError(f"No photos there: looked for files in {', '.join(SUFFIXES)}.")
     system.makedirs(folder, exist_ok=True)
-    _write(system, f"{folder}/{ABOUT}", json.dumps(maker, indent=2).encode())
+    _write(system, f"{folder}/{MADE_BY}", json.dumps(maker, indent=2).encode())
     counts, lost = np.zeros(3, int), 0
     bar = tqdm(desc="segmenting", unit="photo")
     todo = done.without(itertools.chain([first], files), counts)
@@ -226,8 +226,8 @@ def _check_maker(system: Any, folder: str, maker: dict) -> None:
     """Refuse a folder with Parquet files of other weights, or of somebody else."""
     if not system.exists(folder):
         return
-    about = f"{folder}/{ABOUT}"
-    before = json.loads(system.cat_file(about)) if system.exists(about) else {}
+    path = f"{folder}/{MADE_BY}"
+    before = json.loads(system.cat_file(path)) if system.exists(path) else {}
     if any(before.get(key) != maker[key] for key in ("sha256", "edges")) and (before or system.ls(folder)):
         raise PetsegError(
             f"{PurePosixPath(folder).name} holds files that were not made with these weights and edges: name another "

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from petseg_utils import __version__
 from petseg_utils.apps.cutouts import EXAMPLES
-from petseg_utils.apps.page_state import ABOUT_SWITCH, SWITCH
+from petseg_utils.apps.page_state import SWITCH, SWITCH_HELP
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.cards import SHIPPED
 from petseg_utils.models.exported import CLICK_HEAD, DECODER, ENCODER, ExportedModel
@@ -86,7 +86,7 @@ def _page(files: dict[str, dict], embedded: dict[str, str], megabytes: float = 0
         css=(SOURCES / "page.css").read_text(encoding="utf-8"),
         settings=json.dumps(settings),
         switch=SWITCH,
-        about_switch=ABOUT_SWITCH,
+        switch_help=SWITCH_HELP,
         worker=_joined(WORKER),
         page=_joined(["page.js"]),
         chelsea=base64.b64encode(EXAMPLES["Chelsea"].read_bytes()).decode("ascii"),

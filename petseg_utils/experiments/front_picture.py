@@ -10,7 +10,7 @@ from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.models.prompts import Click
 from petseg_utils.segmenter import Segmenter
 
-ABOUT = (
+CAPTION = (
     "A photo: the cat is found without a click, and cut out. A drawing: a cushion of the dog's colours is taken for a "
     "part of it, and two clicks on the cushion remove most of it."
 )

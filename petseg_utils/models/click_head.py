@@ -123,8 +123,8 @@ class ClickHead(nn.Module):
         keys = F.normalize(self.keys(torch.cat([middle, resize(coarse, middle.shape[-2:])], 1)), dim=1)
         for kind in (0, 1):
             here = clicked[:, kind : kind + 1]
-            near, about = spread(here, 2), F.avg_pool2d(spread(here, 8), 9, stride=1, padding=4)
-            known += [resize(likeness(keys, F.max_pool2d(here, 2)), here.shape[-2:]), here, near, about]
+            near, around = spread(here, 2), F.avg_pool2d(spread(here, 8), 9, stride=1, padding=4)
+            known += [resize(likeness(keys, F.max_pool2d(here, 2)), here.shape[-2:]), here, near, around]
         known.append(F.avg_pool2d(prompts[:, 2:3], FINE))
         x = self.first(torch.cat(known, 1))
         middle = self.blocks[0](self.down[0](x) + middle)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from petseg_utils.experiments import diagrams
 from petseg_utils.experiments.elsewhere import home_and_elsewhere_chart, shipped_records
-from petseg_utils.experiments.front_picture import ABOUT, front_picture
+from petseg_utils.experiments.front_picture import CAPTION, front_picture
 from petseg_utils.experiments.other_tools import read_other_tools, tools_in_words, tools_table
 from petseg_utils.experiments.study_records import committed_records, longer_trained
 from petseg_utils.models.encoders import load_encoder, resolve
@@ -148,7 +148,7 @@ def _file(path: Path) -> pd.DataFrame:
 @cache  # the index is written anew after each notebook
 def _picture() -> dict[str, str]:
     """The first picture."""
-    return _two_sizes(front_picture(), front_picture(upright=True), ABOUT)
+    return _two_sizes(front_picture(), front_picture(upright=True), CAPTION)
 
 
 @cache

@@ -157,8 +157,8 @@ def paste_pet(
     opaque = cv2.GaussianBlur(whole.astype(np.float32), (0, 0), 1.0)[part][..., None]
     image, label = image.copy(), label.copy()
     image[place] = np.rint(opaque * cut[part] + (1 - opaque) * image[place])
-    about = cv2.dilate(whole.astype(np.uint8), rim)[part] > 0
-    label[place] = np.where(pet[part], cut_label[part], np.where(about, BORDER, label[place]))
+    rim_here = cv2.dilate(whole.astype(np.uint8), rim)[part] > 0
+    label[place] = np.where(pet[part], cut_label[part], np.where(rim_here, BORDER, label[place]))
     return image, label
 
 

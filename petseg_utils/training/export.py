@@ -82,8 +82,8 @@ def _export(network: nn.Module, card: dict, digest: str, out: Path) -> list[Path
     # A decoder that the click model took over keeps its own card.
     told_decoder = told | ({"card": json.dumps(card | {"model": "decoder"})} if head else {})
     names = [f"map{number}" for number in range(len(maps))]
-    seen, answers, about = ["picture", *names], ["logits", "cells"], {"encoder": network.encoder.identity}
-    files = [_write(out / ENCODER, encoder, (pixels,), ["pixels"], seen, about, keep=True)]
+    seen, answers, told_encoder = ["picture", *names], ["logits", "cells"], {"encoder": network.encoder.identity}
+    files = [_write(out / ENCODER, encoder, (pixels,), ["pixels"], seen, told_encoder, keep=True)]
     keep = head is not None
     files.append(_write(out / DECODER, decoder, (picture, maps), seen, answers, told_decoder, files, keep=keep))
     if head:

@@ -28,7 +28,7 @@ from petseg_utils.apps import web_page
 from petseg_utils.apps.cli.main import app
 from petseg_utils.apps.cutouts import EXAMPLES, cut_out, result_png
 from petseg_utils.apps.mask_formats import coco
-from petseg_utils.apps.page_state import ABOUT_SWITCH, SWITCH, after_switch, sentence
+from petseg_utils.apps.page_state import SWITCH, SWITCH_HELP, after_switch, sentence
 from petseg_utils.apps.web_page import write_page
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
@@ -734,7 +734,7 @@ def test_the_switch_selects_what_is_clicked_on_and_coco_holds_it(visit, site, sh
     visitor.open(photo, "two.pets.png")
     visitor.click(0.1, 0.1)
     switch = visitor.page.get_by_role("checkbox", name=SWITCH)
-    assert switch.evaluate("node => node.labels[0].parentNode.textContent").strip().endswith(ABOUT_SWITCH)
+    assert switch.evaluate("node => node.labels[0].parentNode.textContent").strip().endswith(SWITCH_HELP)
     before = visitor.said
     switch.press(" ")
     mine = shipped.open(photo, "clicked")
