@@ -39,7 +39,7 @@ class Visitor:
         """Load the page: its example is opened."""
         await self.client.get("/")
         self.config = (await self.client.get("/config")).json()
-        self.values = {one["id"]: one["props"].get("value") for one in self.config["components"]}
+        self.values = {part["id"]: part["props"].get("value") for part in self.config["components"]}
         self.beats = asyncio.create_task(self._beat())
         await self.ask(self.event("load", 1))
 
@@ -56,16 +56,16 @@ class Visitor:
     def event(self, kind: str, most_inputs_at_least: int, target: int | None = None) -> dict:
         """The page's answer to such an event."""
         return next(
-            one
-            for one in self.config["dependencies"]
-            if any(event == kind and target in (None, at) for at, event in one["targets"])
-            and len(one["inputs"]) >= most_inputs_at_least
+            answer
+            for answer in self.config["dependencies"]
+            if any(event == kind and target in (None, at) for at, event in answer["targets"])
+            and len(answer["inputs"]) >= most_inputs_at_least
         )
 
     async def ask(self, event: dict, data: list | None = None, told: dict | None = None) -> dict:
         """Have the page answer an event; gives its output."""
         body = {
-            "data": data if data is not None else [self.values.get(one) for one in event["inputs"]],
+            "data": data if data is not None else [self.values.get(number) for number in event["inputs"]],
             "event_data": told,
             "fn_index": event["id"],
             "session_hash": self.session,
@@ -89,7 +89,7 @@ class Visitor:
 
     async def click(self) -> None:
         """Click somewhere on the picture, and fetch the next one."""
-        picture = next(one["id"] for one in self.config["components"] if one["props"].get("elem_id") == "picture")
+        picture = next(part["id"] for part in self.config["components"] if part["props"].get("elem_id") == "picture")
         told = {"index": [random.randrange(50, 750), random.randrange(50, 480)], "value": None}
         output = await self.ask(self.event("select", 1, picture), told=told)
         shown, said = output["data"][:2]
@@ -103,7 +103,7 @@ class Visitor:
         (path,) = answer.raise_for_status().json()
         event = self.event("upload", 1)
         file = {"path": path, "orig_name": "photo.jpg", "size": len(content), "meta": {"_type": "gradio.FileData"}}
-        data = [file, *(self.values.get(one) for one in event["inputs"][1:])]
+        data = [file, *(self.values.get(number) for number in event["inputs"][1:])]
         if "Proposed" not in str(await self.ask(event, data)):
             raise RuntimeError("the photo was not opened")
 
@@ -125,7 +125,7 @@ async def many_visitors(address: str, server: subprocess.Popen, visitors: int, s
     numbers: dict = {"visitors": visitors, "before, MB": before[0]}
     times, errors, turned_away = [], [], 0
 
-    async def one() -> None:
+    async def visit() -> None:
         nonlocal turned_away
         visitor = Visitor(address)
         try:
@@ -143,7 +143,7 @@ async def many_visitors(address: str, server: subprocess.Popen, visitors: int, s
             await visitor.leave()
 
     worked = sum(psutil.Process(server.pid).cpu_times()[:2])
-    tasks = [asyncio.create_task(one()) for _ in range(visitors)]
+    tasks = [asyncio.create_task(visit()) for _ in range(visitors)]
     await asyncio.sleep(seconds)
     numbers["at work, MB"] = memory(server)[0]
     await asyncio.gather(*tasks)

@@ -58,9 +58,9 @@ for round in range(rounds + 1):
     times.setdefault("matrix product", []).append(1000 * (time.perf_counter() - start))
 rate = 1024**3 / (statistics.median(times.pop("matrix product")) / 1000)
 parts = models["onnx"].card["multiply_adds"]
-found = {name: statistics.median(taken) for name, taken in times.items()}
-found["arithmetic alone, networks"] = 1000 * (parts["encoder"] + parts["decoder"]) / rate
-print(json.dumps(found))
+medians = {name: statistics.median(taken) for name, taken in times.items()}
+medians["arithmetic alone, networks"] = 1000 * (parts["encoder"] + parts["decoder"]) / rate
+print(json.dumps(medians))
 """
 
 
@@ -103,11 +103,12 @@ def main() -> None:
                 rows[f"{what}, ms, {name}"] = {runtime: told[f"{runtime}, {what}"] for runtime in ("onnx", "torch")}
             rows[f"networks, ms, {name}"]["arithmetic alone"] = told["arithmetic alone, networks"]
     with tempfile.TemporaryDirectory() as folder:
-        one, many, large = (
+        single, many, large = (
             enlarged(Path(folder) / name, width, count)
             for name, width, count in (("one", 1000, 1), ("many", 1000, chosen.photos), ("large", 4243, 10))
         )
-        for name, photos, repeats in (("one photo", one, 5), (f"{chosen.photos} photos", many, 2), ("12 MP", large, 1)):
+        parts = (("one photo", single, 5), (f"{chosen.photos} photos", many, 2), ("12 MP", large, 1))
+        for name, photos, repeats in parts:
             taken: dict[str, list[tuple[float, float]]] = {"onnx": [], "torch": []}
             for _ in range(repeats):
                 for runtime in taken:

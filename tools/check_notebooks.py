@@ -88,9 +88,9 @@ def _wrong_lengths(notebook: nbformat.NotebookNode) -> Iterator[str]:
         yield "fewer than half of its cells are Markdown"
     lines = sorted(len(cell.source.strip().splitlines()) for cell in _code(notebook)) or [0]
     for name, share, most in CODE_LINES:
-        found = lines[min(len(lines) - 1, int(share * len(lines)))]
-        if found > most:
-            yield f"its code cells have {found} lines at the {name}, {most} at most"
+        length = lines[min(len(lines) - 1, int(share * len(lines)))]
+        if length > most:
+            yield f"its code cells have {length} lines at the {name}, {most} at most"
 
 
 def _wrong_exercises(notebook: nbformat.NotebookNode) -> Iterator[str]:

@@ -68,7 +68,7 @@ def wrong_sentences(page: Path) -> list[str]:
         code.decompose()
     text = " ".join(soup.get_text(" ").split())
     return [
-        text[max(0, found.start() - 60) : found.end() + 60] for what in WRONG for found in re.finditer(what, text, re.I)
+        text[max(0, match.start() - 60) : match.end() + 60] for what in WRONG for match in re.finditer(what, text, re.I)
     ]
 
 
@@ -86,9 +86,9 @@ def main() -> None:
     if not failed:
         write_json(REHEARSED, {"peak_gb": round(peak, 2), "versions": versions(), "commit": git_commit()})
     pages = sorted((ROOT / "reports" / "rehearsal").glob("*.html"))
-    found = [f"{page.name}: …{sentence}…" for page in pages for sentence in wrong_sentences(page)]
-    print("\n".join(found) or f"{len(pages)} pages, none of which says what holds for the stand-in alone.")
-    sys.exit(1 if failed or found else 0)
+    wrong = [f"{page.name}: …{sentence}…" for page in pages for sentence in wrong_sentences(page)]
+    print("\n".join(wrong) or f"{len(pages)} pages, none of which says what holds for the stand-in alone.")
+    sys.exit(1 if failed or wrong else 0)
 
 
 if __name__ == "__main__":

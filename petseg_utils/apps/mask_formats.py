@@ -216,13 +216,13 @@ def parts(selected: np.ndarray) -> list[list[np.ndarray]]:
     # part.  Of pixels that were quartered first, each quarter on the contour lies at one corner of its old pixel.
     quartered = selected.astype(np.uint8).repeat(2, 0).repeat(2, 1)
     contours, tree = cv2.findContours(quartered, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    found: dict[int, list[np.ndarray]] = {}
+    rings_of: dict[int, list[np.ndarray]] = {}
     of_part = (
         [(number if branch[3] < 0 else int(branch[3])) for number, branch in enumerate(tree[0])] if contours else []
     )
     for number in sorted(range(len(contours)), key=lambda number: of_part[number] != number):  # outlines first
-        found.setdefault(of_part[number], []).append(_corners((contours[number][:, 0] + 1) // 2))
-    return [_straightened(rings, height, width) for rings in found.values()]
+        rings_of.setdefault(of_part[number], []).append(_corners((contours[number][:, 0] + 1) // 2))
+    return [_straightened(rings, height, width) for rings in rings_of.values()]
 
 
 def _corners(ring: np.ndarray) -> np.ndarray:

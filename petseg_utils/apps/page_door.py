@@ -202,10 +202,10 @@ def _is_own(path: str) -> bool:
 def _cookie(headers: Headers) -> str:
     """Who asks, by a cookie that only this page sets; empty where nobody has told."""
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
         return ""
-    return found.value[:LONGEST] if found else ""
+    return cookie.value[:LONGEST] if cookie else ""
 
 
 def _refused(said: str, status: int) -> Response:

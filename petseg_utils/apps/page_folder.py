@@ -96,8 +96,8 @@ def used() -> int:
     for folder, _, names in os.walk(own_folder()):
         for name in names:
             with contextlib.suppress(OSError):  # gone since
-                found = os.lstat(os.path.join(folder, name))
-                sizes[found.st_dev, found.st_ino] = found.st_size
+                status = os.lstat(os.path.join(folder, name))
+                sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
 
 

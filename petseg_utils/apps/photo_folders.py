@@ -124,8 +124,8 @@ class Plan:
         ((self.n_todo,),) = self.db.execute("SELECT COUNT(*) FROM todo")
 
     def _decide(self, photo: Photo, prompts: str) -> None:
-        found = self.db.execute("SELECT cells FROM rows WHERE place = ?", [_bytes(photo.place)]).fetchone()
-        row = json.loads(found[0]) if found else None
+        before = self.db.execute("SELECT cells FROM rows WHERE place = ?", [_bytes(photo.place)]).fetchone()
+        row = json.loads(before[0]) if before else None
         if row:
             before = Photo(photo.path, photo.name, stem_of(row), photo.place)
             if row["prompts"] == prompts and (state := _state_if_same(before, row, self.out)):

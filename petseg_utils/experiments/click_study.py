@@ -226,8 +226,8 @@ def natural_chart(values: dict[str, np.ndarray]) -> Figure:
     """IoU of each pet before and after one natural click, on a missed part (left) and on an excess (right)."""
     figure, axes = new_figure(1, 2, width=8.5, height=4)
     titles = {"missed": '"This is the pet", on what is missing', "excess": '"This is not", on what is too much'}
-    found = np.concatenate([values[name].ravel() for name in titles])
-    low = np.floor(10 * np.nanmin(found)) / 10 if np.isfinite(found).any() else 0
+    all_values = np.concatenate([values[name].ravel() for name in titles])
+    low = np.floor(10 * np.nanmin(all_values)) / 10 if np.isfinite(all_values).any() else 0
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         axis.plot([low, 1], [low, 1], color=GREY, linewidth=1)
         axis.scatter(*values[name], s=16, color=COLOUR, alpha=0.7, edgecolor="none")

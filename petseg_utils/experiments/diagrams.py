@@ -40,12 +40,12 @@ def stage_table(encoder: UNetEncoder, maps: list[Tensor]) -> pd.DataFrame:
     weights = [sum(values.numel() for values in block.parameters()) for block in encoder.blocks]
     return pd.DataFrame(
         {
-            "feature map": words("", found).strip(),
+            "feature map": words("", features).strip(),
             "receptive field, px": receptive_field(stage),
             "weights": count,
-            "million multiplications": round(count * found[0, 0].numel() / 1e6),
+            "million multiplications": round(count * features[0, 0].numel() / 1e6),
         }
-        for stage, (count, found) in enumerate(zip(weights, maps, strict=True), start=1)
+        for stage, (count, features) in enumerate(zip(weights, maps, strict=True), start=1)
     )
 
 
@@ -84,9 +84,9 @@ def decoder_diagram(network: FrozenSegmenter, size: int) -> Figure:
         (stem,) = output_shapes(network, [decoder.stem], picture)
         boxes["stem"] = ((0, 1), f"stem\n{stem}", colour)
         arrows += [("picture", "stem"), ("stem", "join")]
-    for row, (number, found) in enumerate(zip(decoder.maps, maps, strict=True)):
+    for row, (number, features) in enumerate(zip(decoder.maps, maps, strict=True)):
         fine = row < decoder.n_fine
-        boxes[f"map {row}"] = ((0, row + 3 + (0 if fine else refined)), words(f"map {number + 1}", found), FIXED)
+        boxes[f"map {row}"] = ((0, row + 3 + (0 if fine else refined)), words(f"map {number + 1}", features), FIXED)
         arrows.append((f"map {row}", "join" if fine else f"step {row + refined}"))
     for row, (name, shape) in enumerate(reversed(path), start=decoder.n_fine):
         boxes[f"step {row}"] = ((1, row + 3), f"{name}\n{shape}", colour)
@@ -120,10 +120,10 @@ def click_head_diagram(network: PointSegmenter, size: int) -> Figure:
 
 def output_shapes(network: nn.Module, parts: Sequence[nn.Module], *inputs: Tensor | None) -> list[str]:
     """What each part of a network gives for some inputs, as ``channels × height × width``."""
-    found: dict[nn.Module, str] = {}
+    shapes: dict[nn.Module, str] = {}
 
     def note(part: nn.Module, _: tuple, output: Tensor) -> None:
-        found[part] = words("", output).strip()
+        shapes[part] = words("", output).strip()
 
     hooks = [part.register_forward_hook(note) for part in parts]
     training = network.training
@@ -132,7 +132,7 @@ def output_shapes(network: nn.Module, parts: Sequence[nn.Module], *inputs: Tenso
     network.train(training)
     for hook in hooks:
         hook.remove()
-    return [found[part] for part in parts]
+    return [shapes[part] for part in parts]
 
 
 def words(name: str, tensor: Tensor) -> str:

@@ -98,9 +98,9 @@ def grabcut_masks(pictures: PictureSet, boxes: list[Box | None]) -> np.ndarray:
         (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
         photo = pictures.at(2)[row][2 * top : 2 * bottom, 2 * left : 2 * right]
         at = Box(2 * (box.x0 - left), 2 * (box.y0 - top), 2 * (box.x1 - left) + 1, 2 * (box.y1 - top) + 1)
-        found = grabcut(np.ascontiguousarray(photo), at).astype(np.float32)
+        mask = grabcut(np.ascontiguousarray(photo), at).astype(np.float32)
         window = (slice(top, bottom), slice(left, right))
-        masks[row][window] = cv2.resize(found, (right - left, bottom - top), interpolation=cv2.INTER_AREA) > 0.5
+        masks[row][window] = cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA) > 0.5
     return masks
 
 

@@ -45,17 +45,17 @@ def painting_in_words(pictures: PictureSet, painted: np.ndarray) -> str:
     n, size = images.shape[:2]
     cells = size // 16
     flat, coarse = (_enlarged(_shrunk(images, edge), size) for edge in (1, cells))
-    ours, one, many = (psnr(pictures, guess).mean() for guess in (painted, flat, coarse))
+    ours, by_flat, by_coarse = (psnr(pictures, guess).mean() for guess in (painted, flat, coarse))
     error = np.abs(painted.astype(float) - images).mean(-1)
     band, other = error[pictures.labels == BORDER].mean(), error[pictures.labels < PADDING].mean()
     shown = _shrunk(pictures.labels == PADDING, cells) == 0
     light, colour = kept_of(_shrunk(images, cells)[shown], _shrunk(painted, cells)[shown])
     return (
-        f"Mean PSNR on {n} pictures: **{ours:.1f} dB**. Each picture in its own mean colour would have {one:.1f} dB; "
-        f"shrunk to {cells} x {cells} pixels and enlarged again, {many:.1f} dB. The painting is off by {band:.0f} of "
-        f"255 on average in the border band, and by {other:.0f} elsewhere. Where both are shrunk to {cells} x {cells}, "
-        f"it explains **{light:.0%}** of what the pictures differ by in light and dark, and **{colour:.0%}** of what "
-        "they differ by in colour."
+        f"Mean PSNR on {n} pictures: **{ours:.1f} dB**. Each picture in its own mean colour would have {by_flat:.1f} "
+        f"dB; shrunk to {cells} x {cells} pixels and enlarged again, {by_coarse:.1f} dB. The painting is off by "
+        f"{band:.0f} of 255 on average in the border band, and by {other:.0f} elsewhere. Where both are shrunk to "
+        f"{cells} x {cells}, it explains **{light:.0%}** of what the pictures differ by in light and dark, and "
+        f"**{colour:.0%}** of what they differ by in colour."
     )
 
 
@@ -73,9 +73,9 @@ def kept_of(true: np.ndarray, painted: np.ndarray) -> tuple[float, float]:
         return (red + green + blue)[None] / 3, np.stack([red - green, (red + green) / 2 - blue])
 
     shares = []
-    for wanted, found in zip(parts(true), parts(painted), strict=True):
+    for wanted, painted_part in zip(parts(true), parts(painted), strict=True):
         variance = np.square(wanted - wanted.mean(1, keepdims=True)).sum()
-        shares.append(float(np.clip(1 - np.square(wanted - found).sum() / variance, 0, 1)))
+        shares.append(float(np.clip(1 - np.square(wanted - painted_part).sum() / variance, 0, 1)))
     return shares[0], shares[1]
 
 

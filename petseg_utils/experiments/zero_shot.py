@@ -71,14 +71,14 @@ def segment_by_words(spec: str, pictures: PictureSet) -> dict[str, np.ndarray]:
     class_of_word = [number for number, name in enumerate(CLASSES) for _ in WORDS[name]]
     to_class = torch.tensor(class_of_word, dtype=torch.uint8, device=device)
     mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in normalisation(spec))
-    found: dict[str, np.ndarray] = {}
+    masks: dict[str, np.ndarray] = {}
     for part, pixels in batches_of(pictures, model):
         for name, patches in patch_features(model.visual, (pixels / 255 - mean) / std).items():
             cosines = torch.einsum("nhwd,kd->nkhw", patches, words)
             cosines = F.interpolate(cosines, size=(size, size), mode="bilinear", align_corners=False)
-            classes = found.setdefault(name, np.empty(pictures.labels.shape, np.uint8))
+            classes = masks.setdefault(name, np.empty(pictures.labels.shape, np.uint8))
             classes[part] = to_class[cosines.argmax(1)].cpu().numpy()
-    return found
+    return masks
 
 
 @torch.inference_mode()

@@ -107,14 +107,14 @@ def _weights_of(spec: str) -> Path:
             raise PetsegError(f"No weights {path.name!r} at the path that the encoder {name!r} names.")
         return path
     _check_activation(name, tag, _configuration(name))
-    found = clip_weights(name, tag)
-    if found is None:
+    cached = clip_weights(name, tag)
+    if cached is None:
         raise PetsegError(
             f"The weights of {spec} are not on this disk, or not in a file that can be opened safely. `petseg data "
             f"download --clip {spec}` fetches them; or name a file, clip:{name}//path/to/file, or take the "
             "encoder lite:efficientnet_lite0."
         )
-    return found
+    return cached
 
 
 def _configuration(name: str) -> dict:

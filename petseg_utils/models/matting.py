@@ -37,8 +37,8 @@ def guided(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
     def mean(values: np.ndarray) -> np.ndarray:
         return cv2.blur(values, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT)
 
-    def covariance(one: int, other: int) -> np.ndarray:
-        return mean(planes[one] * planes[other]) - means[one] * means[other]
+    def covariance(first: int, second: int) -> np.ndarray:
+        return mean(planes[first] * planes[second]) - means[first] * means[second]
 
     # Plane by plane: three times as fast as on colours side by side.
     planes = [*cv2.split(guide), mask]

@@ -104,19 +104,19 @@ def render_index(
     facts["date"] = today()
     facts["time"] = f"{sum(seconds.values()) / 60:.1f} minutes for {len(seconds)} of {len(sheets)} notebooks"
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions().items())
-    photos, found = _photos(), _findings(study, newest)
+    on_photos = _findings(study, newest)
     return template().render(
         study=study,
         title="How well can a pet be cut out of a photo?",
         try_it=try_it,
         linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
         picture=_picture(),
-        photos=photos,
+        photos=_photos(),
         answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
         not_measured=not_measured(newest) if newest else "",
         results=_results(newest, study.name),
         older=len(records) - len(newest),
-        cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name), found) for sheet in sheets],
+        cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name), on_photos) for sheet in sheets],
         facts=facts,
         citation=_citation(),
         references=[_reference(of) for of in _cff().get("references", ())],
@@ -233,7 +233,7 @@ def _results(records: list[dict], name: str) -> Markup:
     return protocol_tabs(results_table(records), f"Study {name}, {records[0]['n_images']} test pictures")
 
 
-def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None, found: dict[str, str]) -> dict:
+def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None, on_photos: dict[str, str]) -> dict:
     """Collect what the index shows of a notebook: what it finds on photos, else first, and the figure that says so."""
     card = {"sheet": sheet, "page": page.name if page.is_file() else None, "state": "", "failed": False}
     if not page.is_file():
@@ -245,12 +245,12 @@ def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None, found: 
     elif seconds is not None:
         card["state"] = f"done in {time_text(seconds)}"
     learned = soup.find(re.compile("^h[2-6]$"), string=re.compile("What we learned")) or soup.find(id="What-we-learned")
-    if on_photos := found.get(sheet.name):
-        card["finding"] = on_photos
+    if photo_finding := on_photos.get(sheet.name):
+        card["finding"] = photo_finding
     elif learned and (first := learned.find_next("li")):
         card["finding"] = " ".join(first.get_text().split())
     if study.draws_its_data:
-        folders, figures = [ROOT / "figures" / PHOTOS] * bool(on_photos) + [study.figures_dir], FIGURES
+        folders, figures = [ROOT / "figures" / PHOTOS] * bool(photo_finding) + [study.figures_dir], FIGURES
     else:
         folders, figures = [study.figures_dir], OWN_FIGURES
     paths = [folder / f"{figures.get(sheet.number)}.png" for folder in folders]

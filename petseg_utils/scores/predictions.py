@@ -61,11 +61,11 @@ def predict(
         began = time.perf_counter()
         maps = [features.read(part, device=images.device)] if features else []
         logits = model(images, *maps).float()
-        found = logits.argmax(1).masked_fill(labels == PADDING, 0).to(torch.uint8).cpu().numpy()
+        likeliest = logits.argmax(1).masked_fill(labels == PADDING, 0).to(torch.uint8).cpu().numpy()
         if peak:
             pets = 1 - logits.softmax(1)[:, 0].cpu().numpy()
-            found[np.stack([unsure_parts(pet, peak) for pet in pets])] = 0
-        classes[part] = found
+            likeliest[np.stack([unsure_parts(pet, peak) for pet in pets])] = 0
+        classes[part] = likeliest
         seconds += time.perf_counter() - began
         targets = class_targets(labels)
         pixels = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none").sum((1, 2))

@@ -91,5 +91,5 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
     for number, chance in enumerate(logits.softmax(1).unbind(1)):
         truth = (targets == number).float()
         sums.append(torch.stack([(chance * truth).sum(), (chance * counted).sum(), truth.sum()]))
-    scores = [2 * overlap / (found + size) for overlap, found, size in summed(torch.stack(sums)) if size]
+    scores = [2 * overlap / (predicted + size) for overlap, predicted, size in summed(torch.stack(sums)) if size]
     return 1 - sum(scores, torch.zeros((), device=logits.device)) / max(1, len(scores))
