@@ -4,7 +4,7 @@ A lone process is the case of one share: nothing here changes what it computes.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,11 +30,11 @@ class _Sum(torch.autograd.Function):
     """Every process computes the same loss from the same sums, so gradients are those of the sum of these losses."""
 
     @staticmethod
-    def forward(_, x: Tensor) -> Tensor:
+    def forward(_: Any, x: Tensor) -> Tensor:
         return _reduced(x)
 
     @staticmethod
-    def backward(_, gradient: Tensor) -> Tensor:
+    def backward(_: Any, gradient: Tensor) -> Tensor:
         return _reduced(gradient)
 
 

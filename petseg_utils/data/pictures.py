@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -175,7 +176,7 @@ def load_pictures(
     return pictures.subset([picture.name for picture in parts[split == "validation"]])
 
 
-def load_splits(study: Study, **options) -> dict[str, PictureSet]:
+def load_splits(study: Study, **options: Any) -> dict[str, PictureSet]:
     """All three splits by name, disjoint in names and in content.
 
     A training picture whose pixels are also in another split would leak; it is left out of training and listed.
@@ -291,7 +292,7 @@ def _files_key(pictures: list[Picture]) -> str:
 def _write_cache(folder: Path, pictures: list[Picture], size: int, scale: int, progress: bool, workers: int) -> None:
     rows, errors = [], []
 
-    def read(picture: Picture):
+    def read(picture: Picture) -> tuple[dict | None, list[np.ndarray], list[Finding]]:
         image, label, findings = inspect_picture(picture)
         if image is None or label is None:
             return None, [], findings

@@ -2,11 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from petseg_utils.data.labels import PADDING
+
+if TYPE_CHECKING:
+    import albumentations
 
 PADDING_COLOUR = (124, 116, 104)  # ImageNet's mean colour: about zero once a model has normalised it
 
@@ -90,7 +94,7 @@ def _resize(array: np.ndarray, shape: tuple[int, int], resampling: Image.Resampl
     return np.asarray(across.resize((shape[1], shape[0]), resampling))
 
 
-def make_augmentation(scales: tuple[float, float] = (0.8, 1.25), shift: float = 0.08):
+def make_augmentation(scales: tuple[float, float] = (0.8, 1.25), shift: float = 0.08) -> "albumentations.Compose":
     """Random flips, affine moves and colour changes for training pictures.
 
     Pictures are mirrored left to right, never turned upside down: pets are not seen that way.  What an affine move

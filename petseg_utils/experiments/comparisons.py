@@ -3,7 +3,7 @@
 import contextlib
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -258,7 +258,8 @@ def cost_chart(table: pd.DataFrame) -> Figure:
     axis.set(xlim=(0, 1.15 * table["ms"].max()), ylim=(low - 0.25 * (1 - low), 1))
     axis.set(title="Quality against cost", xlabel="ms a picture, batches of 16", ylabel="mIoU, border ignored")
     legend = figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8, labelspacing=1)
-    for handle in legend.legend_handles:
+    handles: Any = legend.legend_handles
+    for handle in handles:
         handle.set_sizes([40])  # the dots' own sizes would overlap in the list
     return figure
 

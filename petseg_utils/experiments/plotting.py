@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, which people with colour-blindness tell apart (http
 darkened to a contrast of 4.5 at least on white.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,13 +19,16 @@ from petseg_utils.data.overlays import overlay
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.study import Study
 
-MODEL_COLOURS = {
-    "unet": "#007A5A",
-    "autoencoder_unet": "#A8487F",
-    "decoder": "#B85000",
-    "decoder_selftrained": "#6B1A00",
-    "point": "#0072B2",
-}
+MODEL_COLOURS = defaultdict(
+    lambda: "#555555",  # dark grey: a model that has no colour of its own
+    {
+        "unet": "#007A5A",
+        "autoencoder_unet": "#A8487F",
+        "decoder": "#B85000",
+        "decoder_selftrained": "#6B1A00",
+        "point": "#0072B2",
+    },
+)
 GREY = "#6B6B6B"
 GRID = "#E3E3E3"
 STYLE: dict[Any, Any] = {
@@ -43,7 +47,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def new_figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **options):
+def new_figure(
+    rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **options: Any
+) -> tuple[Figure, Any]:
     """A figure and its axes in the project's style; sizes in inches, `options` go to ``plt.subplots``."""
     plt.rcParams.update(STYLE)
     return plt.subplots(rows, columns, figsize=(width, height), **options)
