@@ -1,7 +1,5 @@
 """Charts of scores with their intervals."""
 
-from collections import defaultdict
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,9 +9,7 @@ from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure
 from petseg_utils.models.names import encoder_title, titled
 from petseg_utils.scores.results import CLICKED, PROMPTED, SCORE_NAMES
 
-COLOURS = defaultdict(
-    lambda: "#555555", MODEL_COLOURS | {CLICKED: MODEL_COLOURS[PROMPTED]}
-)  # somebody's own model is dark grey
+COLOURS = MODEL_COLOURS | {CLICKED: MODEL_COLOURS[PROMPTED]}
 
 
 def axis_titles(table: pd.DataFrame) -> list[str]:

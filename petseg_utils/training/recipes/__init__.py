@@ -1,22 +1,11 @@
-"""The recipes of the study's models, one a file.
+"""The recipes of the study's models, one a file of the model's name; another model is another file, and its title."""
 
-Another model is another file, another name in this list, and its title in `models.names`.
-"""
+from importlib import import_module
 
-from petseg_utils.models.names import check_name
+from petseg_utils.models.names import TITLES, check_name
 from petseg_utils.training.recipe import Recipe
-from petseg_utils.training.recipes import (
-    autoencoder,
-    autoencoder_unet,
-    decoder,
-    decoder_selftrained,
-    point,
-    unet,
-)
 
-RECIPES = {
-    file.RECIPE.name: file.RECIPE for file in (unet, autoencoder, autoencoder_unet, decoder, decoder_selftrained, point)
-}
+RECIPES: dict[str, Recipe] = {name: import_module(f"{__name__}.{name}").RECIPE for name in TITLES}
 
 
 def recipe_of(model: str) -> Recipe:
