@@ -203,7 +203,8 @@ def imports(tree: ast.AST, guarded: bool = False) -> list[tuple[str, bool]]:
 
 
 EXPORTED_ENCODER = "petseg_utils/models/weights/encoder.onnx"  # written once: it does not change with the decoders
-POSIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios"}
+# Of Python 3.11, the oldest that is supported.
+POSIX_ONLY = {"crypt", "fcntl", "grp", "nis", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty"}
 
 
 def test_no_module_needs_posix():
