@@ -12,7 +12,7 @@ from petseg_utils.models.matting import own_colours
 from petseg_utils.segmenter import Selection, read_photo
 
 # A photo by Stéfan van der Walt (CC0), and two drawn pets.
-EXAMPLES = {name: Path(__file__).parent / "examples" / f"{name}.png" for name in ("Chelsea", "cat", "dog")}
+EXAMPLES = {name: Path(__file__).parent / "example_photos" / f"{name}.png" for name in ("Chelsea", "cat", "dog")}
 
 
 def example_photo() -> np.ndarray:
