@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from petseg_utils.study.paths import IS_CHECKOUT, ROOT, STUDIES, PetsegError, runs_root, shown, write_json, write_text
+from petseg_utils.study.paths import IS_CHECKOUT, ROOT, STUDIES, PetsegError, shown, write_json, write_text
 
 if TYPE_CHECKING:
     from petseg_utils.study.settings import (
@@ -25,7 +25,6 @@ __all__ = [
     "Study",
     "TrainingSettings",
     "load_study",
-    "runs_root",
     "shown",
     "write_json",
     "write_text",

@@ -19,11 +19,6 @@ class PetsegError(Exception):
     """Something the user can put right; the message says what was wrong and what to do."""
 
 
-def runs_root() -> Path:
-    """Folder of all runs and caches, absolute: ``runs/`` in `OUTPUTS`, or what ``PETSEG_RUNS`` names."""
-    return Path(os.environ.get("PETSEG_RUNS") or OUTPUTS / "runs").expanduser().absolute()
-
-
 def placed(encoder: str, folder: Path) -> str:
     """An encoder's spec in which the path of its weights, as in ``clip:MODEL//path/to/file``, is absolute.
 

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import AfterValidator, ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from petseg_utils.study.paths import OUTPUTS, STUDIES, PetsegError, placed, runs_root
+from petseg_utils.study.paths import OUTPUTS, STUDIES, PetsegError, placed
 from petseg_utils.study.renamed import RENAMED
 
 
@@ -337,7 +337,9 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     for table, model in RENAMED.items():
         if table in values or (isinstance(values.get("models"), dict) and table in values["models"]):
             raise PetsegError(f"{path.name}: the model {table} is called {model} now; write [models.{model}].")
-    runs = runs_root() / path.stem
+    # All runs and caches lie in `root`.
+    root = Path(os.environ.get("PETSEG_RUNS") or OUTPUTS / "runs").expanduser().absolute()
+    runs = root / path.stem
     named_data = _folder_from("PETSEG_DATA", must_exist=False)
     own_data = named_data or OUTPUTS / "data" / ("oxford-iiit-pet" if values.get("data") == "oxford" else path.stem)
     if on_other := bool(data and (place := data.expanduser().resolve()) != own_data.resolve()):
@@ -347,7 +349,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
         "name": path.stem,
         "data_dir": (data or own_data).expanduser().absolute(),
         "runs_dir": runs,
-        "cache_dir": runs_root() / "cache",
+        "cache_dir": root / "cache",
         "figures_dir": Path(figures).expanduser().absolute() / path.stem if figures else runs / "figures",
         "unlabelled_dir": _folder_from("PETSEG_UNLABELLED"),
         "elsewhere_dir": _folder_from("PETSEG_OOD"),
