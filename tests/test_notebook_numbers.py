@@ -119,7 +119,7 @@ def test_a_notebooks_tables_of_photos_are_those_of_the_records(number, study, mo
         ("04", "sample/ablation.csv", features.ablation_in_words),
         ("04", "oxford-cpu/ablation.csv", features.ablation_in_words),
         ("04", "oxford-cpu/encoders.csv", encoder_variants.encoders_in_words),
-        ("04", "oxford-cpu/small_breeds.csv", small_breeds.variants_in_words),
+        ("04", "oxford-cpu/small_breeds.csv", small_breeds.breeds_in_words),
     ],
 )
 def test_what_03_and_04_say_is_what_the_committed_files_say(number, file, in_words):
@@ -162,7 +162,7 @@ def of_06(folder) -> dict[str, str]:
     return {
         "losses": robustness_tables.loss_sentences(robustness_tables.relative_loss(levels)),
         "claim": robustness_tables.verdict_sentences(levels, robustness_tables.verdicts(levels)),
-        "noise": noise_training.change_sentence(noise),
+        "noise": noise_training.noise_sentence(noise),
         "calibration": calibration.calibration_sentences(calibrated),
     }
 

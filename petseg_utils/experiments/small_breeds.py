@@ -55,7 +55,7 @@ def confusions_by_fold(
     return np.concatenate(counts)
 
 
-def variants_in_words(table: pd.DataFrame) -> str:
+def breeds_in_words(table: pd.DataFrame) -> str:
     """What a table that `main` wrote says of each variant, against the first; Markdown."""
     first, others = table.iloc[0], table.iloc[1:]
     lines = [

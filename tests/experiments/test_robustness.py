@@ -26,7 +26,7 @@ from petseg_utils.experiments.calibration import (
 from petseg_utils.experiments.robustness import sweep as sweep_module
 from petseg_utils.experiments.robustness.charts import strip
 from petseg_utils.experiments.robustness.corruptions import LEVELS, ORIGINAL, corrupt_all, moved_point, photo_window
-from petseg_utils.experiments.robustness.noise_training import change_sentence, compare, gains, noisy
+from petseg_utils.experiments.robustness.noise_training import compare, gains, noise_sentence, noisy
 from petseg_utils.experiments.robustness.sweep import (
     CLEAN,
     HELPED,
@@ -493,10 +493,10 @@ def test_the_experiment_changes_nothing_but_the_noise(study, splits, networks):
 
 def test_what_noise_in_training_changed_turns_round_with_its_sign():
     table = pd.DataFrame({"what": ["Blur", "JPEG"], "difference": [0.2, 0.0], "low": [0.1, -0.1], "high": [0.3, 0.1]})
-    said = change_sentence(table)
+    said = noise_sentence(table)
     assert "raises the mIoU under: Blur (+0.200). It lowers it under: none. No change is shown under: JPEG" in said
     turned = table.assign(difference=-table["difference"], low=-table["high"], high=-table["low"])
-    assert "It lowers it under: Blur (-0.200)" in change_sentence(turned) and "the 2 intervals are of 95 % each" in said
+    assert "It lowers it under: Blur (-0.200)" in noise_sentence(turned) and "the 2 intervals are of 95 % each" in said
 
 
 def test_what_all_models_lose_is_told_from_the_losses():

@@ -126,7 +126,7 @@ def gains(counts: dict[str, dict], n_resamples: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def change_sentence(table: pd.DataFrame) -> str:
+def noise_sentence(table: pd.DataFrame) -> str:
     """What noise in training raised, lowered and is not shown to have changed, from the table of `gains`."""
     words = [told_apart(row["low"], row["high"], "raises", "lowers", "neither") for _, row in table.iterrows()]
     by_word = {

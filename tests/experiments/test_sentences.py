@@ -11,7 +11,7 @@ from petseg_utils.experiments.error_analysis import distances_in_words, sizes_in
 from petseg_utils.experiments.features import ablation_in_words
 from petseg_utils.experiments.few_labels import labels_in_words
 from petseg_utils.experiments.pretraining import frozen_in_words, kept_of, lesson, variants_in_words
-from petseg_utils.experiments.small_breeds import variants_in_words as breeds_in_words
+from petseg_utils.experiments.small_breeds import breeds_in_words
 from petseg_utils.experiments.training_charts import curves_caption, near_best, run_in_words
 from petseg_utils.study import TrainingSettings
 
