@@ -41,7 +41,7 @@ def make_label_page(data: Labelling) -> gr.Blocks:
         If no click model ships.
     """
     segmenter = load_model("point")
-    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())  # before the first component is made, which reads it
     with gr.Blocks(title="petseg: label photos", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         walk, work = gr.State(), gr.State()
         progress = gr.HTML(elem_id="progress")  # not Markdown: a photo may be called anything

@@ -267,7 +267,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
 
     if "://" in address:  # Ray takes it, and ends in the middle of its own code
         raise PetsegError("Ray Data does not run through ray://: give HOST:PORT, on a machine of the cluster.")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray starts, which reads it
     alone = {"include_dashboard": False, "object_store_memory": STORE}
     try:
         host, colon, port = address.rpartition(":")

@@ -112,7 +112,8 @@ def make_augmentation(scales: tuple[float, float] = (0.8, 1.25), shift: float = 
     albumentations.Compose
         Call it with ``image`` ``uint8 (H, W, 3)`` and ``mask`` ``uint8 (H, W)``; seed it by ``set_random_seed``.
     """
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise its import asks the network for a newer release
+    # Before the import, in this process and in those that load pictures: else it asks the network for a newer release.
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations
 
     return albumentations.Compose(

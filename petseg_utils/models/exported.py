@@ -144,7 +144,8 @@ class ExportedModel:
 
 def _session(path: Path) -> Any:
     """A session of ONNX Runtime on the fastest device that it is installed for."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # or it tells its makers of its use, over the network
+    # Before the import, which reads it: else it tells its makers of its use, over the network.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     if not path.is_file():

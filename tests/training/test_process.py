@@ -21,17 +21,21 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 LIBRARY_CALLS = """
 import logging, os, torch
+import matplotlib.pyplot as plt
 from petseg_utils.models.encoders import load_encoder
 from petseg_utils.study import load_study
 from petseg_utils.training.recipes import RECIPES
 from petseg_utils.data.pictures import load_splits
 from petseg_utils.training.train import trained
+# By torch and open_clip, when they are imported, and for albumentations before it is.
+BY_IMPORTS = {"TORCHINDUCTOR_CACHE_DIR", "TOKENIZERS_PARALLELISM", "NO_ALBUMENTATIONS_UPDATE"}
 def state():
     return (
         torch.are_deterministic_algorithms_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,
         logging.getLogger().handlers[:],
-        {key: value for key, value in os.environ.items() if key.startswith("PETSEG")},
+        {key: value for key, value in os.environ.items() if key not in BY_IMPORTS},
+        dict(plt.rcParams),
     )
 study = load_study("smoke")
 before = state()
