@@ -22,7 +22,7 @@ SWITCH_HELP = (
     "touch another (connected parts); a click on the background selects that."
 )
 COLOURS = {"by class": None, "pink": "#CC79A7", "green": "#009E73", "yellow": "#F0E442", "black": "#000000"}
-GREEN, RED, WHITE = (0, 158, 115), (213, 94, 0), (255, 255, 255)  # Okabe and Ito's, as in the notebooks' demo
+GREEN, RED = "#009E73", "#D55E00"  # of clicks; Okabe and Ito's, as in widget.js
 # One visitor's photo or click at a time goes through a model, which uses all cores for it: two at once would not be
 # faster, and ONNX Runtime keeps for ever what memory the most at once have taken.
 MODEL_TURN = threading.Lock()
@@ -138,8 +138,8 @@ class Work:
         for prompt in [*self.photo.prompts, *([Click(*self.corner)] if self.corner else [])]:
             spots = ((np.array(points_of(prompt)) + 0.5) / self.scale - 0.5) * 16  # OpenCV counts in sixteenths here
             spots = [tuple(spot) for spot in spots.round().astype(int).tolist()]
-            fill = GREEN if getattr(prompt, "positive", True) else RED
-            for paint, rim in ((WHITE, pen), (fill, 0)):
+            fill = ImageColor.getrgb(GREEN if getattr(prompt, "positive", True) else RED)
+            for paint, rim in (((255, 255, 255), pen), (fill, 0)):
                 if isinstance(prompt, Box):
                     cv2.rectangle(out, spots[0], spots[1], paint, pen + rim, cv2.LINE_AA, 4)
                 else:

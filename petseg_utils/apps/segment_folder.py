@@ -1,7 +1,6 @@
 """Masks, overlays and cut-outs of files and whole folders: what `petseg segment` does."""
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import os
@@ -100,7 +99,6 @@ def segment_photos(
         If the folder holds other results, is in use or cannot be written, a prompt lies outside its photo, or somebody
         else's file has the name of a format.
     """
-    _give_memory_back()
     check_folder(out, maker)
     for kind in formats:
         check_format(out, kind)
@@ -180,13 +178,6 @@ def segment_photos(
 
 # Of one photo: the class of each pixel ``uint8 (H, W)``, how much of it that is (0 to 255), and the confidence.
 _Result = tuple[np.ndarray, np.ndarray, float]
-
-
-def _give_memory_back() -> None:
-    """Have the C library return the memory of each large array at once; glibc else keeps it, for every thread."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD, bytes
 
 
 def as_option(prompt: Box | Click) -> str:

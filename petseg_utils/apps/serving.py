@@ -19,12 +19,12 @@ from petseg_utils.apps.child_processes import children
 from petseg_utils.apps.page_door import MAX_FILE, Door
 from petseg_utils.apps.page_folder import tidy
 from petseg_utils.study import PetsegError
+from petseg_utils.study.memory import ARENA_MAX, set_malloc
 
 VISITORS = 200  # whose photos stay open, the latest ones
 THREADS = 12  # that answer; some wait for child processes
 AWAY = 30  # seconds without an open window after which a visitor's photo is closed
 EVERY = 10.0  # seconds between two looks at what can go
-M_ARENA_MAX = -8  # from glibc's malloc.h
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def serving(page: gr.Blocks, port: int, **looks: object) -> Iterator[None]:
     PetsegError
         If the port cannot be used.
     """
-    _take_one_heap()
+    set_malloc(ARENA_MAX, 1)  # glibc would make a heap for each thread, and `_give_back` trims one only
     page.state_session_capacity, page.max_threads = VISITORS, THREADS
     options = {"max_file_size": MAX_FILE, "enable_monitoring": False, "footer_links": [], "show_error": False}
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -102,13 +102,6 @@ def close_abandoned(page: gr.Blocks, door: Door) -> int:
                 held.time_last_used.pop(session, None)
             closed += 1
     return closed
-
-
-def _take_one_heap() -> None:
-    """Have the C library make no more heaps, where it would make some for each thread: `_give_back` trims one only."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _give_back() -> None:

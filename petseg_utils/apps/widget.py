@@ -16,7 +16,7 @@ import traitlets
 from PIL import Image
 
 from petseg_utils.apps.cutouts import cut_out, encoded, example_photo, result_file
-from petseg_utils.apps.page_state import SWITCH, after_switch, heard_prompt, sentence, told_prompt
+from petseg_utils.apps.page_state import GREEN, RED, SWITCH, after_switch, heard_prompt, sentence, told_prompt
 from petseg_utils.data.labels import CLASS_COLOURS
 from petseg_utils.models.prompts import Box, Click, Prompt, points_of
 from petseg_utils.segmenter import OpenPhoto, Segmenter, check_form, read_photo
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 TOOLS = ("click", "scribble", "box")  # in the order of widget.js
 LONGEST = 800  # pixels of the canvas's longer side; the browser scales it to the page
 NARROW = {"style": {"description_width": "initial"}}
-GREEN, RED = "#009E73", "#D55E00"  # Okabe and Ito's, as in widget.js
 
 
 def click_demo(

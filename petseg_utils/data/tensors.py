@@ -14,11 +14,6 @@ BATCH = 16  # pictures that go through a network together where nothing is train
 IGNORED = -100  # cross-entropy's index for pixels that carry no loss
 
 
-def best_device() -> str:
-    """Where networks run best on this machine: ``cuda``, ``mps`` or ``cpu``."""
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def to_tensor(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
     """Pictures ``uint8 (N, H, W, 3)`` as models take them, ``float (N, 3, H, W)`` in 0..255."""
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device).float()

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import batches_of, best_device
+from petseg_utils.data.tensors import batches_of
 from petseg_utils.models.clip import load_clip, normalisation
+from petseg_utils.study.provenance import best_device
 
 # Some of the 80 that CLIP's authors wrote for ImageNet: those that suit a patch of a photo.
 TEMPLATES = (

@@ -17,10 +17,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from petseg_utils.data.pictures import PictureSet
-from petseg_utils.data.tensors import BATCH, best_device, to_tensor
+from petseg_utils.data.tensors import BATCH, to_tensor
 from petseg_utils.models.encoders import Encoder
 from petseg_utils.study import PetsegError, write_json
 from petseg_utils.study.folders import delete_unfinished
+from petseg_utils.study.provenance import best_device
 
 ENCODING_VERSION = 2  # raise it whenever the same encoder would give other maps of the same pictures
 WORTH_SAYING = 100_000_000  # bytes: smaller caches are made without a word about their size

@@ -45,13 +45,17 @@ def git_commit() -> str:
     return run.stdout.strip()
 
 
-def describe(study: "Study") -> str:
-    """One line for the top of notebooks and logs: versions, study, device and seeds."""
+def best_device() -> str:
+    """Where networks run best on this machine: ``cuda``, ``mps`` or ``cpu``."""
     import torch
 
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def describe(study: "Study") -> str:
+    """One line for the top of notebooks and logs: versions, study, device and seeds."""
     installed = versions()
-    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return (
-        f"petseg study {study.name!r} | device {device} | seeds {list(study.seeds)} | "
+        f"petseg study {study.name!r} | device {best_device()} | seeds {list(study.seeds)} | "
         f"python {installed['python']} | torch {installed['torch']} | torchvision {installed['torchvision']}"
     )

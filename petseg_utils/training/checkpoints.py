@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from petseg_utils.data.tensors import best_device
 from petseg_utils.models.cards import SHIPPED, read_card
 from petseg_utils.models.encoders import Encoder, encoder_identity, load_encoder
 from petseg_utils.models.names import check_name
 from petseg_utils.study import PetsegError, Study, TrainingSettings, shown, write_json
 from petseg_utils.study.folders import alone_in
+from petseg_utils.study.provenance import best_device
 from petseg_utils.training.conditions import conditions_in, first_difference
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from petseg_utils.data.tensors import best_device, input_scale
+from petseg_utils.data.tensors import input_scale
 from petseg_utils.models.cards import sha256
 from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import FrozenSegmenter
 from petseg_utils.models.encoders import halved
 from petseg_utils.models.exported import CLICK_HEAD, DECODER, ENCODER
 from petseg_utils.study import PetsegError
+from petseg_utils.study.provenance import best_device
 from petseg_utils.training import checkpoints
 from petseg_utils.training.recipes import recipe_of
 

@@ -19,8 +19,8 @@ from torch.utils.data import BatchSampler, DataLoader, default_collate
 from tqdm import tqdm
 
 from petseg_utils.data.parallel import average_gradients, place, share, train_together, wait_for_all
-from petseg_utils.data.tensors import best_device
 from petseg_utils.study import PetsegError, TrainingSettings, write_json, write_text
+from petseg_utils.study.provenance import best_device
 from petseg_utils.training.batches import TrainingPictures
 from petseg_utils.training.checkpoints import restore_state, save_checkpoint, save_state
 from petseg_utils.training.precision import chosen_precision

@@ -1,18 +1,16 @@
 """Settings of the whole process; only what starts one (the command line, a notebook's first cell) calls this."""
 
 import contextlib
-import ctypes
 import logging
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
 import torch.utils.deterministic
 from accelerate import PartialState
 
-from petseg_utils.data.tensors import best_device
+from petseg_utils.study.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
+from petseg_utils.study.provenance import best_device
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 KEPT = 1 << 30  # bytes: blocks up to this size, and as much free memory, stay with the process
 OLD_KEPT = 32 << 20  # the most that older versions take
 PATIENCE = timedelta(seconds=25)  # with a process that does not answer
@@ -35,10 +33,9 @@ def set_up_process() -> None:
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
-        if not libc.mallopt(MMAP_THRESHOLD, KEPT):
-            libc.mallopt(MMAP_THRESHOLD, OLD_KEPT)
-        libc.mallopt(TRIM_THRESHOLD, KEPT)
+    if not set_malloc(MMAP_THRESHOLD, KEPT):
+        set_malloc(MMAP_THRESHOLD, OLD_KEPT)
+    set_malloc(TRIM_THRESHOLD, KEPT)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from petseg_utils.apps.cli.options import (
     tell_weights,
 )
 from petseg_utils.study import PetsegError, write_json
+from petseg_utils.study.memory import MMAP_THRESHOLD, set_malloc
 
 if TYPE_CHECKING:
     from petseg_utils.apps.photo_tables import Shard
@@ -174,6 +175,7 @@ def segment(
         return
     check_folder(out, maker)
     tell_weights(segmenter.weights, segmenter.card)
+    set_malloc(MMAP_THRESHOLD, 1 << 20)  # glibc returns each large array at once; else it keeps it, for every thread
     counts = segment_photos(segmenter, listing, out, maker, prompts=prompts, hard=hard, formats=formats or ())
     typer.echo(
         f"Segmented: {counts.segmented}; done before: {counts.before}; failed: {counts.failed}. "
