@@ -41,9 +41,9 @@ def write_page(out: Path) -> list[Path]:
     PetsegError
         If npm's packages are missing, or another page has that name.
     """
-    page = out if out.suffix == ".html" else out / "index.html"
-    if page.is_file() and TITLE.encode() not in page.read_bytes()[:2000]:
-        raise PetsegError(f"{shown(page)} was not written by petseg web, so it is not replaced: choose another name.")
+    place = out if out.suffix == ".html" else out / "index.html"
+    if place.is_file() and TITLE.encode() not in place.read_bytes()[:2000]:
+        raise PetsegError(f"{shown(place)} was not written by petseg web, so it is not replaced: choose another name.")
     packed = _packed_files()
     if out.suffix == ".html":
         out.parent.mkdir(parents=True, exist_ok=True)
