@@ -298,7 +298,10 @@ def test_messages_of_wrong_types_are_answered_and_leave_no_traceback(served, bro
         answers = pool.map(lambda asked: browser.client.post(asked[0], content=asked[1], headers=headers), spoilt)
         for asked, answer in zip(spoilt, answers, strict=True):
             assert answer.status_code < 500, (asked, answer.text)
-    assert re.search("Proposed|Nothing", browser.ask("load").text)  # came last, and is done last
+    end = time.monotonic() + 120
+    while (answer := browser.ask("load")).status_code == 429 and time.monotonic() < end:
+        time.sleep(0.5)  # a busy machine is still at what was asked before
+    assert re.search("Proposed|Nothing", answer.text)  # came last, and is done last
     assert browser.click().startswith("<p>")
     assert capfd.readouterr() == ("", "") and not [record for record in caplog.records if record.levelname == "ERROR"]
 
