@@ -19,14 +19,14 @@ from types import SimpleNamespace
 import gradio as gr
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageColor, ImageFile
 from pycocotools.coco import COCO
 from skimage.data import chelsea
 
 from petseg_utils import segmenter
 from petseg_utils.apps import page as app
-from petseg_utils.apps import page_folder
-from petseg_utils.apps.page_state import GREEN, RED, SWITCH, Work
+from petseg_utils.apps import page_folder, page_state
+from petseg_utils.apps.page_state import SWITCH, Work
 from petseg_utils.apps.serving import serving
 from petseg_utils.data.datasets import DataError
 from petseg_utils.data.drawing.breeds import BREEDS
@@ -40,6 +40,7 @@ from tests.apps.fake_point import ON_CAT, ON_DOG, ON_GROUND, ON_TAIL, cat_and_do
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:gradio")  # gradio's own, by what pandas it meets
 LOOK = ("by class", 0.5)
+GREEN, RED = map(ImageColor.getrgb, (page_state.GREEN, page_state.RED))
 CLEARED = "Your clicks were cleared, because a click means something else now."
 NOISE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
 
