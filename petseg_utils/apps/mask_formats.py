@@ -20,7 +20,7 @@ from petseg_utils.segmenter import read_photo
 from petseg_utils.study import PetsegError, shown, write_json
 
 TOLERANCE = 1.0  # photo pixels by which an outline may be straightened: enough to turn stairs into a slope
-DESCRIPTION = "Masks by petseg"
+INFO = {"description": "Masks by petseg"}
 YOLO_COMMENT = "# By petseg. Both splits are all photos: to validate on others, divide photos.txt into two files."
 LEAST = 0.99  # IoU of a part whose outline was straightened and the part; it is left as it is where that is lower
 
@@ -83,11 +83,11 @@ def _is_own(place: Path) -> bool:
     folders = [place, place / "labels", place / "images"]
     if any(path.is_symlink() for path in folders):
         return False
+    file, begins = (place / "data.yaml", YOLO_COMMENT) if place.is_dir() else (place, json.dumps({"info": INFO})[:-1])
     try:
-        if place.is_dir():
-            return (place / "data.yaml").read_text(encoding="utf-8", errors="replace").startswith(YOLO_COMMENT)
-        return json.loads(place.read_bytes())["info"]["description"] == DESCRIPTION
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        with file.open("rb") as content:  # of a file that may be large, its beginning is enough
+            return content.read(len(begins)) == begins.encode()
+    except OSError:
         return False
 
 
@@ -130,7 +130,7 @@ def coco(masks: Iterable[tuple[str, np.ndarray]], *, polygons: bool = False) -> 
             annotations.append(numbers | measures | {"segmentation": shape})
     categories = [{"id": value, "name": name} for value, name in names.items()]
     return {
-        "info": {"description": DESCRIPTION},
+        "info": INFO,
         "images": images,
         "annotations": annotations,
         "categories": categories,

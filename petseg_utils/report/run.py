@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from petseg_utils.study import IS_CHECKOUT, ROOT, STUDIES, PetsegError, Study, l
 from petseg_utils.study.folders import alone_in
 from petseg_utils.study.paths import OUTPUTS
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
 ELSEWHERE = "run this one in another copy of the project"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm writes, with and without a known total
@@ -255,7 +257,7 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
         on_cell_start=started,
     )
     error = None
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, _own_signals():
         try:
             client.execute(env=_environment(study, Path(scratch)))
         except CellExecutionError as failed:
@@ -279,9 +281,21 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
 def _end_by_signals() -> None:
     """Let Ctrl-C and SIGTERM end this process; nbclient has them end one notebook's kernel, and the next would run."""
     with contextlib.suppress(RuntimeError):  # where its handlers cannot be, outside the main thread and on Windows
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             if asyncio.get_running_loop().remove_signal_handler(number):
                 signal.signal(number, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put back afterwards what this process does on Ctrl-C and SIGTERM."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _code_cells(book: NotebookNode) -> list[NotebookNode]:

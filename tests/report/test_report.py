@@ -414,6 +414,16 @@ def test_ctrl_c_and_sigterm_end_the_whole_run_and_its_kernel(data, tmp_path, num
         os.kill(int(kernel.read_text()), 0)
 
 
+def test_a_report_leaves_the_signals_of_its_process_as_they_were(study, tmp_path):
+    write_notebook(tmp_path / "01_a.ipynb", "A", "1")
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert execute_in_place(study, notebooks=tmp_path) == []
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_of_two_runs_in_one_folder_one_is_told(study, tmp_path):
     write_notebook(tmp_path / "01_slow.ipynb", "Slow", "1")
     with alone_in(tmp_path, "petseg report", ""):
