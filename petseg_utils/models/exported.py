@@ -135,8 +135,8 @@ class ExportedModel:
         given = {wanted.name: known[wanted.name] for wanted in session.get_inputs()}
         try:
             results = session.run(None, given)
-        except Exception as error:  # onnxruntime's errors have no class of their own
-            raise PetsegError(f"{self._path.name} is damaged: {str(error).splitlines()[0]}") from error
+        except Exception as error:
+            raise PetsegError(f"{self._path.name} {_in_words(error)}") from error
         # Copies: ONNX Runtime's own arrays lie in its arena, which grows with what somebody keeps, and never shrinks.
         names = (result.name for result in session.get_outputs())
         return dict(zip(names, map(np.array, results), strict=True))
@@ -156,7 +156,7 @@ def _session(path: Path) -> Any:
     if there[0] != PROVIDERS[-1]:
         log.info("Runs on %s.", there[0])
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # what ends the process; errors are raised, and told in one line
     threads = os.environ.get("OMP_NUM_THREADS", "")  # as torch and others; Ray and job files set it for each process
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
     # Threads that wait would spin and take the core from whoever reads and writes photos meanwhile.
@@ -165,8 +165,16 @@ def _session(path: Path) -> Any:
     options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=there)
-    except Exception as error:  # onnxruntime's errors have no class of their own
-        raise PetsegError(f"{path.name} is damaged, or no ONNX file: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        raise PetsegError(f"{path.name} {_in_words(error)}") from error
+
+
+def _in_words(error: Exception) -> str:
+    """What ONNX Runtime's message says of a file: its errors have no class of their own."""
+    said = str(error)
+    if "allocate memory" in said or "bad allocation" in said or "bad_alloc" in said:
+        return "asks for more memory than there is."
+    return f"is damaged, or no ONNX file: {said.splitlines()[0]}"
 
 
 # Where tensors are in ONNX's messages, by the numbers of their fields (onnx.proto): the library `onnx` is large, and

@@ -120,6 +120,30 @@ def test_weights_that_give_no_numbers_give_no_mask(folder, name):
         Segmenter.load(weights=folder / CLICK_HEAD).open(photo).click(30, 20)
 
 
+def ask_for_memory(model):
+    """Add to the logits the largest of 4 TB of zeros."""
+    edges = np.array([10_000, 10_000, 10_000])
+    (last,) = [node for node in model.graph.node if "logits" in node.output]
+    last.output[list(last.output).index("logits")] = "before"
+    model.graph.initializer.append(numpy_helper.from_array(edges, "edges"))
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("ConstantOfShape", ["edges"], ["zeros"]),
+            onnx.helper.make_node("ReduceMax", ["zeros"], ["largest"], keepdims=0),
+            onnx.helper.make_node("Add", ["before", "largest"], ["logits"]),
+        ]
+    )
+
+
+def test_a_file_that_asks_for_more_memory_than_there_is_costs_one_line(folder, capfd):
+    written(folder, DECODER, ask_for_memory)
+    with pytest.raises(
+        PetsegError, match=r"^click_head\.onnx asks for more memory than there is\.$|^decoder\.onnx asks"
+    ):
+        Segmenter.load(weights=folder / CLICK_HEAD).open(np.full((40, 60, 3), 130, np.uint8)).click(30, 20)
+    assert capfd.readouterr() == ("", "")  # ONNX Runtime would write a line of its own
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
