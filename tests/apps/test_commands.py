@@ -1,6 +1,7 @@
 """Commands around models: where they put things, what they say, and how they end."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from petseg_utils.data import download
 from petseg_utils.data.datasets import DataError, list_pictures
 from petseg_utils.models import clip
 from petseg_utils.report import run as report
-from petseg_utils.study import PetsegError
+from petseg_utils.study import ROOT, PetsegError
 
 
 def test_the_version_is_said():
@@ -145,3 +146,12 @@ def test_results_as_json_replace_those_of_before(data, tmp_path):
         (tmp_path / "out.json").write_text(content)
         assert CliRunner().invoke(app, ["data", "audit", "--json", str(tmp_path / "out.json")]).exit_code == 0
         assert json.loads((tmp_path / "out.json").read_text())["errors"] == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are never ASCII there")
+def test_a_python_that_takes_names_for_ascii_is_told_in_a_line(tmp_path):
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "petseg_utils", "segment", tmp_path / "kätze.jpg", "-o", tmp_path / "out"]
+    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 1 and run.stdout == ""
+    assert run.stderr.startswith("petseg: Python takes names of files for ASCII here") and run.stderr.count("\n") == 1

@@ -85,6 +85,8 @@ def _options(
     ] = False,
 ) -> None:
     logging.basicConfig(format="%(message)s")  # to stderr
+    if sys.getfilesystemencoding() == "ascii":
+        raise PetsegError("Python takes names of files for ASCII here: unset PYTHONUTF8, or set LC_ALL=C.UTF-8.")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such photos get a sentence
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of what in a file's EXIF it had to pass over
     logging.getLogger("petseg_utils").setLevel(logging.INFO)
