@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 
 from petseg_utils.study import PetsegError, shown
+from petseg_utils.study.paths import safe_cell, without_mark
 
 BOX = ("x0", "y0", "x1", "y1")  # first and last column and row with a pet, as `--box` takes them
 BEFORE = ("file", "width", "height", "class", "share", *BOX, "confidence", "prompts", "mask", "photo")  # until 0.2
@@ -22,8 +23,6 @@ OF_FAILED = ("file", "reason")
 ENDINGS = ("_overlay.jpg", "_cutout.png", "_mask.png")
 RESULTS, FAILED, MADE_BY = "results.csv", "failed.csv", "about.json"
 MOST_SHARDS = 100_000
-# What a spreadsheet takes for the start of a formula, and the mark that says that it is none.
-_FORMULA, _NONE = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"), "'"
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def read_rows(path: Path, *forms: tuple[str, ...], header: bool = True) -> Itera
                 raise PetsegError(f"{shown(path)} was changed and has other columns: name another folder with -o.")
             for row in table:
                 if None not in row.values():
-                    plain = _as_written if columns == forms[0] else str
+                    plain = without_mark if columns == forms[0] else str
                     yield {column: plain(row[column]) for column in columns}
         except csv.Error as error:
             raise PetsegError(f"{shown(path)} was changed ({error}): name another folder with -o.") from error
@@ -177,14 +176,5 @@ def write_rows(path: Path, mode: str, rows: Iterable[Iterable]) -> None:
             csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL),
         )
         for row in rows:
-            cells = [_harmless(str(cell)) for cell in row]
+            cells = [safe_cell(str(cell)) for cell in row]
             (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
-
-
-def _harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula, as OWASP advises; `_as_written` takes the mark away."""
-    return f"{_NONE}{cell}" if cell.startswith((*_FORMULA, _NONE)) else cell
-
-
-def _as_written(cell: str) -> str:
-    return cell.removeprefix(_NONE)

@@ -36,6 +36,7 @@ from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import make_records, read_records, write_records
 from petseg_utils.scores.results import CLICK_NAMES, PRIMARY
 from petseg_utils.study import ROOT, Study, load_study
+from petseg_utils.study.paths import safe_cell
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.process import set_up_process
 from petseg_utils.training.recipes import recipe_of
@@ -182,7 +183,8 @@ def list_tested(sources: dict[str, Path]) -> pd.DataFrame:
         source: load_pictures(load_study(study.name, data=folder), "test").table for source, folder in sources.items()
     }
     columns = ["name", "content", "mask"]
-    return pd.concat([table[columns].assign(source=source) for source, table in tables.items()])[["source", *columns]]
+    tested = pd.concat([table[columns].assign(source=source) for source, table in tables.items()])
+    return tested.assign(name=tested["name"].map(safe_cell))[["source", *columns]]
 
 
 def comparable(records: list[dict]) -> list[dict]:

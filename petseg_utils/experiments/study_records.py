@@ -16,6 +16,7 @@ from petseg_utils.scores.predictions import Predictions, predict
 from petseg_utils.scores.records import append_records, make_records, read_records, write_records
 from petseg_utils.scores.results import results_table, write_tables
 from petseg_utils.study import ROOT, Study, TrainingSettings
+from petseg_utils.study.paths import safe_cell
 from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.recipes import RECIPES
 
@@ -95,6 +96,7 @@ def update_study_records(study: Study, splits: dict[str, PictureSet]) -> pd.Data
     write_tables(study.figures_dir, records)
     if not study.draws_its_data:
         names = pd.concat([part.table[["name", "breed"]].assign(split=split) for split, part in splits.items()])
+        names[["name", "breed"]] = names[["name", "breed"]].map(safe_cell)
         names.sort_values(["split", "name"]).to_csv(study.figures_dir / "pictures.csv", index=False)
     newest = {record["model"]: record["encoder"] for record in fresh}  # of each model, the last that was evaluated
     current = [record for record in records if "stale" not in record]

@@ -13,6 +13,8 @@ _USERS = platformdirs.user_data_path("petseg", appauthor=False)
 ROOT = _BESIDE_THE_CODE if IS_CHECKOUT else _USERS  # an installed package must not write among other packages
 OUTPUTS = ROOT if os.access(ROOT, os.W_OK) else _USERS  # of data, runs and reports
 STUDIES = Path(__file__).parent
+# What a spreadsheet takes for the start of a formula, and the mark that says that it is none.
+_FORMULA, _NO_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"), "'"
 
 
 class PetsegError(Exception):
@@ -34,6 +36,16 @@ def shown(path: Path) -> str:
     """Path as text for messages and records: relative to the project, or its last part where it lies outside."""
     path = Path(path).resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def safe_cell(cell: str) -> str:
+    """A cell of a table that no spreadsheet takes for a formula, as OWASP advises; `without_mark` gives what it was."""
+    return f"{_NO_FORMULA}{cell}" if cell.startswith((*_FORMULA, _NO_FORMULA)) else cell
+
+
+def without_mark(cell: str) -> str:
+    """The text of which `safe_cell` made a cell."""
+    return cell.removeprefix(_NO_FORMULA)
 
 
 def write_text(path: Path, text: str) -> None:

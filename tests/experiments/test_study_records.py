@@ -68,6 +68,9 @@ def test_records_of_present_pictures_settings_and_seeds_are_taken(study, splits)
     assert not names.exists()  # which of the photos were there is told of photos only
     update_study_records(replace(study, draws_its_data=False), splits)
     assert pd.read_csv(names)["split"].value_counts().to_dict() == {name: len(part) for name, part in splits.items()}
+    splits["test"].table.loc[0, "name"] = '=HYPERLINK("x")'
+    update_study_records(replace(study, draws_its_data=False), splits)
+    assert '\'=HYPERLINK("x")' in set(pd.read_csv(names)["name"])  # text, for a spreadsheet too
 
 
 def test_records_of_other_settings_extra_pictures_or_an_unfinished_run_are_not_taken(study, splits):
