@@ -236,11 +236,14 @@ def matrix_profile(red, green, blue, gamma):
 WIDE = matrix_profile((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446), 2.2)  # Adobe RGB's
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
 def test_colours_of_a_wider_profile_become_srgbs(tmp_path, kind):
     colour = (200, 90, 60)
     Image.new("RGB", (8, 8), colour).save(
-        tmp_path / "wide", kind, icc_profile=WIDE, **{"lossless": True} if kind == "WEBP" else {}
+        tmp_path / "wide",
+        kind,
+        icc_profile=WIDE,
+        **{"WEBP": {"lossless": True}, "JPEG": {"quality": 100}}.get(kind, {}),
     )
     read = read_photo(tmp_path / "wide")[0, 0].astype(int)
     assert read[0] > 220 and abs(read[1] - 90) < 4  # the same red takes more of sRGB's
