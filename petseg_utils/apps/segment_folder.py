@@ -3,8 +3,8 @@
 import contextlib
 import errno
 import itertools
+import logging
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,6 +53,7 @@ SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mas
     ("PNG", {}),
 )
 LONGEST_JPEG = 65_500  # pixels
+log = logging.getLogger(__name__)
 
 
 class Counts(NamedTuple):
@@ -119,7 +120,7 @@ def segment_photos(
                     append_row(failing, (photo.name, reason))
                 states.pop(photo, None)
                 n_failed += 1
-                tqdm.write(f"failed: {printable(photo.name)}: {printable(reason)}", file=sys.stderr)
+                log.warning("failed: %s: %s", printable(photo.name), printable(reason))
                 bar.update()
 
     def read(photo: Photo) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +141,7 @@ def segment_photos(
             held.enter_context(alone_in(out, shard=shard))
             plan = Plan(listing, out, asked)
             for line in listing.left_out:
-                print(line, file=sys.stderr)
+                log.warning("%s", line)
             write_table(failing, OF_FAILED, [])
             held.callback(failing.unlink, missing_ok=True)
         bar = held.enter_context(tqdm(total=plan.n_todo, desc="segmenting", unit="photo", disable=plan.n_todo < 2))
@@ -161,7 +162,7 @@ def segment_photos(
             row |= {"prompts": asked, "photo": photo.place, **states.pop(photo, dict.fromkeys(STATE, ""))}
             if not row["overlay"]:
                 why = f"it is longer than a JPEG can be, {LONGEST_JPEG:,} pixels. Mask and cut-out are there."
-                tqdm.write(f"no overlay: {printable(photo.name)}: {why}", file=sys.stderr)
+                log.warning("no overlay: %s: %s", printable(photo.name), why)
             with writing(out):
                 append_row(results, [row[column] for column in COLUMNS])
             bar.update()

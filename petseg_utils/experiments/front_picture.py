@@ -1,12 +1,13 @@
 """The picture of the front page and the README: a photo that needs no click, and a drawing that needs two."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from skimage.data import chelsea
 
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_hair
-from petseg_utils.experiments.plotting import new_figure
+from petseg_utils.experiments.plotting import STYLE, new_figure
 from petseg_utils.models.prompts import Click
 from petseg_utils.segmenter import Segmenter
 
@@ -52,19 +53,20 @@ def front_picture(*, upright: bool = False) -> Figure:
         ],
         [("a drawing", dog), ("found, and a cushion with it", proposed), ("after two clicks", corrected)],
     ]
-    if upright:
-        figure, axes = new_figure(3, 2, 4.2, 4.9)
-        axes = axes.T
-    else:
-        figure, axes = new_figure(2, 3, 9.6, 4.4)
-    for axis, (title, picture) in zip(axes.flat, rows[0] + rows[1], strict=True):
-        axis.imshow(picture, interpolation="antialiased")
-        axis.set_title(title, fontsize=8 if upright else 10)
-        axis.set_axis_off()
-    for click in NOT_THE_PET:  # a disc with a minus
-        axes[1, 1].plot(click.x, click.y, "o", color="#A3261B", markeredgecolor="white", markersize=11)
-        axes[1, 1].plot(click.x, click.y, marker="_", color="white", markersize=6, markeredgewidth=2)
-    return figure
+    with plt.rc_context(STYLE):
+        if upright:
+            figure, axes = new_figure(3, 2, 4.2, 4.9)
+            axes = axes.T
+        else:
+            figure, axes = new_figure(2, 3, 9.6, 4.4)
+        for axis, (title, picture) in zip(axes.flat, rows[0] + rows[1], strict=True):
+            axis.imshow(picture, interpolation="antialiased")
+            axis.set_title(title, fontsize=8 if upright else 10)
+            axis.set_axis_off()
+        for click in NOT_THE_PET:  # a disc with a minus
+            axes[1, 1].plot(click.x, click.y, "o", color="#A3261B", markeredgecolor="white", markersize=11)
+            axes[1, 1].plot(click.x, click.y, marker="_", color="white", markersize=6, markeredgewidth=2)
+        return figure
 
 
 def faded(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -7,17 +7,20 @@ import sys
 import textwrap
 from collections.abc import Callable
 
+import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
+from petseg_utils.experiments.plotting import STYLE
 from petseg_utils.study import Study, load_study
 from petseg_utils.study.provenance import describe
 from petseg_utils.training.process import set_up_process
 
 
 def begin() -> Study:
-    """Set up the notebook's process, and print versions, study, device and seeds; returns the study."""
+    """Set up the process and the style of figures, print versions, study, device and seeds, and return the study."""
     logging.basicConfig(stream=sys.stdout, format="%(message)s", force=True)
     logging.getLogger("petseg_utils").setLevel(logging.INFO)
+    plt.rcParams.update(STYLE)
     set_up_process()
     study = load_study()
     print(describe(study))

@@ -50,9 +50,12 @@ STYLE: dict[Any, Any] = {
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure and its axes in the project's style; sizes in inches, `options` go to ``plt.subplots``."""
-    plt.rcParams.update(STYLE)
-    return plt.subplots(rows, columns, figsize=(width, height), **options)
+    """A figure and its axes in the project's style; sizes in inches, `options` go to ``plt.subplots``.
+
+    Titles, legends and pictures take the style of whoever adds them: a notebook's first cell sets it for all.
+    """
+    with plt.rc_context(STYLE):
+        return plt.subplots(rows, columns, figsize=(width, height), **options)
 
 
 def save_figure(figure: Figure, name: str, study: Study, caption: str, *, photos: bool = False) -> None:

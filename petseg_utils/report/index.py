@@ -23,6 +23,7 @@ from petseg_utils.experiments import diagrams
 from petseg_utils.experiments.elsewhere import home_and_elsewhere_chart, shipped_records
 from petseg_utils.experiments.front_picture import CAPTION, front_picture
 from petseg_utils.experiments.other_tools import read_other_tools, tools_in_words, tools_table
+from petseg_utils.experiments.plotting import STYLE
 from petseg_utils.experiments.study_records import committed_records, longer_trained
 from petseg_utils.models.encoders import load_encoder, resolve
 from petseg_utils.models.names import count_of, titled
@@ -104,23 +105,26 @@ def render_index(
     facts["date"] = today()
     facts["time"] = f"{sum(seconds.values()) / 60:.1f} minutes for {len(seconds)} of {len(sheets)} notebooks"
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions().items())
-    on_photos = _findings(study, newest)
-    return template().render(
-        study=study,
-        title="How well can a pet be cut out of a photo?",
-        try_it=try_it,
-        linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
-        picture=_picture(),
-        photos=_photos(),
-        answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
-        not_measured=not_measured(newest) if newest else "",
-        results=_results(newest, study.name),
-        older=len(records) - len(newest),
-        cards=[_card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name), on_photos) for sheet in sheets],
-        facts=facts,
-        citation=_citation(),
-        references=[_reference(of) for of in _cff().get("references", ())],
-    )
+    with plt.rc_context(STYLE):
+        on_photos = _findings(study, newest)
+        return template().render(
+            study=study,
+            title="How well can a pet be cut out of a photo?",
+            try_it=try_it,
+            linked=[sheet for sheet in sheets if (out / f"{sheet.name}.html").is_file()],
+            picture=_picture(),
+            photos=_photos(),
+            answers=_answers(newest, study.figures_dir, "drawn pictures" if study.draws_its_data else "photos"),
+            not_measured=not_measured(newest) if newest else "",
+            results=_results(newest, study.name),
+            older=len(records) - len(newest),
+            cards=[
+                _card(sheet, study, out / f"{sheet.name}.html", seconds.get(sheet.name), on_photos) for sheet in sheets
+            ],
+            facts=facts,
+            citation=_citation(),
+            references=[_reference(of) for of in _cff().get("references", ())],
+        )
 
 
 def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:

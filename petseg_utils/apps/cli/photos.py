@@ -117,6 +117,8 @@ def segment(
     one, the results are called after NAME.jpg.  Photos that cannot be used are left out and listed in failed.csv, and
     the exit code is 1.
     """
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     from petseg_utils.apps.photo_folders import check_folder, made_by
     from petseg_utils.apps.photo_listing import find_photos
     from petseg_utils.apps.photo_tables import RESULTS, of_shard
@@ -176,7 +178,8 @@ def segment(
     check_folder(out, maker)
     tell_weights(segmenter.weights, segmenter.card)
     set_malloc(MMAP_THRESHOLD, 1 << 20)  # glibc returns each large array at once; else it keeps it, for every thread
-    counts = segment_photos(segmenter, listing, out, maker, prompts=prompts, hard=hard, formats=formats or ())
+    with logging_redirect_tqdm():  # what is said meanwhile gets lines of its own, above the bar
+        counts = segment_photos(segmenter, listing, out, maker, prompts=prompts, hard=hard, formats=formats or ())
     typer.echo(
         f"Segmented: {counts.segmented}; done before: {counts.before}; failed: {counts.failed}. "
         f"Table: {out / of_shard(RESULTS, part)}"
