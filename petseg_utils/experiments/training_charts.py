@@ -1,11 +1,18 @@
 """What a network and its training look like."""
 
+from collections.abc import Iterable
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure, write_in_cells
+from petseg_utils.models.names import titled
+from petseg_utils.scores.results import PRIMARY, PROMPTED, select
 from petseg_utils.study import Study, TrainingSettings
 from petseg_utils.training.checkpoints import run_folder
+from petseg_utils.training.recipes import RECIPES
 
 
 def histories(model: str, study: Study) -> dict[int, pd.DataFrame]:
@@ -26,6 +33,64 @@ def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> 
     left.legend(["training", "validation"])
     left.set(title="Loss", xlabel="epoch", ylabel="loss", ylim=(0, None))
     right.set(title="Validation mIoU; a dot marks the epoch kept", xlabel="epoch", ylabel="mIoU", ylim=(0, 1))
+    return figure
+
+
+def score_over_time(study: Study, models: Iterable[str]) -> Figure:
+    """Validation mIoU after each epoch against minutes of training, a line per model and seed.
+
+    A model that starts from another one begins when that one was done.  The click model is left out: before a click
+    its masks are the decoder's.
+    """
+    figure, axis = new_figure(height=3.4)
+    for model in (name for name in models if name != PROMPTED):
+        starts_from = RECIPES[model].starts_from
+        first = starts_from and starts_from(study)
+        before = {seed: run["seconds"].sum() for seed, run in histories(first, study).items()} if first else {}
+        for seed, history in histories(model, study).items():
+            minutes = (before.get(seed, 0) + history["seconds"].cumsum()) / 60
+            label = titled(model) if seed == study.seeds[0] else None
+            axis.plot(minutes, history["miou"], ".-", color=MODEL_COLOURS[model], label=label)
+    axis.set(xlabel="minutes of training", ylabel="validation mIoU", xlim=(0, None), ylim=(0, 1))
+    axis.legend(loc="lower right")
+    return figure
+
+
+def scores_by_time(records: list[dict]) -> Figure:
+    """Test mIoU of finished runs against the minutes that they took, border ignored, from their records.
+
+    A dot is a run on a CPU, a ring one on a GPU.  The minutes hold those of the model that a run started from, if it is
+    in the record.  The click model is left out, as in `score_over_time`.
+    """
+    figure, axis = new_figure(height=3.6)
+    groups: dict[tuple, list[tuple[float, float]]] = {}
+    for record in select(records, protocol=PRIMARY):
+        if record["model"] == PROMPTED:
+            continue
+        run = record["trained_on"]
+        seconds = record["training_seconds"] + (run["pretraining"] or {}).get("training_seconds", 0)
+        key = record["model"], run["settings"]["epochs"], record["device"] == "cpu"
+        groups.setdefault(key, []).append((seconds / 60, record["scores"]["miou"]))
+    best = max(score for runs in groups.values() for _, score in runs)
+    for (model, epochs, on_cpu), runs in groups.items():
+        minutes, miou = np.transpose(runs)
+        colour = MODEL_COLOURS[model]
+        axis.scatter(minutes, miou, s=36, edgecolors=colour, facecolors=colour if on_cpu else "none", zorder=3)
+        device = "CPU" if on_cpu else "GPU"
+        above = miou.max() > best - 0.005  # or its words would lie on the next one's
+        axis.annotate(
+            f"{titled(model)}, {epochs} epochs, {device}",
+            (minutes.mean(), miou.max() if above else miou.min()),
+            xytext=(0, 6 if above else -14),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontsize=9,
+        )
+    axis.set(xlabel="minutes of training", ylabel="test mIoU", ylim=(0, 1.1), xscale="log", xlim=(1, 40))
+    axis.set_xticks([1, 2, 5, 10, 20, 40])
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
