@@ -22,6 +22,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 LIBRARY_CALLS = """
 import logging, os, torch
 import matplotlib.pyplot as plt
+from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.models.encoders import load_encoder
 from petseg_utils.study import load_study
 from petseg_utils.training.recipes import RECIPES
@@ -38,11 +39,13 @@ def state():
         dict(plt.rcParams),
     )
 study = load_study("smoke")
+plt.switch_backend("agg")
 before = state()
 trained("unet", study, 0, load_splits(study, progress=False), progress=False)
 for recipe in RECIPES.values():
     if recipe.name in study.models:
         recipe.build(study.settings(recipe.name), load_encoder("auto", 64) if recipe.on_frozen_encoder else None)
+new_figure()
 assert state() == before
 """
 
@@ -57,7 +60,7 @@ def test_a_layers_memory_is_used_again_without_asking_the_system():
     assert faults[1] < 0.05 * faults[0]
 
 
-def test_building_training_and_loading_print_nothing_and_leave_the_process_as_it_was(data):
+def test_building_training_loading_and_drawing_print_nothing_and_leave_the_process_as_it_was(data):
     run = subprocess.run([sys.executable, "-c", LIBRARY_CALLS], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout == ""
