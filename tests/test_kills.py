@@ -233,7 +233,7 @@ def given(tmp_path_factory) -> Path:
     return folder
 
 
-SHORT = ("segment", "labelling")
+SHORT = ("labelling",)
 
 
 @pytest.mark.parametrize("name", [pytest.param(key, marks=() if key in SHORT else pytest.mark.long) for key in WORKS])

@@ -278,7 +278,7 @@ def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) ->
     selected = f"{photo.label}, {photo.share:.1%}, confidence {photo.confidence:.0%}"
     for axis, title, picture in zip(axes, ("photo", selected, "cut-out"), (image, image, cutout), strict=True):
         axis.imshow(picture)
-        axis.set_title(title)
+        axis.set_title(title, loc="left")
         axis.set_axis_off()
     tint = np.broadcast_to(to_rgb(CLASS_COLOURS[photo.label]), image.shape)
     axes[1].imshow(np.dstack([tint, 0.5 * photo.mask]))

@@ -150,6 +150,7 @@ def test_the_end_of_a_sweep_is_the_end_of_its_trainings_and_a_cut_one_goes_on(fa
     assert what_lacks("unet", chosen, 0, sweep.load_splits(chosen, progress=False)) == CUT
 
 
+@pytest.mark.long
 def test_submitits_local_cluster_runs_commands_with_their_logs_and_tells_failures(tmp_path):
     start, processes = sweep._on_cluster("local", tmp_path), []
     for number, code in enumerate(("print('done')", "raise SystemExit(3)", "import time; time.sleep(600)")):

@@ -5,13 +5,15 @@ import re
 import matplotlib.pyplot as plt
 import pytest
 
+from petseg_utils.experiments.plotting import STYLE
 from petseg_utils.experiments.score_pictures import show_scores, two_masks
 from petseg_utils.scores.metrics import boundary_counts, picture_confusions, protocol_matrix, scores
 from petseg_utils.scores.results import PRIMARY
 
 
 def test_the_drawn_numbers_are_those_of_the_metrics():
-    figure = show_scores()
+    with plt.rc_context(STYLE):
+        figure = show_scores()
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     plt.close(figure)
     drawn = {

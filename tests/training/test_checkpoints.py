@@ -150,6 +150,7 @@ for _ in range(50):
 """
 
 
+@pytest.mark.long
 def test_two_processes_that_save_to_one_name_mix_no_tensors(tmp_path):
     path = tmp_path / "best.safetensors"
     saving = [subprocess.Popen([sys.executable, "-c", SAVES, path, value]) for value in ("1", "2")]

@@ -144,6 +144,7 @@ def test_a_model_that_makes_no_masks_is_not_exported(study, splits, tmp_path):
         Segmenter.load(weights=path)
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_a_decoder_on_clip_is_exported_too(tmp_path):
     register(tmp_path, "tiny-export")

@@ -62,7 +62,7 @@ def run_training(model, study_file, runs, data, *options, script=None):
     "model",
     [
         "unet",
-        "decoder",  # it averages on the way
+        pytest.param("decoder", marks=pytest.mark.long),  # it averages on the way
         pytest.param("autoencoder", marks=pytest.mark.long),
         pytest.param("point", marks=pytest.mark.long),
     ],
