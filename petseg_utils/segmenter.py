@@ -1,4 +1,4 @@
-"""Photo in, mask out, at the photo's own size: what the demos and the command line share."""
+"""Segment photos of any size: photo in, mask of the same size out.  The demos and the command line share this code."""
 
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
@@ -34,18 +34,18 @@ from petseg_utils.study import PetsegError
 if TYPE_CHECKING:
     from petseg_utils.training.torch_model import TorchModel
 
-# Of a photo; cameras of "50 megapixels" write up to 51.4 million.  Decoded it takes three bytes each, and its mask and
-# cut-out five more.
+# The most pixels a photo may have; cameras of "50 megapixels" write up to 51.4 million.  A decoded photo takes three
+# bytes a pixel, its mask and cut-out five more.
 MAX_PIXELS = 52_000_000
-SMOOTH = 1.5  # model pixels
-LEAST = np.float32(1 / (1 + np.exp(LARGEST)))  # probability of what is surely not selected
-UNDONE = 50  # prompts that can be taken back one by one
+SMOOTH = 1.5  # standard deviation of the Gaussian in `smoothed`, in model pixels
+LEAST = np.float32(1 / (1 + np.exp(LARGEST)))  # probability of a pixel that is certainly not selected
+UNDONE = 50  # how many prompts can be undone one by one
 RUNTIMES = ("onnx", "torch")
 TARGETS = ("pet", "clicked")  # what clicks select, see `OpenPhoto`
-# MPO: a JPEG with a second picture, as phones write it.  HEIF: where pillow-heif is installed.
+# MPO: a JPEG with a second picture, as phones write it.  HEIF: only where pillow-heif is installed.
 PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
 _SUCH_FILES = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
-_ADVICE = {  # by what is wrong with a photo's file
+_ADVICE = {  # keyed by the fault of a photo's file
     "missing": "is missing, or is no file: check its name.",
     "no access": "may not be read: give yourself read access to it.",
     "no image": f"is no picture, or is damaged: {_SUCH_FILES}",
@@ -66,9 +66,9 @@ class Segmenter:
     Parameters
     ----------
     model : ExportedModel or TorchModel
-        By ONNX Runtime or by torch: squares ``uint8 (N, scale * size, scale * size, 3)`` in, arrays out.
+        Run by ONNX Runtime or by torch: takes squares ``uint8 (N, scale * size, scale * size, 3)`` and returns arrays.
     weights : Path, optional
-        The file that it was loaded from.
+        The file from which the model was loaded.
     """
 
     model: "ExportedModel | TorchModel"
@@ -76,16 +76,16 @@ class Segmenter:
 
     @classmethod
     def load(cls, model: str = "decoder", weights: Path | None = None, runtime: str | None = None) -> "Segmenter":
-        """Load the weights that ship for a model, or your own.
+        """Load a model with the weights that ship for it, or with your own.
 
         Parameters
         ----------
         model : str
-            Of what ships; see `models.names`.
+            Name of the model whose shipped weights are loaded; see `models.names`.
         weights : Path, optional
-            An own file: ``.onnx``, from `training.export`, or a checkpoint, ``.safetensors``.
+            Your own file: ``.onnx``, written by `training.export`, or a checkpoint, ``.safetensors``.
         runtime : str, optional
-            ``"onnx"`` or ``"torch"``.  By default ONNX Runtime wherever there is such a file.
+            ``"onnx"`` or ``"torch"``.  By default ONNX Runtime wherever there is an ``.onnx`` file.
 
         Raises
         ------
@@ -112,16 +112,16 @@ class Segmenter:
 
     @property
     def card(self) -> dict:
-        """The checkpoint's card; says what the model was trained on."""
+        """The checkpoint's card, which says what the model was trained on."""
         return self.model.card
 
     @property
     def takes_prompts(self) -> bool:
-        """Whether clicks, scribbles and boxes change its masks."""
+        """Whether clicks, scribbles and boxes change the model's masks."""
         return self.model.takes_prompts
 
     def predict(self, photo: str | Path | np.ndarray) -> np.ndarray:
-        """Segment a photo, without any help.
+        """Segment a photo without any prompts.
 
         Parameters
         ----------
@@ -136,20 +136,20 @@ class Segmenter:
         Raises
         ------
         DataError
-            If the file is no picture that can be read, or a too large one, or if the photo has another form.
+            If the file is not a readable picture or is too large, or if the array has another dtype or shape.
         """
         image = as_photo(photo)
         return class_mask(self.probabilities([image])[0], self.letterbox(image))
 
     def open(self, photo: str | Path | np.ndarray, target: str = "pet") -> "OpenPhoto":
-        """Open a photo to click on: encoder and decoder run once, here; a click then costs the head only.
+        """Open a photo to click on: encoder and decoder run once, here; each click then runs only the click head.
 
         Parameters
         ----------
         photo : str, Path or ndarray
-            As for `predict`, and so are the errors.
+            As for `predict`, with the same errors.
         target : str
-            ``"pet"``, or ``"clicked"``: whatever the first click is on; see `OpenPhoto`.
+            ``"pet"``, or ``"clicked"`` for whatever the first click is on; see `OpenPhoto`.
 
         Raises
         ------
@@ -160,9 +160,9 @@ class Segmenter:
         return OpenPhoto(self, self.reduced(image), target, image)
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-        """Class probabilities of several photos, ``float32 (N, 3, size, size)``, letterboxed.
+        """Return class probabilities of several letterboxed photos, ``float32 (N, 3, size, size)``.
 
-        Pets of which the model is nowhere sure are background, see `selection.unsure_parts`.
+        Connected parts in which the model is nowhere sure of a pet count as background; see `selection.unsure_parts`.
         """
         classes = softmax(self.look(self.squares(images)).logits)
         for chance in classes:
@@ -173,12 +173,12 @@ class Segmenter:
         return classes
 
     def look(self, squares: np.ndarray) -> Seen:
-        """What the model makes of several photos before any prompt, from their `squares`.
+        """Run the model on several photos, given as their `squares`, before any prompt.
 
         Raises
         ------
         PetsegError
-            If that is no numbers: its weights are damaged.
+            If the results are not finite numbers of the right shape: the weights are damaged.
         """
         seen, size = self.model.look(squares), self.card["image_size"]
         self.check(seen.logits, (len(squares), len(CLASSES), size, size))
@@ -187,44 +187,44 @@ class Segmenter:
         return seen
 
     def check(self, logits: np.ndarray, shape: tuple[int, ...]) -> None:
-        """Refuse what a model with damaged weights gives: no mask would be better than a wrong one."""
+        """Raise `PetsegError` for the output of a model with damaged weights: no mask is better than a wrong one."""
         if logits.shape != shape or not np.isfinite(logits).all():
             raise PetsegError(
                 f"{self.weights.name if self.weights else 'The model'} gives no mask: its weights are damaged."
             )
 
     def reduced(self, image: np.ndarray) -> "Reduced":
-        """A photo ``uint8 (H, W, 3)`` as the model sees it."""
+        """Return a photo ``uint8 (H, W, 3)`` as the model sees it."""
         return Reduced(self.squares([image])[0], *image.shape[:2])
 
     @property
     def peak(self) -> float:
-        """How sure the model must be somewhere in a part of a mask, see `selection.unsure_parts`."""
+        """How sure the model must be of a pet somewhere in each part of a mask; see `selection.unsure_parts`."""
         return self.card.get("peak", 0.0)
 
     def squares(self, images: list[np.ndarray]) -> np.ndarray:
-        """Letterboxed photos as the model takes them, ``uint8 (N, scale * size, scale * size, 3)``."""
+        """Return letterboxed photos as the model takes them, ``uint8 (N, scale * size, scale * size, 3)``."""
         return np.stack([self.letterbox(image).image(image, self.model.scale) for image in images])
 
     def letterbox(self, image: np.ndarray) -> Letterbox:
-        """How a photo ``uint8 (H, W, 3)`` fits into the model's square."""
+        """Return how a photo ``uint8 (H, W, 3)`` fits into the model's square."""
         height, width = image.shape[:2]
         return Letterbox(height, width, self.card["image_size"])
 
 
 def cut_along(image: np.ndarray, chance: np.ndarray, box: Letterbox, *, hard: bool = False) -> np.ndarray:
-    """How much of each pixel of a photo belongs to a result, ``uint8 (H, W)`` from 0 to 255.
+    """Return how much of each pixel of a photo belongs to the result, ``uint8 (H, W)`` from 0 to 255.
 
     Parameters
     ----------
     image : ndarray
         The photo, RGB ``uint8 (H, W, 3)``.
     chance : ndarray
-        Probability of each pixel of the square to be selected, ``float (size, size)``.
+        Probability that each pixel of the square is selected, ``float (size, size)``.
     box : Letterbox
-        Of the photo in the square.
+        How the photo lies in the square.
     hard : bool
-        Cut where the enlarged square is 1/2, rather than along the photo's own edges (see `models.matting`).
+        Cut where the enlarged probability is 1/2, rather than along the photo's own edges (see `models.matting`).
     """
     if hard:
         return np.where(enlarge(chance, box, image.shape[:2]) > 0.5, np.uint8(255), np.uint8(0))
@@ -232,10 +232,10 @@ def cut_along(image: np.ndarray, chance: np.ndarray, box: Letterbox, *, hard: bo
 
 
 def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
-    """The likeliest class of each pixel of the photo, ``uint8 (H, W)``, from probabilities ``(3, size, size)``."""
+    """Return each photo pixel's likeliest class, ``uint8 (H, W)``, from probabilities ``(3, size, size)``."""
     best = enlarge(probabilities[0], box, (box.height, box.width))
     mask = np.zeros(best.shape, np.uint8)
-    for value in range(1, len(probabilities)):  # one class at a time: for a large photo three at once are much memory
+    for value in range(1, len(probabilities)):  # one class at a time: three at once take much memory for a large photo
         candidate = enlarge(probabilities[value], box, (box.height, box.width))
         mask[candidate > best] = value
         np.maximum(best, candidate, out=best)
@@ -243,28 +243,28 @@ def class_mask(probabilities: np.ndarray, box: Letterbox) -> np.ndarray:
 
 
 def enlarge(square: np.ndarray, box: Letterbox, shape: tuple[int, int]) -> np.ndarray:
-    """The photo's part of a letterboxed map ``float (size, size)``, bilinear, at any size ``(height, width)``."""
+    """Resize the photo's part of a letterboxed map ``float (size, size)``, bilinearly, to ``(height, width)``."""
     return cv2.resize(smoothed(square, box), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def smoothed(square: np.ndarray, box: Letterbox) -> np.ndarray:
-    """The photo's part of a letterboxed map ``float (size, size)``.
+    """Return the photo's part of a letterboxed map ``float (size, size)``, slightly smoothed.
 
-    It is smoothed a little: the decoder predicts its pixels in cells of 4 x 4, whose seams would show as steps.
+    The decoder predicts its pixels in cells of 4 x 4; without smoothing, their seams would show as steps.
     """
     return cv2.GaussianBlur(np.ascontiguousarray(square[box.window], dtype=np.float32), (0, 0), SMOOTH)
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """What a model sees of a photo, without the photo.
+    """A photo reduced to what a model sees of it; the photo itself is not kept.
 
     Parameters
     ----------
     square : ndarray
         RGB ``uint8 (scale * size, scale * size, 3)``, see `Letterbox.image`.
     height, width : int
-        Of the photo, in pixels.
+        Size of the photo, in pixels.
     """
 
     square: np.ndarray
@@ -274,16 +274,16 @@ class Reduced:
 
 @dataclass(frozen=True)
 class Selection:
-    """What somebody selected of a photo: all that its results are made from, beside the photo.
+    """What a user has selected in a photo: all that results are made from, apart from the photo itself.
 
     Parameters
     ----------
     chance : ndarray
-        Probability of each pixel of the square to be selected, ``float (size, size)``.
+        Probability that each pixel of the square is selected, ``float (size, size)``.
     box : Letterbox
-        Of the photo in the square.
+        How the photo lies in the square.
     prompts : tuple of Click, Scribble or Box
-        In the photo's pixels, in the order in which they were said.
+        In the photo's pixels, in the order in which they were given.
     """
 
     chance: np.ndarray
@@ -291,19 +291,19 @@ class Selection:
     prompts: tuple[Prompt, ...]
 
     def mask_at(self, height: int, width: int) -> np.ndarray:
-        """What is selected at any size, ``bool (height, width)``."""
+        """Return the mask of the selection at any size, ``bool (height, width)``."""
         selected = enlarge(self.chance, self.box, (height, width)) > 0.5
         allowed = self.allowed(height, width)
         return selected if allowed is None else selected & allowed
 
     def alpha(self, image: np.ndarray, *, hard: bool = False) -> np.ndarray:
-        """How much of each pixel of the photo ``uint8 (H, W, 3)`` is selected; see `OpenPhoto.alpha`."""
+        """Return how much of each pixel of the photo ``uint8 (H, W, 3)`` is selected; see `OpenPhoto.alpha`."""
         height, width = image.shape[:2]
         alpha = cut_along(image, self.chance, self.box, hard=hard)
         if (allowed := self.allowed(height, width)) is not None:
             alpha *= allowed
         mask, radius = self.mask_at(height, width), round(max(height, width) / (2 * self.box.size))
-        for prompt in self.prompts:  # what somebody clicked on is never lost along an edge
+        for prompt in self.prompts:  # along an edge too, clicked pixels stay as `mask_at` has them
             for x, y in [] if isinstance(prompt, Box) else points_of(prompt):
                 row, column = min(height - 1, max(0, round(y))), min(width - 1, max(0, round(x)))
                 if (alpha[row, column] > 127) != mask[row, column]:
@@ -311,35 +311,36 @@ class Selection:
         return alpha
 
     def allowed(self, height: int, width: int) -> np.ndarray | None:
-        """Where the boxes let something be selected, ``bool (height, width)``; None where there is no box."""
+        """Return where the boxes allow a selection, ``bool (height, width)``; None where there is no box."""
         across, down = width / self.box.width, height / self.box.height
         return within_boxes([scaled(prompt, across, down) for prompt in self.prompts], height, width)
 
 
 @dataclass
 class OpenPhoto:
-    """A photo that somebody works on: each prompt changes the mask, and can be taken back.
+    """A photo that a user is working on: each prompt changes the mask and can be undone.
 
-    A positive click or scribble adds to what is selected, a negative one takes away; the farther from the selection's
-    edge it falls, the farther it reaches (see `prompts.within_reach`).  A box is a limit, with a margin of 3 % of its
-    longer side: clicks outside it select nothing.  So the selection is never turned around.
+    A positive click or scribble adds to the selection, a negative one takes away from it; the farther from the
+    selection's edge it falls, the farther it reaches (see `prompts.within_reach`).  A box limits the selection to its
+    inside, with a margin of 3 % of its longer side: clicks outside it select nothing.  So no prompt inverts the
+    selection.
 
-    Coordinates are the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that takes
-    no prompts keeps the mask that it proposes.
+    Coordinates are in the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that
+    takes no prompts keeps the mask that it proposes.
 
     Parameters
     ----------
     segmenter : Segmenter
-        What makes the masks.
+        The segmenter that makes the masks.
     reduced : Reduced
-        The photo as the model sees it, upright.  It is looked at once, and not kept.
+        The photo as the model sees it, upright.  The model runs on it once; it is not kept.
     target : str
-        ``"pet"``: the proposal is what is selected first, all pets of the photo.  ``"clicked"``: the first positive
-        click or scribble says what is wanted: the pet that it is on, where that one does not touch another, or the
+        ``"pet"``: the selection starts as the proposal, all pets of the photo.  ``"clicked"``: the first positive
+        click or scribble says what is wanted: the pet that it is on, provided that pet does not touch another, or the
         background.
     pixels : ndarray, optional
-        The photo itself, RGB ``uint8 (H, W, 3)``: `image`.  Whoever keeps many photos open leaves it on the disk, and
-        makes results by `selection`.
+        The photo itself, RGB ``uint8 (H, W, 3)``, for `image`.  A caller that keeps many photos open leaves it out,
+        keeps the photo on disk, and makes results from `selection`.
     """
 
     segmenter: Segmenter
@@ -360,58 +361,58 @@ class OpenPhoto:
             pet = classes[1:].max(0)
             pet = pet / (pet + classes[0])
         pet = np.where(unsure_parts(1 - classes[0], self.segmenter.peak), np.minimum(pet, 1 - pet), pet)
-        self._classes = classes.astype(np.float16)  # a page keeps many of these; it names the pet, and no more
-        # Before any prompt, and after each of the latest: the probability of each pixel to be selected, float (size,
-        # size), and 1, or -1 while the background is wanted.
+        self._classes = classes.astype(np.float16)  # half precision: a page keeps many, and they only name the pet
+        # One entry from before any prompt and one after each of the latest prompts: the probability that each pixel is
+        # selected, float (size, size), and 1, or -1 while the background is wanted.
         self._steps: list[tuple[np.ndarray, float]] = [(pet, 1.0)]
 
     @property
     def height(self) -> int:
-        """Of the photo, in pixels."""
+        """The photo's height in pixels."""
         return self._box.height
 
     @property
     def width(self) -> int:
-        """Of the photo, in pixels."""
+        """The photo's width in pixels."""
         return self._box.width
 
     @property
     def image(self) -> np.ndarray:
-        """The photo, RGB ``uint8 (H, W, 3)``, if it was opened with its `pixels`."""
+        """The photo, RGB ``uint8 (H, W, 3)``; available only if it was opened with its `pixels`."""
         assert self.pixels is not None
         return self.pixels
 
     @property
     def selection(self) -> Selection:
-        """What is selected now."""
+        """The current selection."""
         return Selection(self._steps[-1][0], self._box, tuple(self.prompts))
 
     @property
     def mask(self) -> np.ndarray:
-        """What is selected now, ``bool (H, W)`` at the photo's own size."""
+        """The current selection's mask, ``bool (H, W)`` at the photo's own size."""
         return self.mask_at(self.height, self.width)
 
     def mask_at(self, height: int, width: int) -> np.ndarray:
-        """What is selected now at another size, ``bool (height, width)``: for a screen, without the photo's cost."""
+        """Return the mask at another size, ``bool (height, width)``: for display, cheaper than at the photo's size."""
         return self.selection.mask_at(height, width)
 
     def alpha(self, *, hard: bool = False) -> np.ndarray:
-        """How much of each of the photo's pixels is selected, ``uint8 (H, W)`` from 0 to 255: for results to keep.
+        """Return how much of each photo pixel is selected, ``uint8 (H, W)`` from 0 to 255: for results to be saved.
 
-        Along the outline the photo's own edges decide, where `mask` has the model's precision, which is coarser.
+        The outline follows the photo's own edges, whereas `mask` has only the coarser precision of the model.
 
         Parameters
         ----------
         hard : bool
-            `mask` as it is: 0 and 255.
+            Return `mask` as it is, as 0 and 255.
         """
         return self.selection.alpha(self.image, hard=hard)
 
     @property
     def label(self) -> str:
-        """What is selected: ``cat`` or ``dog``, the likelier one, or ``background`` where that was asked for.
+        """What is selected: ``cat`` or ``dog``, whichever is likelier, or ``background`` where that was asked for.
 
-        Where nothing is selected, it is the pet that the photo more likely shows.
+        Where nothing is selected, the pet that the photo as a whole is likelier to show.
         """
         if self._steps[-1][1] < 0:
             return CLASSES[0]
@@ -423,27 +424,27 @@ class OpenPhoto:
 
     @property
     def share(self) -> float:
-        """Part of the photo that is selected, 0 to 1; of a large photo measured at 1,024 pixels."""
+        """Fraction of the photo that is selected, 0 to 1; measured on large photos at a longer side of 1,024 pixels."""
         height, width = self.height, self.width
         scale = min(1, 1024 / max(height, width))
         return float(self.mask_at(max(1, round(scale * height)), max(1, round(scale * width))).mean())
 
     @property
     def confidence(self) -> float:
-        """Mean probability that a selected pixel is rightly selected, 0.5 to 1; 0 where none is selected."""
+        """Mean predicted probability of the selected pixels, 0.5 to 1; 0 where none is selected."""
         sure = self._inner[self._inner > 0.5]
         return float(sure.mean()) if sure.size else 0.0
 
     @property
     def summary(self) -> str:
-        """What is selected, in a sentence; empty where nothing is."""
+        """A sentence saying what is selected; empty where nothing is."""
         if not (share := self.share):
             return ""
         how = "Selected" if self.prompts else "Proposed"
         return f"{how}: {self.label}, {share:.1%} of the photo, with confidence {self.confidence:.0%}."
 
     def click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
-        """Say that the pixel at ``(x, y)`` belongs to what is wanted, or does not: adds or takes away; returns `mask`.
+        """Say that the pixel at ``(x, y)`` is wanted (adds) or, if not `positive`, unwanted (removes); return `mask`.
 
         Raises
         ------
@@ -453,31 +454,31 @@ class OpenPhoto:
         return self.add(Click(x, y, positive)).mask
 
     def scribble(self, points: list[tuple[float, float]], positive: bool = True) -> np.ndarray:
-        """The same for all points of a stroke."""
+        """Do what `click` does, for all points of a stroke."""
         return self.add(Scribble(tuple((float(x), float(y)) for x, y in points), positive)).mask
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
-        """Say that what is wanted lies within a box; returns `mask`."""
+        """Say that what is wanted lies within a box, and return `mask`."""
         return self.add(Box(x0, y0, x1, y1)).mask
 
     def undo(self) -> np.ndarray:
-        """Take the last prompt back, if there is one; returns `mask`.
+        """Undo the last prompt, if there is one, and return `mask`.
 
         Raises
         ------
         PetsegError
-            If `UNDONE` were taken back and there are more.
+            If `UNDONE` prompts have been undone and there are more.
         """
         self.take_back()
         return self.mask
 
     def clear(self) -> np.ndarray:
-        """Take all prompts back; returns `mask`, which is what the model proposes by itself."""
+        """Undo all prompts and return `mask`, which is then what the model proposes by itself."""
         self.take_all_back()
         return self.mask
 
     def take_back(self) -> None:
-        """`undo` without making a mask of the photo's size."""
+        """Do what `undo` does, without making a mask of the photo's size."""
         if not self.prompts:
             return
         if len(self._steps) <= min(2, len(self.prompts)):
@@ -486,22 +487,22 @@ class OpenPhoto:
         self._steps.pop()
 
     def take_all_back(self) -> None:
-        """`clear` without making a mask of the photo's size."""
+        """Do what `clear` does, without making a mask of the photo's size."""
         self.prompts.clear()
         del self._steps[1:]
 
     def add(self, prompt: Prompt) -> "OpenPhoto":
-        """Take a prompt in, without making a mask of the photo's size; returns itself."""
+        """Add a prompt without making a mask of the photo's size; return this object."""
         self.check(prompt)
         self.prompts.append(prompt)
         selected, side = self._next_step()
-        # In single precision: rounded, a click that adds could lose a pixel.
+        # In single precision: after coarser rounding, a click that adds could remove a pixel.
         self._steps.append((selected.astype(np.float32), side))
         del self._steps[1 : -UNDONE - 1]
         return self
 
     def check(self, prompt: Prompt) -> None:
-        """Raise `PetsegError` if a prompt cannot be taken, as `click` says."""
+        """Raise `PetsegError` if a prompt cannot be accepted, for the reasons that `click` gives."""
         if not self.segmenter.takes_prompts:
             raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks; the model point does.")
         height, width = self.height, self.width
@@ -511,35 +512,35 @@ class OpenPhoto:
 
     @property
     def _inner(self) -> np.ndarray:
-        """Probability of each of the photo's pixels to be selected, at the model's size; 0 outside the boxes."""
+        """Probability that each pixel of the photo is selected, at the model's size; 0 outside the boxes."""
         inner = smoothed(self._steps[-1][0], self._box)
         allowed = self.selection.allowed(*inner.shape)
-        # Boxes that are smaller than one of these pixels limit nothing here.
+        # Boxes that contain no pixel centre at this size are ignored here.
         return inner if allowed is None or not allowed.any() else inner * allowed
 
     def _next_step(self) -> tuple[np.ndarray, float]:
-        """What the latest prompt makes of the last step; see `_steps`."""
+        """Apply the latest prompt to the last step and return the next one; see `_steps`."""
         own, size = [moved(prompt, self._box) for prompt in self.prompts], self._box.size
         (last, side), effect = self._steps[-1], latest_effect(own)
         previous = last.astype(np.float32)
         if not effect and any(latest_effect([before]) for before in own[:-1]):
-            return previous, side  # a box after clicks is a limit and no more
+            return previous, side  # a box after clicks only limits the selection
         chooses = self.target == "clicked" and effect > 0 and all(latest_effect([before]) <= 0 for before in own[:-1])
         if chooses:
             assert self._seen.cells is not None
             maps = prompt_maps([own], size)
             side = float(clicked_side(self._seen.cells, pet_chance(self._seen.logits), maps)[0])
             if side < 0:
-                unwanted = maps[0, 1] > HELD  # said before
+                unwanted = maps[0, 1] > HELD  # from earlier negative prompts
                 previous = np.where(unwanted, LEAST, 1 - self._steps[0][0])
-        # As in training: what the head is told was selected lies within the boxes that had been drawn by then.
+        # As in training: the previous selection given to the head lies within the boxes drawn before this prompt.
         allowed = within_boxes(own[:-1], *previous.shape)
         before = previous if allowed is None else previous * allowed
         signs = (np.array([sign], np.float32) for sign in (effect, side))
         selected = self.segmenter.model.select(self._seen, prompt_maps([own], size, before[None]), *signs)[0]
         self.segmenter.check(selected, previous.shape)
         selected = sigmoid(selected)
-        if effect:  # the head sees limited logits, so it gives the rest back as before up to rounding only
+        if effect:  # the head sees limited logits, so it returns unchanged pixels only up to rounding
             selected = (np.maximum if effect > 0 else np.minimum)(selected, previous)
         of_photo = np.zeros_like(previous, dtype=bool)
         of_photo[self._box.window] = before[self._box.window] > 0.5
@@ -550,7 +551,7 @@ class OpenPhoto:
 
 
 def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
-    """The connected parts of a selection ``bool (size, size)`` that a prompt touches; all of it if it touches none."""
+    """Return the connected parts of a mask ``bool (size, size)`` that a prompt touches; all True if it touches none."""
     _, numbers = cv2.connectedComponents(selected.astype(np.uint8))
     last = len(numbers) - 1
     points = [(min(last, max(0, round(y))), min(last, max(0, round(x)))) for x, y in points_of(prompt)]
@@ -559,12 +560,12 @@ def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
 
 
 def shipped_weights(model: str, runtime: str | None = None) -> Path:
-    """The file of the weights that ship for a model: for ONNX Runtime, if there is one, or for torch.
+    """Return the file with the weights that ship for a model: the one for ONNX Runtime if it exists, else for torch.
 
     Raises
     ------
     PetsegError
-        If there are none; the message says how to train them.
+        If no weights ship; the message says how to train the model.
     """
     exported = {"decoder": DECODER, "point": CLICK_HEAD}
     files = [SHIPPED / name for name in (exported.get(check_name(model), f"{model}.onnx"), f"{model}.safetensors")]
@@ -577,7 +578,7 @@ def shipped_weights(model: str, runtime: str | None = None) -> Path:
 
 
 def as_photo(photo: object) -> np.ndarray:
-    """A photo as models take it, from a file or an array; says what it is if it is neither.
+    """Return a photo, from a file or an array, as models take it.
 
     Returns
     -------
@@ -587,7 +588,7 @@ def as_photo(photo: object) -> np.ndarray:
     Raises
     ------
     DataError
-        As `read_photo` does, or if it is something else, or an array of another form.
+        As from `read_photo`; or, saying what `photo` is, if it is neither a file nor an array of this form.
     """
     if isinstance(photo, str | Path):
         return read_photo(Path(photo))
@@ -596,7 +597,7 @@ def as_photo(photo: object) -> np.ndarray:
 
 
 def check_form(photo: object, what: str) -> None:
-    """Raise `DataError` if `photo`, called `what`, is not an array RGB ``uint8 (H, W, 3)`` with pixels in it."""
+    """Raise `DataError`, calling the photo `what`, unless it is a non-empty RGB array ``uint8 (H, W, 3)``."""
     wanted = "give it as RGB uint8 (H, W, 3)"
     if not isinstance(photo, np.ndarray):
         how = ", or as the path of a file"
@@ -622,7 +623,7 @@ def check_form(photo: object, what: str) -> None:
 
 
 def read_photo(path: Path, name: str | None = None) -> np.ndarray:
-    """Read somebody's own photo, upright; what it is and its size are looked up in its header before it is decoded.
+    """Read a user's own photo, upright.  Its format and size are checked in the header before it is decoded.
 
     Parameters
     ----------
@@ -639,7 +640,7 @@ def read_photo(path: Path, name: str | None = None) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, damaged, larger, or in another format than `PHOTO_FORMATS`, whatever its name says.
+        If the file is missing, damaged, too large, or not of one of the `PHOTO_FORMATS`, whatever its name says.
     """
     path = Path(path)
     try:
@@ -649,17 +650,17 @@ def read_photo(path: Path, name: str | None = None) -> np.ndarray:
 
 
 def scaled(prompt: Prompt, across: float, down: float) -> Prompt:
-    """A prompt in the pixels of a picture that is so many times as wide and high; pixel centres at whole numbers."""
+    """Scale a prompt to a picture `across` times as wide and `down` times as high; pixel centres at whole numbers."""
     return _at(prompt, [((x + 0.5) * across - 0.5, (y + 0.5) * down - 0.5) for x, y in points_of(prompt)])
 
 
 def moved(prompt: Prompt, box: Letterbox) -> Prompt:
-    """A prompt in the photo's pixels as one in model pixels."""
+    """Convert a prompt from the photo's pixels to model pixels."""
     return _at(prompt, [box.to_square(x, y) for x, y in points_of(prompt)])
 
 
 def _at(prompt: Prompt, points: list[tuple[float, float]]) -> Prompt:
-    """The same prompt at other places."""
+    """Return the same prompt at other points."""
     if isinstance(prompt, Click):
         return Click(*points[0], prompt.positive)
     return Scribble(tuple(points), prompt.positive) if isinstance(prompt, Scribble) else Box(*points[0], *points[1])

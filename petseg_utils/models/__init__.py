@@ -1,1 +1,1 @@
-"""The networks, and the weights that ship."""
+"""The networks and the weights that ship with the package."""

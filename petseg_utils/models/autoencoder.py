@@ -1,15 +1,15 @@
-"""Model 2: a U-Net whose encoder first learned to reconstruct pictures, without any label."""
+"""Model 2: a U-Net whose encoder first learned to reconstruct pictures, without labels."""
 
 import torch
 from torch import Tensor, nn
 
 from petseg_utils.models.unet import PIXEL_MEAN, PIXEL_STD, UNet, UNetDecoder, UNetEncoder, conv_block
 
-CODE = 32  # channels of the bottleneck: what a reconstruction has to be made from
+CODE = 32  # channels of the bottleneck, from which the picture has to be reconstructed
 
 
 class Autoencoder(nn.Module):
-    """The U-Net's encoder, a narrow bottleneck, and a decoder that paints the picture from it.
+    """The U-Net's encoder, a narrow bottleneck, and a decoder that reconstructs the picture from it.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ class Autoencoder(nn.Module):
         Channels of the encoder's first stage.
     skips : bool
         Give the decoder the encoder's fine maps too, as a U-Net does.  Then the picture need not pass through the
-        bottleneck at all; it is here to show what that costs.
+        bottleneck at all; the option exists to show what that costs.
 
     References
     ----------
@@ -58,7 +58,7 @@ class Autoencoder(nn.Module):
 
 
 class Painter(nn.Sequential):
-    """A decoder without skip connections: doubles the size and halves the channels until the picture's size.
+    """A decoder without skip connections: doubles the size and halves the channels up to the picture's size.
 
     Parameters
     ----------
@@ -74,14 +74,14 @@ class Painter(nn.Sequential):
 
 
 class PretrainedUNet(UNet):
-    """A U-Net whose encoder's weights come from an autoencoder.
+    """A U-Net whose encoder weights come from an autoencoder.
 
     Parameters
     ----------
     width : int
-        Channels of the first stage; the autoencoder's.
+        Channels of the first stage, the same as the autoencoder's.
     frozen : bool
-        Leave the encoder as the autoencoder made it and train the decoder alone.
+        Keep the encoder as the autoencoder trained it, and train the decoder alone.
     """
 
     def __init__(self, width: int = 64, *, frozen: bool = True):
@@ -90,7 +90,7 @@ class PretrainedUNet(UNet):
         self.encoder.requires_grad_(not frozen)
 
     def train(self, mode: bool = True) -> "PretrainedUNet":
-        """As `torch.nn.Module.train`, but a frozen encoder's batch norms keep the statistics that they have."""
+        """Do as `torch.nn.Module.train` does, but keep the statistics of a frozen encoder's batch norms."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()

@@ -1,4 +1,4 @@
-"""The card beside a model's weights: a JSON file that says what they are and what they learned from."""
+"""Model cards: the JSON file beside a model's weights, which says what they are and what they were trained on."""
 
 import hashlib
 import json
@@ -10,9 +10,9 @@ from petseg_utils.study import PetsegError
 from petseg_utils.study.renamed import RENAMED
 
 SHIPPED = Path(__file__).parent / "weights"
-SUMS = SHIPPED / "SHA256SUMS"  # of everything beside it, as sha256sum writes and checks them
+SUMS = SHIPPED / "SHA256SUMS"  # checksums of all files beside it, as sha256sum writes and checks them
 LARGEST_CARD = 10_000_000  # bytes
-# What every model needs to know of itself, and what it is.
+# The keys that every card must have, and the types of their values.
 KINDS: dict[str, type | tuple[type, ...]] = {
     "model": str,
     "encoder": (str, type(None)),
@@ -30,12 +30,12 @@ def read_card(path: Path) -> dict:
     Parameters
     ----------
     path : Path
-        The checkpoint's ``.safetensors`` file; the card has the same name, with the ending ``.json``.
+        The checkpoint's ``.safetensors`` file; the card has the same name with the ending ``.json``.
 
     Raises
     ------
     PetsegError
-        If the weights or their card are missing, the card is damaged, or they ship and are not what was shipped.
+        If the weights or their card are missing, the card is damaged, or shipped files are not as they were shipped.
     """
     if not path.is_file() or not path.with_suffix(".json").is_file():
         raise PetsegError(f"No checkpoint {path.name} with its card {path.with_suffix('.json').name} in that folder.")
@@ -45,12 +45,12 @@ def read_card(path: Path) -> dict:
 
 
 def checked_card(text: bytes | str, name: str) -> dict:
-    """A card from its JSON, with today's name of its model.
+    """Parse and check a card's JSON, and return the card with its model's current name.
 
     Raises
     ------
     PetsegError
-        If it is no JSON, or says something of the model that cannot be.
+        If the text is too large or not JSON, lacks a required key, or gives the model an impossible value.
     """
     if len(text) > LARGEST_CARD:
         raise PetsegError(f"The card {name} is no card, for it is larger than {LARGEST_CARD // 1_000_000} MB.")
@@ -64,7 +64,7 @@ def checked_card(text: bytes | str, name: str) -> dict:
 
 
 def _fault(card: Any) -> str | None:
-    """What is wrong with a card, in words."""
+    """Return what is wrong with a card, in words; None if nothing is."""
     if not isinstance(card, dict):
         return "it is no table of keys and values"
     for key, kind in KINDS.items():
@@ -74,7 +74,7 @@ def _fault(card: Any) -> str | None:
             return f"{key} is {reprlib.repr(card[key])}"
     if card["encoder"] and not isinstance(card.get("encoder_spec"), str):
         return "it does not say by encoder_spec how to load its encoder"
-    if not 16 <= card["image_size"] <= 1024 or card["image_size"] % 16:  # as a study's, see study.settings
+    if not 16 <= card["image_size"] <= 1024 or card["image_size"] % 16:  # as in a study, see study.settings
         return f"image_size is {reprlib.repr(card['image_size'])}, and no multiple of 16 up to 1024"
     peak = card.get("peak") or 0
     if not isinstance(peak, int | float) or not 0 <= peak <= 1:
@@ -83,12 +83,12 @@ def _fault(card: Any) -> str | None:
 
 
 def check_sum(path: Path) -> None:
-    """Compare a file that ships with the sum under which it was shipped; any other file passes.
+    """Compare a shipped file with its recorded checksum; any other file passes.
 
     Raises
     ------
     PetsegError
-        If it is another.
+        If the checksums differ.
     """
     if path.parent != SHIPPED:
         return
@@ -98,17 +98,17 @@ def check_sum(path: Path) -> None:
 
 
 def write_sums(folder: Path) -> None:
-    """Write the sums of the weights in a folder, and of their cards."""
+    """Write the checksums of the weights in a folder and of their cards."""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".onnx", ".safetensors"))
     (folder / SUMS.name).write_text("".join(f"{sha256(path)}  {path.name}\n" for path in files), encoding="ascii")
 
 
 def shipped_cards() -> dict[str, dict]:
-    """Cards of the weights that ship, by model."""
+    """Return the cards of the shipped weights, by model."""
     return {path.stem: read_card(path) for path in sorted(SHIPPED.glob("*.safetensors"))}
 
 
 def sha256(weights: Path) -> str:
-    """The SHA-256 of a file of weights, in hexadecimal digits."""
+    """Return the SHA-256 of a file of weights, in hexadecimal digits."""
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,8 +1,8 @@
-"""Model 4: a selection that clicks correct, from the prompts and from model 3's features and classes.
+"""Model 4: a selection corrected by clicks, predicted from the prompts and from model 3's features and classes.
 
-A positive click adds to what is selected, a negative one takes away, whatever lies under it: the head says how much,
-and `ClickHead.forward` holds it to that.  Whoever calls it limits a click to its reach
-(`prompts.within_reach`).  All operations are plain ones, so that the head can be exported and run anywhere.
+A positive click only adds to the selection, and a negative one only takes away, whatever lies under it: the head
+decides how much, and `ClickHead.forward` enforces the direction.  The caller limits each click to its reach
+(`prompts.within_reach`).  All operations are basic ones, so that the head can be exported and run anywhere.
 """
 
 from collections.abc import Sequence
@@ -17,40 +17,40 @@ from petseg_utils.models.prompts import HELD
 from petseg_utils.models.selection import CENTRE, LARGEST
 
 WIDTHS = (32, 64, 68)  # channels of the head at strides 4, 8 and 16
-KEYS = 32  # channels in which cells are compared with the clicked ones
-MOST = 20  # clicked cells of each kind that are used; of a longer scribble, only so many
-FIRM = 2.0  # the logit, at least, of a pixel that was clicked
+KEYS = 32  # channels of the keys by which cells are compared with the clicked ones
+MOST = 20  # most clicked cells of each kind that are compared; of a longer scribble, the others are left out
+FIRM = 2.0  # least absolute logit of a clicked pixel
 
 
 def in_cells(prompts: Tensor) -> Tensor:
-    """Which cells were clicked, positively and negatively: 1 or 0, ``(N, 2, H / 4, W / 4)``."""
+    """Mark the cells with positive and with negative clicks: 1 or 0, ``(N, 2, H / 4, W / 4)``."""
     return (F.max_pool2d(prompts[:, :2], FINE) > CENTRE).to(prompts.dtype)
 
 
 def pet_logit(classes: Tensor) -> Tensor:
-    """The logit of being a pet, ``(N, 1, H, W)`` within -8..8, from class logits ``(N, 3, H, W)``."""
+    """Return the logit of a pet of either species, ``(N, 1, H, W)`` in -8..8, from class logits ``(N, 3, H, W)``."""
     return (classes[:, 1:].logsumexp(1, keepdim=True) - classes[:, :1]).clamp(-LARGEST, LARGEST)
 
 
 def as_logit(chance: Tensor) -> Tensor:
-    """The logit of a probability, of the same shape, within -8..8."""
+    """Return the logit of a probability, in the same shape and limited to about -8..8."""
     return torch.logit(chance, eps=3.4e-4)
 
 
 class ClickHead(nn.Module):
-    """What prompts change of a selection: a small U-Net over cells of 4 x 4 pixels, down to stride 16 and back.
+    """The head that changes a selection by prompts: a small U-Net over 4 x 4 cells, down to stride 16 and back.
 
-    Of each cell it knows the encoder's and the decoder's features (`context`, which no prompt changes), the proposal,
-    the selection so far, where the clicks of each kind are, how much it looks like the clicked cells (by the cosine of
-    learned keys), and the box.  At stride 16 it sees across the whole picture, so that a click can change all of a
-    leg, or of another animal, and not only what is near.
+    Its inputs for each cell are the encoder's and the decoder's features (`context`, which no prompt changes), the
+    proposal, the selection so far, where the clicks of each kind are, how similar the cell is to the clicked ones (the
+    cosine of learned keys), and the box.  At stride 16 it sees across the whole picture, so that a click can change a
+    whole leg, or another animal, and not only what is near.
 
     Parameters
     ----------
     channels : int
-        Of the decoder's features.
+        Channels of the decoder's features.
     map_channels, map_strides : sequence of int
-        Of the encoder's maps.
+        Channels and strides of the encoder's maps.
 
     References
     ----------
@@ -75,18 +75,18 @@ class ClickHead(nn.Module):
         self.up = nn.ModuleList([nn.Conv2d(coarse, middle, 1), nn.Conv2d(middle, fine, 1)])
         self.last = nn.Conv2d(fine, FINE**2, 1)
         self.to_pixels = ToPixels()
-        nn.init.zeros_(self.last.weight)  # at first nothing is changed
+        nn.init.zeros_(self.last.weight)  # an untrained head changes nothing
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def context(self, cells: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What the head knows of a picture before any prompt, at strides 4, 8 and 16: computed once a picture.
+        """Compute the features that no prompt changes, at strides 4, 8 and 16: once for each picture.
 
         Parameters
         ----------
         cells : Tensor
             ``(N, C, H / 4, W / 4)``, the decoder's features.
         maps : sequence of Tensor
-            The encoder's.
+            The encoder's feature maps.
         """
         context = []
         for own in self.own:
@@ -97,14 +97,14 @@ class ClickHead(nn.Module):
         return tuple(F.relu(known) for known in context)
 
     def forward(self, context: Sequence[Tensor], proposal: Tensor, prompts: Tensor, latest: Tensor) -> Tensor:
-        """The selection after a prompt.
+        """Return the selection after a prompt.
 
         Parameters
         ----------
         context : sequence of Tensor
             From `context`.
         proposal : Tensor
-            ``(N, 1, H, W)``, logits of what is proposed before any prompt; see `pet_logit`.
+            ``(N, 1, H, W)``, logits of the proposal made before any prompt; see `pet_logit`.
         prompts : Tensor
             ``(N, 4, H, W)`` in 0..1, all prompts so far and the selection so far, from `prompts.draw_prompts`.
         latest : Tensor
@@ -114,7 +114,7 @@ class ClickHead(nn.Module):
         -------
         Tensor
             Logits ``(N, 1, H, W)``.  Where the latest prompt adds, none is less than before (limited to -8..8); where
-            it takes away, none is greater; and the clicked pixels are what the clicks say.
+            it takes away, none is greater.  Clicked pixels are always selected or deselected as the clicks say.
         """
         fine, middle, coarse = context
         selected = as_logit(prompts[:, 3:4])
@@ -142,7 +142,7 @@ class ClickHead(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions whose result is added to what came in."""
+    """A residual block: two convolutions whose result is added to their input."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -153,26 +153,26 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        """Map ``(N, C, H, W)`` to the same shape."""
         return F.relu(x + self.convolutions(x))
 
 
 def spread(cells: Tensor, reach: int) -> Tensor:
-    """The greatest value of the square of cells about each, ``reach`` to every side; of the same shape.
+    """Return the maximum over a square around each cell, ``reach`` cells to every side; the shape stays the same.
 
-    Down and then across: the same as all at once, for a fraction of the work.
+    Pooling down and then across gives the same as pooling squares, for a fraction of the work.
     """
     down = F.max_pool2d(cells, (2 * reach + 1, 1), stride=1, padding=(reach, 0))
     return F.max_pool2d(down, (1, 2 * reach + 1), stride=1, padding=(0, reach))
 
 
 def likeness(keys: Tensor, clicked: Tensor) -> Tensor:
-    """Greatest cosine of each cell's key with that of a clicked cell, ``(N, 1, h, w)``; -1 where nothing was clicked.
+    """Return each cell's greatest cosine to a clicked cell's key, ``(N, 1, h, w)``; -1 where nothing was clicked.
 
     Parameters
     ----------
     keys : Tensor
-        ``(N, K, h, w)``, of length 1.
+        ``(N, K, h, w)``, normalised to length 1.
     clicked : Tensor
         ``(N, 1, h, w)``: 1 or 0.
     """
@@ -184,17 +184,17 @@ def likeness(keys: Tensor, clicked: Tensor) -> Tensor:
 
 
 class PointSegmenter(FrozenSegmenter):
-    """Model 4: a trained decoder, which stays as it is, followed by a head for prompts.
+    """Model 4: a trained decoder, which stays frozen, followed by a head for prompts.
 
-    Prompts enter after the encoder and the decoder, so that a further click costs the head only: call `look` once, then
-    `select` with its result and the prompts.
+    Prompts enter after the encoder and the decoder, so that each further click runs only the head: call `look` once,
+    then `select` with its result and the prompts.
 
     Parameters
     ----------
     encoder : Encoder
-        Stays as it is.
+        The frozen encoder, which is not trained.
     decoder : Decoder
-        Likewise; `start_from` gives it its weights.
+        The decoder, not trained either; `start_from` gives it its weights.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder):
@@ -203,10 +203,10 @@ class PointSegmenter(FrozenSegmenter):
         self.head = ClickHead(decoder.narrow.out_channels, encoder.channels, encoder.strides)
 
     def train(self, mode: bool = True) -> "PointSegmenter":
-        """Set the head's mode; the decoder's batch norms stay as they are.
+        """Set the head's mode; the decoder's batch norms stay in evaluation mode.
 
-        The decoder's dropout works while the head is trained: of pictures that the decoder has learned it is hardly
-        ever wrong, and half blind it makes mistakes as on others.
+        The decoder's dropout is active while the head is trained: the decoder is hardly ever wrong on pictures that it
+        was trained on, and with dropout it makes mistakes like those on other pictures.
         """
         super().train(mode)
         self.decoder.eval()
@@ -229,9 +229,9 @@ class PointSegmenter(FrozenSegmenter):
         images : Tensor
             ``(N, 3, scale * H, scale * W)``, RGB pixel values 0..255.
         maps : list of Tensor, optional
-            The encoder's feature maps, where they have been computed already.
+            The encoder's feature maps, if they have been computed already.
         seen : tuple of Tensor, optional
-            From `look`, where it has been called already.
+            From `look`, if it has been called already.
         prompts, latest : Tensor, optional
             See `select`.
 
@@ -244,19 +244,20 @@ class PointSegmenter(FrozenSegmenter):
         return seen[1] if prompts is None or latest is None else self.select(seen, prompts, latest)
 
     def look(self, images: Tensor, maps: list[Tensor] | None = None) -> tuple[Tensor, ...]:
-        """All that does not depend on prompts.
+        """Compute all that does not depend on prompts.
 
         Returns
         -------
         tuple of Tensor
-            The decoder's features ``(N, C, H / 4, W / 4)``, class logits ``(N, 3, H, W)``, and `ClickHead.context`.
+            The decoder's features ``(N, C, H / 4, W / 4)``, class logits ``(N, 3, H, W)``, and the tensors of
+            `ClickHead.context`.
         """
         maps, images = self.encode(images, maps)
         cells = self.decoder.cells(maps, images)
         return cells, self.decoder.head(cells), *self.head.context(cells, maps)
 
     def select(self, seen: tuple[Tensor, ...], prompts: Tensor, latest: Tensor, side: Tensor | None = None) -> Tensor:
-        """The selection after a prompt, logits ``(N, 1, H, W)``.
+        """Return the selection after a prompt, logits ``(N, 1, H, W)``.
 
         Parameters
         ----------
@@ -265,7 +266,7 @@ class PointSegmenter(FrozenSegmenter):
         prompts, latest : Tensor
             As for `ClickHead.forward`.
         side : Tensor, optional
-            ``(N,)``: -1 where the background is wanted, from `selection.clicked_side`; 1, the pet, by default.
+            ``(N,)``, from `selection.clicked_side`: -1 where the background is wanted, 1 where a pet is; 1 by default.
         """
         proposal = pet_logit(seen[1].float())
         if side is not None:

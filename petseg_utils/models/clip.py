@@ -1,4 +1,4 @@
-"""CLIP by open_clip: where its weights lie, whether they fit a model, and how they are fetched."""
+"""CLIP models from open_clip: find their weights, check that they fit a model, and download them."""
 
 import contextlib
 import functools
@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from petseg_utils.models.cards import sha256
 from petseg_utils.study import PetsegError
 
-CLIP = "clip:ViT-B-16-quickgelu/openai"  # the one that the study is about
-# What a plain vision transformer's configuration may hold.
+CLIP = "clip:ViT-B-16-quickgelu/openai"  # the study's own CLIP
+# The keys that a plain vision transformer's configuration may have.
 PLAIN_VISION = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio", "ls_init_value"}
-# Names of tensors in transformers' checkpoints, and in open_clip's.
+# Names of tensors in transformers' checkpoints, and the corresponding ones in open_clip's.
 TRANSFORMERS = (
     (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
     (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
     (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
-    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # so they spell it
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),  # the misspelling is theirs
     (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
     (r"^visual_projection\.weight$", "visual.proj"),
     (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
@@ -42,14 +42,14 @@ TRANSFORMERS = (
 
 
 def load_clip(spec: str, image_size: int = 224, *, text: bool = True) -> tuple[nn.Module, str]:
-    """A CLIP, image and text towers, and its identity for records.  Nothing is fetched.
+    """Load a CLIP with its image and text towers; return it and its identity for records.  Nothing is downloaded.
 
     Specs and errors are those of `encoders.load_encoder`.
 
     Parameters
     ----------
     text : bool
-        Whether the text tower is asked for; if not, a file that holds the image tower alone will do.
+        Whether the text tower is needed; if not, a file with the image tower alone is enough.
     """
     name, _, tag = spec.removeprefix("clip:").partition("/")
     config = _configuration(name)
@@ -74,9 +74,9 @@ def load_clip(spec: str, image_size: int = 224, *, text: bool = True) -> tuple[n
 
 
 def clip_identity(spec: str) -> str:
-    """A CLIP's identity for records: its spec, without folders, and the start of its weights' SHA-256.
+    """Return a CLIP's identity for records: its spec, without folders, and the start of its weights' SHA-256.
 
-    So other weights under the same name meet neither an old cache of features nor a decoder trained on others.
+    So other weights under the same name are never combined with features or a decoder made with the first ones.
 
     Raises
     ------
@@ -94,14 +94,14 @@ def clip_identity(spec: str) -> str:
 
 @functools.lru_cache
 def _start_of_sha256(path: Path, size: int, changed: int) -> str:
-    """Of a file that has this size and was changed then: it is read once a process."""
+    """Return the start of a file's SHA-256; a file with the same size and time of change is read once per process."""
     return sha256(path)[:12]
 
 
 def _weights_of(spec: str) -> Path:
-    """The file of weights that a spec names, or its tag's in the caches."""
+    """Return the file of weights that a spec names, or the one in the caches for its tag."""
     name, _, tag = spec.removeprefix("clip:").partition("/")
-    if tag.startswith("/"):  # clip:MODEL//path: absolute if there is such a file, else below the working folder
+    if tag.startswith("/"):  # clip:MODEL//path: absolute if that file exists, else relative to the working folder
         path = Path(tag) if Path(tag).is_file() else Path(tag[1:])
         if not path.is_file():
             raise PetsegError(f"No weights {path.name!r} at the path that the encoder {name!r} names.")
@@ -118,7 +118,7 @@ def _weights_of(spec: str) -> Path:
 
 
 def _configuration(name: str) -> dict:
-    """A model's configuration in open_clip; refuses what is not CLIP as the study knows it."""
+    """Return a model's configuration in open_clip; reject models that are not a CLIP with two plain transformers."""
     import open_clip
 
     config = open_clip.get_model_config(name) if name in open_clip.list_models() else None
@@ -130,7 +130,7 @@ def _configuration(name: str) -> dict:
 
 
 def _other_tower(config: dict) -> str | None:
-    """In what a model of open_clip differs from CLIP, a plain transformer for each of pictures and text, or None."""
+    """Say how an open_clip model differs from CLIP with its two plain transformers, for pictures and text, or None."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     if "timm_model_name" in vision or not isinstance(vision.get("layers"), int):
         return "has no plain vision transformer, so no patch tokens"
@@ -140,9 +140,9 @@ def _other_tower(config: dict) -> str | None:
 
 
 def unreadable(path: Path) -> str | None:
-    """Why a file of weights cannot be opened, or not safely, in words; None if it can be.
+    """Say why a file of weights cannot be opened, or not safely; None if it can be.
 
-    Its header alone is read.
+    Only the file's headers are read, not its tensors.
     """
     with path.open("rb") as file:
         start = file.read(8)
@@ -155,7 +155,7 @@ def unreadable(path: Path) -> str | None:
             "is a TorchScript archive, or another that is no checkpoint: it may run code and is not opened. Take the "
             "weights as safetensors"
         )
-    if start[:1] == b"\x80":  # a pickle, as torch wrote before it wrote archives
+    if start[:1] == b"\x80":  # a pickle, as torch wrote before it used archives
         return None
     try:
         with safe_open(path, framework="pt"):
@@ -165,7 +165,7 @@ def unreadable(path: Path) -> str | None:
 
 
 def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
-    """Give a model the weights of a file, in any of the formats that `encoders.load_encoder` names."""
+    """Load the weights of a file into a model; they may be in open_clip's or in transformers' format."""
     from open_clip.factory import load_state_dict
     from open_clip.model import resize_pos_embed, resize_text_pos_embed
 
@@ -173,7 +173,7 @@ def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
     try:
         tensors = load_file(path) if path.suffix == ".safetensors" else load_state_dict(str(path), weights_only=True)
         tensors = {key: tensor.detach() for key, tensor in tensors.items()}
-    except Exception as error:  # the file is a stranger's: whatever is wrong with it is for its owner to know
+    except Exception as error:  # anything may be wrong with a user's file, and its owner should learn what
         raise PetsegError(f"{damaged} ({str(error).splitlines()[0]})") from error
     if "embeddings.patch_embedding.weight" in tensors:  # a CLIPVisionModel, as newer versions write it
         tensors = {f"vision_model.{key}": tensor for key, tensor in tensors.items()}
@@ -192,14 +192,14 @@ def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
         faults = [f"it lacks {len(missing)} tensors, such as {missing[0]}"] if missing else []
         faults += [f"it holds {len(unknown)} that are unknown, such as {unknown[0]}"] if unknown else []
         raise PetsegError(f"{damaged} ({'; '.join(faults)})")
-    if not text:  # of a tower that nobody asked for no copy is made
+    if not text:  # avoid copying a tower that is not needed
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith("visual.")}
-    # Halves are not interpolated; other tensors are widened one by one, as they are copied.
+    # Half precision cannot be interpolated; the other tensors are widened one by one as they are copied.
     tensors = {key: tensor.float() if "positional" in key else tensor for key, tensor in tensors.items()}
     resize_pos_embed(tensors, model)
     if "positional_embedding" in tensors:
         resize_text_pos_embed(tensors, model)
-    # A scale may be a number or a row of one.
+    # A scale may be a number or a vector of length 1.
     wrong = [key for key, tensor in tensors.items() if tensor.shape != own[key].shape and tensor.numel() > 1]
     if wrong:
         shapes = (tuple(held[wrong[0]].shape) for held in (tensors, own))
@@ -208,9 +208,9 @@ def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
 
 
 def from_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of transformers' ``CLIPModel`` or ``CLIPVisionModel`` by open_clip's names.
+    """Rename the weights of transformers' ``CLIPModel`` or ``CLIPVisionModel`` to open_clip's names.
 
-    What it does not know keeps its name, so that it is missed by nobody.
+    Unknown tensors keep their names, so that the caller notices them.
     """
     tensors = {key: tensor for key, tensor in tensors.items() if not key.endswith("embeddings.position_ids")}
     renamed = {}
@@ -223,17 +223,17 @@ def from_transformers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if all(part in renamed for part in parts):
             renamed[key.replace(".q_proj.", ".in_proj_")] = torch.cat([renamed.pop(part) for part in parts])
     if "visual.conv1.weight" in renamed:
-        for key in ("visual.proj", "text_projection"):  # they multiply from the other side
+        for key in ("visual.proj", "text_projection"):  # transformers stores these transposed
             if key in renamed:
                 renamed[key] = renamed[key].T.contiguous()
     return renamed
 
 
 def normalisation(spec: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What the pictures were normalised with that a CLIP's weights learned from, by the tag of its spec.
+    """Return the normalisation of the pictures that a CLIP's weights were trained on, looked up by the spec's tag.
 
-    Weights without a tag, from a file or random, are taken to have learned from pictures as OpenAI's did.  (So says a
-    model that open_clip makes without its tag of itself, whatever weights it is given later: do not ask it.)
+    Weights without a tag, from a file or random, are taken to have been trained with OpenAI's normalisation.  (The
+    model cannot be asked: made by open_clip without a tag, it reports OpenAI's, whatever weights it is given later.)
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def normalisation(spec: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     Returns
     -------
     mean, std : tuple of float
-        Of red, green and blue, for pixels in 0..1.
+        For red, green and blue, with pixels in 0..1.
     """
     import open_clip
 
@@ -255,13 +255,13 @@ def normalisation(spec: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def _without_weights(name: str, image_size: int) -> nn.Module:
     import open_clip
 
-    with _no_warnings():  # that nothing was loaded, which is what was asked for
+    with _no_warnings():  # open_clip would warn that no weights were loaded, which is intended here
         return open_clip.create_model(name, force_image_size=image_size, load_weights=False).eval()
 
 
 @contextlib.contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Keep the log from warnings of any logger for a while."""
+    """Suppress the warnings of all loggers inside the block."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -271,7 +271,7 @@ def _no_warnings() -> Iterator[None]:
 
 
 def clip_weights(name: str, tag: str) -> Path | None:
-    """Where the weights of an open_clip model lie in the caches on disk, in a file that can be opened, or None.
+    """Return the file with an open_clip model's weights in the caches on disk, if it can be opened; else None.
 
     Raises
     ------
@@ -282,14 +282,14 @@ def clip_weights(name: str, tag: str) -> Path | None:
 
     repository, files, url = weights_source(name, tag)
     places = [try_to_load_from_cache(repository, file) for file in files] if repository else []
-    if url:  # where open_clip itself puts what it fetches from elsewhere, and OpenAI's own package its archives
+    if url:  # open_clip keeps here what it downloads from elsewhere, and OpenAI's own package its archives
         places.append(os.path.expanduser(f"~/.cache/clip/{os.path.basename(url)}"))
     paths = [Path(place) for place in places if isinstance(place, str) and Path(place).is_file()]
     return next((path for path in paths if not unreadable(path)), None)
 
 
 def weights_source(name: str, tag: str) -> tuple[str | None, list[str], str | None]:
-    """Where open_clip has weights from: a repository of the hub, its files that may hold them, and another address."""
+    """Return open_clip's sources of weights: a repository of the hub, its possible files, and another address."""
     import open_clip
 
     if tag not in (tags := open_clip.list_pretrained_tags_by_model(name)):
@@ -300,7 +300,7 @@ def weights_source(name: str, tag: str) -> tuple[str | None, list[str], str | No
 
 
 def _check_activation(name: str, tag: str, config: dict) -> None:
-    """Refuse a model whose activation is not the one that its weights were trained with: it would run, and be wrong."""
+    """Reject a model whose activation is not the one its weights were trained with: it would run and be wrong."""
     import open_clip
 
     base = name.removesuffix("-quickgelu")
@@ -315,9 +315,9 @@ def _check_activation(name: str, tag: str, config: dict) -> None:
 
 
 def download_clip(spec: str = CLIP) -> tuple[Path, bool]:
-    """Fetch a CLIP's weights into the Hugging Face cache, where `encoders.load_encoder` finds them.
+    """Download a CLIP's weights to the Hugging Face cache, where `encoders.load_encoder` finds them.
 
-    Where they are on disk already, nothing is fetched.  Where the connection breaks, the download goes on from there.
+    If they are on disk already, nothing is downloaded.  A download whose connection broke continues from there.
 
     Parameters
     ----------
@@ -327,12 +327,12 @@ def download_clip(spec: str = CLIP) -> tuple[Path, bool]:
     Returns
     -------
     tuple of Path and bool
-        The file, and whether it was fetched, since it was not there already.
+        The file, and whether it was downloaded because it was not there already.
 
     Raises
     ------
     PetsegError
-        If the spec is another, the hub cannot be reached, or has no such file.
+        If the spec has no tag of a CLIP's weights, or the hub cannot be reached or does not have the file.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
@@ -348,12 +348,12 @@ def download_clip(spec: str = CLIP) -> tuple[Path, bool]:
         raise PetsegError(f"The Hugging Face hub has no weights of {spec}; take another tag.")
     try:
         for file in files:
-            # Asks once.  The download itself asks six times with growing pauses; who is offline need not wait for that.
+            # This asks once.  The download itself asks six times with growing pauses, a needless wait when offline.
             with contextlib.suppress(EntryNotFoundError):
                 get_hf_file_metadata(hf_hub_url(repository, file), timeout=10)
                 path = Path(hf_hub_download(repository, file))
                 break
-    except Exception as error:  # the client wraps what went wrong in kinds of its own, and of its transport's
+    except Exception as error:  # the client raises errors of many classes, its own and its transport's
         raise PetsegError(
             f"The weights of {spec} could not be fetched from the Hugging Face hub "
             f"({str(error).splitlines()[0]}). Is this machine online? "

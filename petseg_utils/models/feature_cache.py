@@ -1,4 +1,4 @@
-"""Feature maps of a frozen encoder, computed once a picture and kept on disk."""
+"""Feature maps of a frozen encoder, computed once for each picture and kept on disk."""
 
 import contextlib
 import hashlib
@@ -23,25 +23,25 @@ from petseg_utils.study import PetsegError, write_json
 from petseg_utils.study.folders import delete_unfinished
 from petseg_utils.study.provenance import best_device
 
-ENCODING_VERSION = 2  # raise it whenever the same encoder would give other maps of the same pictures
-WORTH_SAYING = 100_000_000  # bytes: smaller caches are made without a word about their size
+ENCODING_VERSION = 2  # raise it whenever the same encoder would give different maps for the same pictures
+WORTH_SAYING = 100_000_000  # bytes: the size of smaller additions to a cache is not logged
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Features:
-    """Cached feature maps of a picture set, and perhaps of its pictures mirrored left to right.
+    """Cached feature maps of a picture set and, if asked for, of its pictures mirrored left to right.
 
-    The set's pictures are some of those in the cache, in an order of their own.
+    The cache may hold more pictures than the set, and in another order.
 
     Parameters
     ----------
     maps : tuple of ndarray
         ``float16 (n cached, C, H / stride, W / stride)`` for each of the encoder's maps, memory-mapped.
     rows : ndarray
-        ``int64 (n,)``: where in them each picture of the set is.
+        ``int64 (n,)``: row of each picture of the set in these maps.
     mirrored_maps, mirrored_rows
-        The same for the mirror images; nothing and nowhere where these were not asked for.
+        The same for the mirror images; empty and None where they were not asked for.
     """
 
     maps: tuple[np.ndarray, ...]
@@ -55,12 +55,12 @@ class Features:
     def read(
         self, rows: int | slice | np.ndarray, mirrored: int = 0, device: torch.device | str = "cpu"
     ) -> list[Tensor]:
-        """Maps of some pictures as they are kept, ``float16``: ``(C, H, W)`` for one row, ``(k, C, H, W)`` for several.
+        """Read the stored ``float16`` maps of some pictures: ``(C, H, W)`` for one row, ``(k, C, H, W)`` for several.
 
         Raises
         ------
         ValueError
-            If mirror images are wanted that were not asked for.
+            If maps of mirror images are wanted but were not loaded.
         """
         held, places = (self.mirrored_maps, self.mirrored_rows) if mirrored else (self.maps, self.rows)
         if places is None:
@@ -68,7 +68,7 @@ class Features:
         return [torch.from_numpy(np.array(maps[places[rows]])).to(device) for maps in held]
 
     def taken(self, rows: slice) -> "Features":
-        """Those of some of the pictures."""
+        """Return the features of some of the pictures."""
         mirrored = None if self.mirrored_rows is None else self.mirrored_rows[rows]
         return Features(self.maps, self.rows[rows], self.mirrored_maps, mirrored)
 
@@ -76,27 +76,29 @@ class Features:
 def load_features(
     encoder: Encoder, pictures: PictureSet, cache: Path, *, mirrored: bool = False, progress: bool = True
 ) -> Features:
-    """Feature maps of a picture set: from the cache where they are there, else computed and kept.
+    """Return the feature maps of a picture set, read from the cache or, where missing, computed and added to it.
 
-    There is one cache for each encoder and size of pictures, which knows its pictures by their content: of sets that
-    share pictures each picture is encoded once.  A run that is cut goes on where it was.  Of several processes one
-    computes, and the others wait for it.
+    There is one cache for each encoder, picture size and orientation.  It identifies pictures by their content, so a
+    picture that several sets share is encoded once.  An interrupted run continues where it stopped.  Of several
+    processes, one computes while the others wait for it.
 
     Parameters
     ----------
     encoder : Encoder
-        From `encoders.load_encoder`; works on the best device there is.
+        From `encoders.load_encoder`; runs on the best device there is.
     pictures : PictureSet
         Letterboxed pictures; the rows of the result are in their order.
     cache : Path
-        Folder of all caches; a study's is ``study.cache_dir``.
+        Folder of all caches; for a study, ``study.cache_dir``.
     mirrored : bool
-        Of the mirror images too, as training draws them.
+        Also return the maps of the mirror images, which training draws at random.
+    progress : bool
+        Show a progress bar.
 
     Raises
     ------
     PetsegError
-        If the disk is too full for what is to be computed, or the cache cannot be written.
+        If the disk has too little room for the new maps, or the cache cannot be written.
     """
     try:
         maps, rows = _held(encoder, pictures, cache, False, progress)
@@ -109,9 +111,9 @@ def load_features(
 
 
 def caches(cache: Path) -> list[dict]:
-    """What lies in the folder of all caches: ``name``, ``what`` (in words) and ``megabytes`` of each.
+    """List the caches in the folder of all caches: ``name``, ``what`` (in words) and ``megabytes`` of each.
 
-    What killed processes left unfinished is deleted, and what others make just now is not listed.
+    Unfinished caches of killed processes are deleted, and caches that other processes are still making are not listed.
     """
     listed = []
     delete_unfinished(cache)
@@ -131,7 +133,7 @@ def caches(cache: Path) -> list[dict]:
 
 
 def clear_caches(cache: Path) -> None:
-    """Delete all caches; what needs them makes them anew.
+    """Delete all caches; they are made again when they are needed.
 
     Raises
     ------
@@ -147,21 +149,21 @@ def clear_caches(cache: Path) -> None:
 
 
 def picture_bytes(encoder: Encoder, size: int) -> int:
-    """Bytes that the maps of one picture take on disk, in one orientation."""
+    """Return how many bytes the maps of one picture take on disk, in one orientation."""
     return sum(2 * int(np.prod(shape)) for shape in _shapes(encoder, size))
 
 
 def _shapes(encoder: Encoder, size: int) -> list[list[int]]:
-    """Shapes of the maps of one picture of an edge of `size` pixels."""
+    """Return the shapes of the maps of one picture with an edge of `size` pixels."""
     pairs = zip(encoder.channels, encoder.strides, strict=True)
     return [[channels, size // stride, size // stride] for channels, stride in pairs]
 
 
 def _contents(folder: Path) -> list[str]:
-    """The pictures of a cache, by the hashes of their content, in order, as far as the list is whole."""
+    """Return the content hashes of a cache's pictures, in order, as far as the list is intact."""
     path = folder / "contents.txt"
     lines = path.read_bytes().decode("ascii", "replace").split("\n")[:-1] if path.is_file() else []
-    # Past a line that is none the others may be in other places than they were written to.
+    # After a line that is not a hash, the line numbers may no longer match the places of the maps.
     whole = list(itertools.takewhile(re.compile("[0-9a-f]{16}").fullmatch, lines))
     return whole if len(set(whole)) == len(whole) else []
 
@@ -169,21 +171,21 @@ def _contents(folder: Path) -> list[str]:
 def _held(
     encoder: Encoder, pictures: PictureSet, cache: Path, mirrored: bool, progress: bool
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """All maps of a cache, once those of the pictures are among them, and where these are."""
+    """Add the maps of the pictures to a cache where missing; return all its maps and the rows of these pictures."""
     shapes = _shapes(encoder, pictures.images.shape[1])
     card = {"encoder": encoder.identity, "shapes": shapes, "mirrored": mirrored, "version": ENCODING_VERSION}
     folder = cache / f"features-{hashlib.sha256(json.dumps(card).encode()).hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     files = [(folder / f"map{number}.f16", 2 * int(np.prod(shape))) for number, shape in enumerate(shapes)]
     wanted = pictures.table["content"].tolist()
-    with FileLock(folder / "lock"):  # the system lets go of it when a process dies
+    with FileLock(folder / "lock"):  # the system releases it when a process dies
         write_json(folder / "card.json", card)
         contents = _contents(folder)
-        # A picture is there when all of its maps are, so a kill, or a file that lost its end, costs these alone.
+        # A picture counts only when all of its maps are there; after a kill or a truncated file, the rest is redone.
         whole = min(path.stat().st_size // n_bytes if path.is_file() else 0 for path, n_bytes in files)
         contents = contents[:whole]
         known = set(contents)
-        first = {content: row for row, content in reversed([*enumerate(wanted)])}  # of equal pictures one is encoded
+        first = {content: row for row, content in reversed([*enumerate(wanted)])}  # equal pictures are encoded once
         rows = np.array(sorted(row for content, row in first.items() if content not in known), dtype=np.int64)
         if len(rows):
             _append(folder, files, contents, encoder, pictures, rows, mirrored, progress)
@@ -206,7 +208,7 @@ def _append(
     mirrored: bool,
     progress: bool,
 ) -> None:
-    """Encode some rows of the pictures, and add their maps behind those of `contents`, which are whole."""
+    """Encode some rows of the pictures, and append their maps to the complete ones of `contents`."""
     needed, free = len(rows) * sum(n_bytes for _, n_bytes in files), shutil.disk_usage(folder).free
     place = f"{folder.parent.parent.name}/{folder.parent.name}"
     sizes = f"{needed / 1e6:,.0f} MB under {place}, where {free / 1e6:,.0f} MB are free"
@@ -222,7 +224,7 @@ def _append(
         with contextlib.ExitStack() as stack:
             opened = [stack.enter_context(path.open("ab")) for path, _ in files]
             for file, (_, n_bytes) in zip(opened, files, strict=True):
-                file.truncate(len(contents) * n_bytes)  # a picture that was cut, or a file that was ahead of the others
+                file.truncate(len(contents) * n_bytes)  # drop a partial picture, or one that other files lack
             (folder / "contents.txt").write_text("".join(f"{content}\n" for content in contents), encoding="ascii")
             listed = stack.enter_context((folder / "contents.txt").open("a", encoding="ascii"))
             bar = stack.enter_context(

@@ -1,23 +1,23 @@
-"""Edges at the photo's own size: a soft alpha from a mask that was made at the model's, and the pet's own colours."""
+"""Edges at the photo's own size: a soft alpha from a mask made at the model's size, and the pet's own edge colours."""
 
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-WORK = 1024  # longer side in pixels at which the photo guides the mask, at most
+WORK = 1024  # the photo guides the mask at a longer side of at most this many pixels
 RADIUS = 3.0  # radius in model pixels within which colours are compared
 SMOOTH = 1e-4  # variance of a colour channel (of 0..1) below which a part of the photo counts as plain
 BAND = 4.5  # how far from the outline, in model pixels, the mask may change
-STEEPNESS = 2.5  # contrast of the alpha about 1/2
-TILE = 1024  # pixels: large photos are worked on in squares of this edge, so that memory stays small
-BLEED = 2.0  # radius in model pixels from which the colours of pet and ground are taken
+STEEPNESS = 2.5  # contrast of the alpha around 1/2
+TILE = 1024  # edge in pixels of the squares in which large photos are processed, to keep memory small
+BLEED = 2.0  # radius in model pixels from which the colours of pet and background are taken
 
 
 def guided(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
-    """How a mask follows from a photo's colours nearby: linear coefficients ``float32 (H, W, 4)``.
+    """Return the coefficients of a guided filter, ``float32 (H, W, 4)``: the mask as a linear function of the colours.
 
-    The filtered mask is the dot product of the first three with the colours, plus the fourth.
+    The filtered mask is the dot product of the first three coefficients with the colours, plus the fourth.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ def guided(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
     mask : ndarray
         ``float32 (H, W)`` in 0..1.
     radius : int
-        Half the edge of the windows, in pixels.
+        The windows have an edge of ``2 * radius + 1`` pixels.
 
     References
     ----------
     He, Sun, Tang: "Guided Image Filtering", ECCV 2010 and TPAMI 2013; He, Sun: "Fast Guided Filter", 2015,
-    arXiv:1505.00996 (coefficients at a smaller size).
+    arXiv:1505.00996 (coefficients computed at a smaller size).
     """
 
     def mean(values: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ def guided(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
     def covariance(first: int, second: int) -> np.ndarray:
         return mean(planes[first] * planes[second]) - means[first] * means[second]
 
-    # Plane by plane: three times as fast as on colours side by side.
+    # Plane by plane: three times as fast as on interleaved colours.
     planes = [*cv2.split(guide), mask]
     means = [mean(plane) for plane in planes]
     rr, gg, bb = (covariance(colour, colour) + np.float32(SMOOTH) for colour in range(3))
@@ -63,29 +63,29 @@ def guided(guide: np.ndarray, mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
-    """How much of each pixel of a photo is the pet, ``uint8 (H, W)`` from 0 to 255.
+    """Return how much of each pixel of a photo is the pet, ``uint8 (H, W)`` from 0 to 255.
 
-    In a band about the mask's outline the photo's own colours decide (a guided filter); elsewhere it is the mask.
+    In a band around the mask's outline, the photo's own colours decide (a guided filter); elsewhere, the mask does.
 
     Parameters
     ----------
     image : ndarray
         The photo, RGB ``uint8 (H, W, 3)``.
     chance : ndarray
-        Probability of the pet, ``float (h, w)`` in 0..1, of the same photo in model pixels.
+        Probability of the pet in the same photo at the model's size, ``float (h, w)`` in 0..1.
     """
     height, width = image.shape[:2]
     shrunk = min(1.0, WORK / max(height, width))
     shape = max(1, round(shrunk * width)), max(1, round(shrunk * height))
     mask = cv2.resize(np.ascontiguousarray(chance, dtype=np.float32), shape, interpolation=cv2.INTER_LINEAR)
-    step = max(shape) / max(chance.shape)  # working pixels in a model pixel
+    step = max(shape) / max(chance.shape)  # working pixels per model pixel
     selected = (mask > 0.5).astype(np.uint8)
     if step <= 1 or not selected.any() or selected.all():
         return 255 * (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.uint8)
     guide = cv2.resize(image, shape, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     terms = guided(guide, mask, max(1, round(RADIUS * step)))
     away = cv2.distanceTransform(selected, cv2.DIST_L2, 3) + cv2.distanceTransform(1 - selected, cv2.DIST_L2, 3)
-    # 1 at the outline, 0 from the band's edge on: there the plain mask goes on without a step.
+    # 1 near the outline, falling to 0 at the band's edge, so that there is no step to the plain mask.
     weight = np.clip(2 - 2 * away / (BAND * step), 0, 1)
     alpha = np.empty((height, width), np.uint8)
     for rows, columns in tiles(height, width):
@@ -103,10 +103,10 @@ def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
 
 
 def own_colours(image: np.ndarray, alpha: np.ndarray, step: float) -> np.ndarray:
-    """The photo with the old ground's colours taken out of the pet's edge, RGB ``uint8 (H, W, 3)``.
+    """Return the photo without the old background's colours in the pet's edge, RGB ``uint8 (H, W, 3)``.
 
-    Where a pixel is only partly the pet, its colour is a mixture; the pet's part of it is estimated from the sure
-    pixels nearby.
+    The colour of a pixel that is only partly pet is a mixture; the pet's part is estimated from the pixels nearby,
+    weighted by alpha.
 
     Parameters
     ----------
@@ -115,11 +115,11 @@ def own_colours(image: np.ndarray, alpha: np.ndarray, step: float) -> np.ndarray
     alpha : ndarray
         ``uint8 (H, W)``, from `soft_alpha`.
     step : float
-        How many of the photo's pixels make a model pixel.
+        Photo pixels per model pixel.
 
     References
     ----------
-    Forte: "Approximate Fast Foreground Colour Estimation", ICIP 2021 (means of either side, weighted by alpha).
+    Forte: "Approximate Fast Foreground Colour Estimation", ICIP 2021 (means of both sides, weighted by alpha).
     """
     height, width = alpha.shape
     radius = max(1, round(BLEED * step))
@@ -147,7 +147,7 @@ def own_colours(image: np.ndarray, alpha: np.ndarray, step: float) -> np.ndarray
 
 
 def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Squares of `TILE` pixels, or less at the far edges, that cover a picture."""
+    """Yield the row and column slices of squares of `TILE` pixels, smaller at the far edges, that cover a picture."""
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             yield slice(top, min(height, top + TILE)), slice(left, min(width, left + TILE))
@@ -156,7 +156,7 @@ def tiles(height: int, width: int) -> Iterator[tuple[slice, slice]]:
 def enlarged(
     values: np.ndarray, shape: tuple[int, int], full: tuple[int, int], rows: slice, columns: slice
 ) -> np.ndarray:
-    """A window of a picture ``float32 (h, w, C)``, of `shape` (width, height), enlarged to `full` (height, width)."""
+    """Return a window of ``float32 (h, w, C)`` enlarged from `shape` (width, height) to `full` (height, width)."""
     down, across = shape[1] / full[0], shape[0] / full[1]
     matrix = np.array(
         [[across, 0, (columns.start + 0.5) * across - 0.5], [0, down, (rows.start + 0.5) * down - 0.5]], np.float64

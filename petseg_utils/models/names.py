@@ -1,4 +1,4 @@
-"""What the study's models are called: short in files and on the command line, in words in prose and charts."""
+"""Names of the study's models: short ones for files and the command line, full ones for prose and charts."""
 
 import re
 from pathlib import Path
@@ -22,12 +22,12 @@ ENCODER_TITLES = {
 
 
 def check_name(model: str) -> str:
-    """The name itself, if a model of the study has it.
+    """Return the name unchanged if it names a model of the study.
 
     Raises
     ------
     PetsegError
-        If none has; the message says what to write instead.
+        If it does not; the message says what to write instead.
     """
     if model in RENAMED:
         raise PetsegError(f"The model {model} is called {RENAMED[model]} now: write {RENAMED[model]}.")
@@ -37,9 +37,9 @@ def check_name(model: str) -> str:
 
 
 def encoder_title(identity: str) -> str:
-    """A frozen encoder's title for prose and charts, as ``CLIP ViT-B/16``; its identity itself where it has no other.
+    """Return a frozen encoder's title for prose and charts, such as ``CLIP ViT-B/16``; its identity if it has none.
 
-    Weights other than OpenAI's are named, and random ones are not called CLIP.
+    The title names weights other than OpenAI's, and does not call an encoder with random weights CLIP.
     """
     clip = re.fullmatch(r"clip:(ViT-[^/]+?)(-quickgelu)?/(.+?)(@[0-9a-f]{12})?", identity)
     if not clip:
@@ -51,26 +51,27 @@ def encoder_title(identity: str) -> str:
 
 
 def looks_at(encoder: str | None, size: int) -> str:
-    """At how many pixels a model on that frozen encoder, or on none, looks at pictures of a size: ``224 and 448``."""
+    """Return the sizes in pixels at which a model with this encoder (or none) sees pictures: ``224 and 448``."""
     return f"{size} and {2 * size}" if re.search(r"(\+2x|@\d+\+\d+)$", encoder or "") else f"{size}"
 
 
 def count_of(number: float) -> str:
-    """A number of weights for reading, as ``163``, ``53,600`` or ``3.9 million``: three digits, no second look."""
+    """Format a number of weights to three significant digits: ``163``, ``53,600`` or ``3.9 million``."""
     if number >= 1e6:
         return f"{number / 1e6:.3g} million"
     return f"{float(f'{number:.3g}'):,.0f}"
 
 
 def titled(model: str, encoder: str | None = None) -> str:
-    """A model's title for prose, tables and charts, as ``decoder on CLIP ViT-B/16``.
+    """Return a model's title for prose, tables and charts, such as ``decoder on CLIP ViT-B/16``.
 
     Parameters
     ----------
     model : str
-        A name of `TITLES`, or ``point, one click``.  Any other name, of somebody's own model, stays as it is.
+        A key of `TITLES`, or one with the help given, such as ``point, one click``.  Any other name, of a user's own
+        model, stays as it is.
     encoder : str, optional
-        Identity of its frozen encoder.  None or NaN, as tables have it, for a model without one.
+        Identity of the model's frozen encoder; None, or NaN as in tables, for a model without one.
     """
     name, _, help_given = model.partition(", ")
     title = TITLES.get(name, name)

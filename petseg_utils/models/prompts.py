@@ -1,4 +1,4 @@
-"""What a user says about a picture: clicks, scribbles and boxes; how they are drawn for a model; and a simulated user.
+"""Prompts, a user's clicks, scribbles and boxes: how they are drawn for a model, and how a user is simulated.
 
 Coordinates are model pixels: x to the right, y down, pixel centres at whole numbers.
 """
@@ -11,17 +11,17 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-SIGMA = 4.0  # standard deviation of a click in model pixels
-HELD = 0.75  # a click is drawn at least this high in the pixels that it decides by itself
+SIGMA = 4.0  # standard deviation of a drawn click, in model pixels
+HELD = 0.75  # a click alone decides the pixels in which it is drawn higher than this
 OFF_CENTRE = 0.5  # share of a person's clicks that do not fall at the centre of what is meant
-INSIDE = 0.4  # such a click is at least this part of the depth inside
-BOX_MARGIN = 0.03  # of a box's longer side: what a hand that cut a corner may have left out
+INSIDE = 0.4  # such a click lies at least this fraction of the region's depth inside it
+BOX_MARGIN = 0.03  # fraction of a box's longer side allowed beside it: what a hasty hand may have left out
 CHANNELS = ("positive", "negative", "box", "previous mask")
 
 
 @dataclass(frozen=True)
 class Click:
-    """A point that belongs to what is wanted, or, where `positive` is false, one that does not."""
+    """A point that belongs to what is wanted or, if `positive` is false, does not."""
 
     x: float
     y: float
@@ -38,7 +38,7 @@ class Scribble:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle around what is wanted, its edges in either order."""
+    """A rectangle around what is wanted, given by two opposite corners in either order."""
 
     x0: float
     y0: float
@@ -57,28 +57,28 @@ class Reach(NamedTuple):
 
 
 REACH = Reach(adds=3.0, takes=1.5)
-LEAST_REACH = Reach(adds=20, takes=6)  # in model pixels, if that is more
+LEAST_REACH = Reach(adds=20, takes=6)  # the least reach of a click, in model pixels
 
 
 def draw_prompts(
     prompts: Sequence[Prompt], size: int, previous: np.ndarray | None = None, sigma: float = SIGMA
 ) -> np.ndarray:
-    """Draw prompts as maps.  Training, evaluation, command line and both demos all use this function.
+    """Draw prompts as maps.  Training, evaluation, the command line and both demos all use this function.
 
-    A click is a Gaussian of height 1, a scribble the greatest of its points' Gaussians, a box a rectangle whose edges
-    fall off like a Gaussian outside it.  Several prompts of a channel are joined by their maximum.  Where a later click
-    or scribble decides pixels by itself (more than `HELD`), an earlier one of the other kind does so no longer.
+    A click is a Gaussian of height 1, a scribble the maximum of its points' Gaussians, a box a rectangle that falls off
+    like a Gaussian outside its edges.  Several prompts of a channel are combined by their maximum.  Where a later click
+    or scribble alone decides pixels (is above `HELD`), an earlier one of the other kind is lowered to `HELD`.
 
     Parameters
     ----------
     prompts : sequence of Click, Scribble or Box
-        In the order in which they were said; none is fine.
+        In the order in which they were given; may be empty.
     size : int
         Edge of the square in model pixels.
     previous : ndarray, optional
         ``float (size, size)``, the last mask as probabilities 0..1; zeros by default.
     sigma : float
-        Width of the Gaussians in model pixels.
+        Standard deviation of the Gaussians, in model pixels.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def draw_prompts(
 def correcting_click(
     target: np.ndarray, predicted: np.ndarray, ignored: np.ndarray, rng: np.random.Generator | None = None
 ) -> Click | None:
-    """The simulated user's next click: into the deepest wrong region; None where nothing is wrong.
+    """Return the simulated user's next click, into the deepest wrong region; None if no pixel is wrong.
 
     The depth of a region is the distance of its innermost pixel to its edge.  The picture's edge counts as an edge, and
     ignored pixels belong to no region.
@@ -126,8 +126,8 @@ def correcting_click(
     target, predicted, ignored : ndarray of bool, shape (H, W)
         The wanted region; the model's mask; pixels that are not judged.
     rng : Generator, optional
-        With it the user clicks as people do: a share of the clicks, `OFF_CENTRE`, falls beside the innermost pixel, but
-        well inside the region.  Without it every click is at the innermost pixel.
+        With it, the user clicks as people do: a share of the clicks, `OFF_CENTRE`, falls beside the innermost pixel but
+        well inside the region.  Without it, every click is at the innermost pixel.
 
     References
     ----------
@@ -144,7 +144,7 @@ def correcting_click(
 def deepest_click(
     region: np.ndarray, rng: np.random.Generator | None = None, *, positive: bool = True
 ) -> tuple[float, Click]:
-    """Depth of a region ``bool (H, W)`` in pixels, 0 for an empty one, and a click into it; see `correcting_click`."""
+    """Return the depth of a region ``bool (H, W)`` in pixels (0 if empty) and a click in it; see `correcting_click`."""
     distance = distance_to_edge(region)
     place, depth = int(distance.argmax()), float(distance.max())
     if rng is not None and depth > 0 and rng.random() < OFF_CENTRE:
@@ -154,18 +154,18 @@ def deepest_click(
 
 
 def centre_click(region: np.ndarray) -> Click:
-    """A positive click at the pixel of a region ``bool (H, W)`` that is farthest from its edge."""
+    """Return a positive click at the pixel of a region ``bool (H, W)`` that is farthest from its edge."""
     return deepest_click(region)[1]
 
 
 def random_click(region: np.ndarray, rng: np.random.Generator) -> Click:
-    """A positive click at a random pixel of a region ``bool (H, W)`` that has one."""
+    """Return a positive click at a random pixel of a non-empty region ``bool (H, W)``."""
     y, x = divmod(int(rng.choice(np.flatnonzero(region))), region.shape[1])
     return Click(x, y)
 
 
 def jitter(click: Click, region: np.ndarray, reach: float, rng: np.random.Generator) -> Click:
-    """The click moved to a random pixel of the region at most `reach` pixels away, as by an unsteady hand."""
+    """Move a click to a random pixel of the region at most `reach` pixels away, as an unsteady hand would."""
     ys, xs = np.nonzero(region)
     near = np.hypot(xs - click.x, ys - click.y) <= reach
     if not near.any():
@@ -175,35 +175,35 @@ def jitter(click: Click, region: np.ndarray, reach: float, rng: np.random.Genera
 
 
 def distance_to(part: np.ndarray) -> np.ndarray:
-    """Distance in pixels of each pixel to the nearest one of a part ``bool (H, W)``, ``float32 (H, W)``."""
+    """Return each pixel's distance in pixels to the nearest pixel of `part`, ``bool (H, W)``; ``float32 (H, W)``."""
     return cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def distance_to_edge(region: np.ndarray) -> np.ndarray:
-    """Distance in pixels of each pixel of a region ``bool (H, W)`` to the nearest one outside it; 0 outside."""
+    """Return the distance in pixels of each pixel in a region ``bool (H, W)`` to the nearest outside it; 0 outside."""
     return distance_to(~np.pad(region, 1))[1:-1, 1:-1]
 
 
 def latest_effect(prompts: Sequence[Prompt]) -> int:
-    """What the latest prompt does: 1 adds to the selection, -1 takes away, 0 is a box."""
+    """Return the effect of the latest prompt: 1 if it adds to the selection, -1 if it takes away, 0 if it is a box."""
     return 0 if isinstance(prompts[-1], Box) else 1 if prompts[-1].positive else -1
 
 
 def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: Reach = REACH) -> np.ndarray:
-    """Where the latest prompt may change the selection, ``bool (H, W)``.
+    """Return where the latest prompt may change the selection, ``bool (H, W)``.
 
-    The distance of a click to the edge of the selection says how much is meant.  A negative click on a rim of ground
-    along the animal asks for little, one in the middle of another animal for much.  A positive one close to what is
-    selected asks for a part that is missing, one far away for more.  So each point reaches a multiple of that distance,
-    and `LEAST_REACH` at least.  A positive click reaches everywhere where nothing is selected yet, and where it falls
-    on what is: then something else is missing.  A box reaches everywhere.
+    The distance of a click to the edge of the selection shows how large a change is meant.  A negative click on a rim
+    of background along the animal asks for little, one in the middle of another animal for much.  A positive click near
+    the selection asks for a missing part, one far away for more.  So each point reaches a multiple of that distance,
+    and at least `LEAST_REACH`.  A positive click reaches everywhere if nothing is selected yet, or if it falls on what
+    is selected, for then something else is missing.  A box reaches everywhere.
 
     Parameters
     ----------
     prompts : sequence of Click, Scribble or Box
-        In the order in which they were said; none is fine.
+        In the order in which they were given; may be empty.
     selected : ndarray of bool, shape (H, W)
-        What was selected of the photo before the latest, padding left out; the edge of the square counts as an edge.
+        The photo's selection before the latest prompt, without padding; the square's edge counts as an edge.
     reach : Reach
         The multiples.
     """
@@ -229,16 +229,16 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: Reach =
 
 
 def points_of(prompt: Prompt) -> list[tuple[float, float]]:
-    """The points ``(x, y)`` that make up a prompt; of a box, two opposite corners."""
+    """Return the points ``(x, y)`` that make up a prompt; for a box, two opposite corners."""
     if isinstance(prompt, Click):
         return [(prompt.x, prompt.y)]
     return list(prompt.points) if isinstance(prompt, Scribble) else [(prompt.x0, prompt.y0), (prompt.x1, prompt.y1)]
 
 
 def within_boxes(prompts: Sequence[Prompt], height: int, width: int) -> np.ndarray | None:
-    """Where something may be selected, ``bool (height, width)``: within a box, or `BOX_MARGIN` beside it.
+    """Return where the boxes allow a selection, ``bool (height, width)``: within a box, or `BOX_MARGIN` beside it.
 
-    None where there is no box, and so no limit.  Coordinates of the boxes are pixels of that size.
+    None if there is no box, and so no limit.  The boxes' coordinates are pixels of a picture of this size.
     """
     boxes = [prompt for prompt in prompts if isinstance(prompt, Box)]
     if not boxes:
@@ -254,7 +254,7 @@ def within_boxes(prompts: Sequence[Prompt], height: int, width: int) -> np.ndarr
 
 
 def random_scribble(region: np.ndarray, rng: np.random.Generator, positive: bool = True) -> Scribble:
-    """A short bent stroke that starts inside a region and stays there."""
+    """Return a short bent stroke that starts inside a region and stays there."""
     start = random_click(region, rng)
     x, y, angle, points = float(start.x), float(start.y), rng.uniform(0, 2 * np.pi), []
     step = region.shape[0] / 50
@@ -269,7 +269,7 @@ def random_scribble(region: np.ndarray, rng: np.random.Generator, positive: bool
 
 
 def loose_box(region: np.ndarray, rng: np.random.Generator) -> Box:
-    """The box around a region, each edge moved by up to a tenth of the box's size, as people draw them."""
+    """Return the box around a region, each edge moved by up to a tenth of the box's size, as people draw boxes."""
     (ys, xs), size = np.nonzero(region), region.shape[0]
     left, right, top, bottom = xs.min(), xs.max(), ys.min(), ys.max()
     wide, high = 0.1 * (right - left + 1), 0.1 * (bottom - top + 1)
@@ -280,7 +280,7 @@ def loose_box(region: np.ndarray, rng: np.random.Generator) -> Box:
 def prompt_maps(
     prompts: Sequence[Sequence[Prompt]], size: int, previous: np.ndarray | None = None, sigma: float = SIGMA
 ) -> np.ndarray:
-    """`draw_prompts` for each of several square pictures, ``float32 (N, 4, size, size)``."""
+    """Apply `draw_prompts` to each of several square pictures; return ``float32 (N, 4, size, size)``."""
     masks = [None] * len(prompts) if previous is None else previous
     maps = [draw_prompts(said, size, mask, sigma) for said, mask in zip(prompts, masks, strict=True)]
-    return np.array(maps, np.float32).reshape(-1, 4, size, size)  # of no pictures too
+    return np.array(maps, np.float32).reshape(-1, 4, size, size)  # gives four axes for no pictures too

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from petseg_utils.data.labels import CLASSES
 
-# ImageNet channel statistics on the 0..255 scale: the usual zero-mean, unit-variance input for photos.
+# ImageNet channel statistics on the 0..255 scale: the usual ones to bring photos to about zero mean and unit variance.
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two 3 x 3 convolutions, each followed by batch norm and ReLU; height and width stay the same."""
+    """Return two 3 x 3 convolutions, each followed by batch norm and ReLU; height and width stay the same."""
     layers = []
     for channels in (in_channels, out_channels):
         layers += [
@@ -26,7 +26,7 @@ def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class UNetEncoder(nn.Module):
-    """The contracting path: a block per stage, max-pooling between stages.
+    """The contracting path: one block per stage, with max-pooling between stages.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class UNetEncoder(nn.Module):
         self.blocks = nn.ModuleList(conv_block(before, after) for before, after in pairwise([3, *self.channels]))
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Feature maps, finest first.
+        """Return the feature maps, finest first.
 
         Parameters
         ----------
@@ -78,7 +78,7 @@ class UNetDecoder(nn.Module):
         self.head = nn.Conv2d(channels[0], len(CLASSES), kernel_size=1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Logits ``(N, n_classes, H, W)`` from the encoder's feature maps, finest first."""
+        """Return logits ``(N, n_classes, H, W)`` from the encoder's feature maps, which come finest first."""
         *skips, x = features
         for upsample, block, skip in zip(self.upsample, self.blocks, reversed(skips), strict=True):
             x = block(torch.cat([skip, upsample(x)], dim=1))
@@ -134,7 +134,7 @@ class UNet(nn.Module):
 
 
 def receptive_field(stages: int) -> int:
-    """Edge, in input pixels, of the square that one cell of the deepest encoder stage sees.
+    """Return the edge, in input pixels, of the square that one cell of the deepest encoder stage sees.
 
     Each 3 x 3 convolution adds twice the current stride; each 2 x 2 pooling adds the stride once and doubles it.
     """
