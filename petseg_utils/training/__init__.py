@@ -1,1 +1,1 @@
-"""How models learn: one loop, a recipe for each model, checkpoints."""
+"""Training: one loop for all models, a recipe for each, and checkpoints."""

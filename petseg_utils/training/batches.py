@@ -1,4 +1,4 @@
-"""What the training loop draws from: pictures that are varied, or mirrored pictures with their cached features."""
+"""Training examples for the loop: augmented pictures, or pictures and mirror images with their cached features."""
 
 from collections.abc import Callable
 
@@ -17,26 +17,26 @@ from petseg_utils.data.transforms import make_augmentation
 from petseg_utils.models.feature_cache import Features
 from petseg_utils.study import TrainingSettings
 
-PASTED = (0.2, 0.75)  # longer side of a pasted pet, least and greatest, as a share of the picture's edge
-SMALLEST_PET = 0.004  # share of a picture: smaller pets are not pasted on others
-NARROW = 10.0  # pixels: of a border that is split, the farther side is no farther away
-RIM = 5  # pixels about a pasted pet that are neither it nor the ground
+PASTED = (0.2, 0.75)  # least and greatest longer side of a pasted pet's window, as a share of the picture's edge
+SMALLEST_PET = 0.004  # share of a picture: smaller pets are not pasted
+NARROW = 10.0  # pixels: a border pixel is split only if both sides are at most this far away
+RIM = 5  # width in pixels of the margin cut out around a pet, and of the kernel for the rim that becomes border
 Key = tuple[int, int, int]  # seed, epoch, and the example's place in the epoch
 Make = Callable[[PictureSet, int, Key], dict]
 
 
 class TrainingPictures(Dataset):
-    """Training examples; each is a function of (seed, epoch, index) alone, so a resumed run sees the same ones.
+    """Training examples; each depends only on (seed, epoch, index), so a resumed run sees the same ones.
 
     Parameters
     ----------
     make : callable
-        ``make(pictures, row, key)``: one example as a dict, ``image`` ``uint8 (3, H, W)`` and ``label`` ``uint8 (H,
-        W)`` among its entries.  `augmented` by default.
+        ``make(pictures, row, key)`` returns one example, a dict with ``image`` ``uint8 (3, H, W)`` and ``label``
+        ``uint8 (H, W)`` among its entries.  `augmented` by default.
     length : int, optional
-        Examples an epoch; the pictures are repeated until there are as many.  One each by default.
+        Examples per epoch; the pictures are repeated until there are as many.  By default, one for each row.
     rows : list of int, optional
-        Rows of the pictures to draw from, some perhaps several times; each once by default.
+        Rows of the pictures to draw from, possibly with repetitions; each once by default.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class TrainingPictures(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> dict:
-        """The example at a place of the present epoch."""
+        """Return the example at a place of the current epoch."""
         return self.make(self.pictures, self.rows[index % len(self.rows)], (self.seed, self.epoch, index))
 
 
 def augmented(settings: TrainingSettings | None = None, scale: int = 1) -> Make:
-    """Examples that are mirrored, moved, scaled and tinted at random; see `data.transforms.make_augmentation`.
+    """Make examples that are randomly mirrored, shifted, scaled and tinted; see `data.transforms.make_augmentation`.
 
     Parameters
     ----------
     settings : TrainingSettings, optional
-        How far they vary, and how many are mosaics of four pictures, show no pet, or one of another picture besides; by
-        default little, and none.
+        How far the examples vary, and which shares of them are mosaics of four pictures, show no pet, or have a pet of
+        another picture pasted in; by default they vary little, and there are none of these.
     scale : int
-        How many times larger than their labels the pictures come, 1 or 2.
+        How many times as large as their labels the pictures are, 1 or 2.
     """
     augment = make_augmentation(settings.scales, settings.shift) if settings else make_augmentation()
     mosaics, empty, pastes = (settings.mosaic, settings.background, settings.paste) if settings else (0.0, 0.0, 0.0)
@@ -103,7 +103,7 @@ def augmented(settings: TrainingSettings | None = None, scale: int = 1) -> Make:
 
 
 def mosaic(parts: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Four pictures with their labels in one, squeezed into the quarters around a random point.
+    """Combine four pictures and their labels into one, each squeezed into a quarter around a random point.
 
     References
     ----------
@@ -123,9 +123,9 @@ def mosaic(parts: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator)
 def paste_pet(
     image: np.ndarray, label: np.ndarray, other: np.ndarray, other_label: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture with the pet of another one on it, smaller, at a random place; a rim about it becomes border.
+    """Paste the pet of another picture, resized, at a random place; a rim around it becomes border.
 
-    The picture comes back as it is where the other one shows no pet, or where most of it would lie outside.
+    The picture is returned unchanged if the other one shows no pet or a tiny one, or if much of it would cover padding.
 
     References
     ----------
@@ -163,7 +163,7 @@ def paste_pet(
 
 
 def largest_empty_part(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a picture `beside_pet`, enlarged to the picture's size; all of it where that is tiny."""
+    """Return the part of a picture `beside_pet`, enlarged to the picture's size; the whole picture if it is tiny."""
     window, shape = beside_pet(label), label.shape[::-1]
     if window is None or min(label[window].shape) < len(label) // 8:
         return image, label
@@ -172,7 +172,7 @@ def largest_empty_part(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray
 
 
 def beside_pet(label: np.ndarray) -> tuple[slice, slice] | None:
-    """The largest window above, below, left or right of a pet and its border, without padding; None without a pet."""
+    """Return the largest window without padding above, below, left or right of a pet and its border; None if no pet."""
     ys, xs = np.nonzero((label != 0) & (label != PADDING))
     if not len(ys):
         return None
@@ -192,7 +192,7 @@ def draw_examples(
     scale: int = 1,
     progress: bool = True,
 ) -> PictureSet:
-    """Varied pictures, made once, as a picture set of their own: a frozen encoder's features of it can be cached.
+    """Draw augmented pictures once, as a picture set of their own, so that a frozen encoder's features can be cached.
 
     Their borders are split, see `border_split`.
 
@@ -201,7 +201,7 @@ def draw_examples(
     pictures, make, seed, rows
         As for `TrainingPictures`.
     scale : int
-        That of the pictures which `make` gives.
+        The `scale` of the pictures that `make` returns.
     """
     order = np.random.default_rng(seed).permutation(rows or len(pictures))
     size = pictures.images.shape[1]
@@ -224,11 +224,11 @@ def draw_examples(
 
 
 def border_split(label: np.ndarray) -> np.ndarray:
-    """A label ``uint8 (H, W)`` whose narrow borders are given to the nearer of pet and background.
+    """Return a label ``uint8 (H, W)`` whose narrow borders go, pixel by pixel, to the nearer of pet and background.
 
-    Whoever learns nothing of a border puts the edge anywhere within it; where every pixel is scored, as on photos from
-    elsewhere, that costs more than a border's middle is wrong.  What is farther than `NARROW` from either side, as
-    where a proposed mask is not sure, stays border.
+    A model that is not trained on borders may put the edge anywhere within them.  Where every pixel is scored, as on
+    photos from elsewhere, that costs more than the error of a border split in the middle.  Pixels farther than `NARROW`
+    from either side, such as those where a proposed mask is not sure, stay border.
     """
     border = label == BORDER
     if not border.any():
@@ -241,7 +241,7 @@ def border_split(label: np.ndarray) -> np.ndarray:
 
 
 def mirrored(features: Features) -> Make:
-    """Examples with the cached feature maps of their pictures (``maps``), at random as they are or mirrored."""
+    """Make examples with the cached feature maps of their pictures (``maps``), each mirrored or not at random."""
 
     def make(pictures: PictureSet, row: int, key: Key) -> dict[str, Tensor | list[Tensor]]:
         side = int(np.random.default_rng(key).integers(2))
@@ -253,7 +253,7 @@ def mirrored(features: Features) -> Make:
 
 
 def as_example(image: np.ndarray, label: np.ndarray) -> dict[str, Tensor]:
-    """Picture ``uint8 (H, W, 3)`` and label ``uint8 (H, W)`` as the tensors of one example."""
+    """Convert a picture ``uint8 (H, W, 3)`` and its label ``uint8 (H, W)`` to the tensors of one example."""
     return {
         "image": torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")),
         "label": torch.from_numpy(np.array(label, order="C")),

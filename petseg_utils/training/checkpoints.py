@@ -1,4 +1,4 @@
-"""Checkpoints: weights as safetensors beside a JSON card, and all that a cut run needs to go on."""
+"""Checkpoints: weights as safetensors beside a JSON card, and everything that an interrupted run needs to continue."""
 
 import contextlib
 import functools
@@ -26,24 +26,24 @@ from petseg_utils.training.conditions import conditions_in, first_difference
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
 
-PATIENCE = 6  # seconds: torch's processes that make batches look for their parent every 5, a notebook's kernel each
+PATIENCE = 6  # seconds: torch's worker processes look for a dead parent every 5, a notebook's kernel every second
 
 
 def run_folder(model: str, study: Study, seed: int) -> Path:
-    """Folder of one training run."""
+    """Return the folder of one training run."""
     return study.runs_dir / f"{model}-seed{seed}"
 
 
 @contextlib.contextmanager
 def writing_run(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run while it is trained; what a killed run left half written there is deleted.
+    """Lock the folder of a run while it is trained; delete files that a killed run left half written there.
 
     Raises
     ------
     PetsegError
         If another training writes there, or the folder cannot be written.
     """
-    if not PartialState().is_main_process:  # of several processes of one training one writes
+    if not PartialState().is_main_process:  # of the processes of one training, only the main one writes
         yield
         return
     try:
@@ -60,20 +60,20 @@ def writing_run(folder: Path) -> Iterator[None]:
 
 
 def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
-    """Load a checkpoint: the model, in evaluation mode on the best device there is, and its card.
+    """Load a checkpoint; return the model, in evaluation mode on the best device there is, and its card.
 
     Parameters
     ----------
     path : Path
         The ``.safetensors`` file; its card lies beside it.
     recipe : Recipe, optional
-        Of a model that is not the study's.
+        The recipe, for a model that is not one of the study's.
 
     Raises
     ------
     PetsegError
-        If the file or its card is missing, damaged, of another model, or made by another version of its recipe; before
-        the memory is taken that the card asks for.
+        If the file or its card is missing, damaged, of another model, or made by another version of its recipe.  For
+        the study's models, shapes are checked before the memory that the card asks for is allocated.
     """
     card = read_card(path)
     own = recipe is None
@@ -94,36 +94,36 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
         if identity != card["encoder"]:
             raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {identity}.")
         encoder = _shared_encoder(identity, card["encoder_spec"], card["image_size"])
-    if own:  # built without memory first: the card may say sizes that the file does not have
+    if own:  # build without memory first: the card may claim sizes that the file does not have
         with torch.device("meta"):
             _check_shapes(recipe.build(settings, encoder), path)
     network = recipe.build(settings, encoder)
     load_weights(network, path)
-    if "peak" in card:  # of weights that ship
+    if "peak" in card:  # only in cards of weights that ship
         network.peak = card["peak"]
     return network.to(best_device()).to(memory_format=torch.channels_last).eval(), card
 
 
 @functools.lru_cache(maxsize=2)
 def _shared_encoder(identity: str, spec: str, image_size: int) -> Encoder:
-    """The frozen encoder of all models that are loaded on it: it never changes, and is the larger part of them."""
+    """Load the frozen encoder that models share: it never changes, and is the larger part of each of them."""
     return load_encoder(spec, image_size)
 
 
 def find_checkpoint(model: str, study: Study | None, seed: int | None = None) -> Path:
-    """Weights for a model: the study's own run, else those that ship if this study made them.
+    """Find the weights of a model: those of the study's own run, else those that ship if this study made them.
 
     Parameters
     ----------
     study : Study or None
-        None means the weights that ship.  Given other data, its run on them is meant.
+        None means the weights that ship.  For a study on other data than its own, only its run on these data counts.
     seed : int, optional
         The study's first seed by default.
 
     Raises
     ------
     PetsegError
-        If there are none; the message says how to train them.
+        If there are none; the message says how to train the model.
     """
     shipped = SHIPPED / f"{check_name(model)}.safetensors"
     if study is None:
@@ -147,9 +147,9 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: dict) -> None:
-    """Write weights as safetensors, and a JSON card of the same name beside them."""
+    """Write weights as safetensors, and their card as JSON under the same name beside them."""
     part, card_path = _tensors_written(path, model.state_dict(), {}), path.with_suffix(".json")
-    card_path.unlink(missing_ok=True)  # a kill between the two must not leave the card of other weights
+    card_path.unlink(missing_ok=True)  # a kill between the two writes must not leave the card of other weights
     part.replace(path)
     write_json(card_path, card)
 
@@ -160,7 +160,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises
     ------
     PetsegError
-        If the file is damaged, was made for another model, or holds something that is no number.
+        If the file is damaged, was made for another model, or holds values that are not finite.
     """
     _check_shapes(model, path)
     try:
@@ -173,7 +173,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _check_shapes(model: nn.Module, path: Path) -> None:
-    """Compare a file's names, shapes and kinds of numbers with a model's: of the file its head alone is read."""
+    """Compare a file's tensor names, shapes and number types with a model's; only the file's header is read."""
     wanted = model.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
@@ -195,15 +195,15 @@ def _damaged(path: Path, why: str) -> PetsegError:
 
 
 def save_state(path: Path, parts: dict[str, Any] | None, progress: dict) -> None:
-    """Write everything that a run needs to go on, in one file: never half of one epoch and half of another.
+    """Write everything that a run needs to continue in one file, so that the states of two epochs never mix.
 
     Parameters
     ----------
     parts : dict or None
-        ``model`` and ``average`` (modules; the latter may be None), ``optimizer`` and ``schedule``; None for a run that
-        came to its end, of which the best weights are kept elsewhere and these are not needed.
+        ``model`` and ``average`` (modules; the latter may be None), ``optimizer`` and ``schedule``; None for a complete
+        run, whose best weights are kept elsewhere and which no longer needs these.
     progress : dict
-        What else is to be kept, fit for JSON.
+        What else is to be kept, representable as JSON.
     """
     if parts is None:
         _tensors_written(path, {}, {"progress": json.dumps(progress)}).replace(path)
@@ -223,14 +223,14 @@ def save_state(path: Path, parts: dict[str, Any] | None, progress: dict) -> None
 
 
 def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
-    """Put a run's parts back to where `save_state` left them; returns what else it kept.
+    """Restore a run's parts to the state that `save_state` wrote; return what else it kept.
 
-    Those of a run that came to its end stay as they are.
+    The file of a complete run holds no parts, so `parts` stay as they are.
 
     Raises
     ------
     PetsegError
-        If the file is damaged, or what the run's weights depend on (`training.conditions`) is another than in `card`.
+        If the file is damaged, or the conditions of the run's weights (`training.conditions`) differ from `card`'s.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -262,11 +262,11 @@ def restore_state(path: Path, parts: dict[str, Any], card: dict) -> dict:
 
 
 def _tensors_written(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
-    """Write tensors to a temporary name of this process beside `path`; returns it, to be renamed."""
+    """Write tensors to a temporary file beside `path`, named after this process; return its path, to be renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        # A copy in plain layout: safetensors stores contiguous tensors only, and live weights are channels-last.
+        # Copies in the default layout: safetensors stores only contiguous tensors, and live weights are channels last.
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
     except (SafetensorError, OSError) as error:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a run's weights depend on: a cut run goes on, and a trained one is used, only where all of it is the same."""
+"""The conditions on which a run's weights depend: a run is resumed or reused only if all of them are the same."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from petseg_utils.training.precision import chosen_precision
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes import recipe_of
 
-# All of it is in the card.  `version` is the recipe's.
+# All of these are in the card.  `version` is the recipe's.
 CONDITIONS = (
     "model", "version", "seed", "settings", "precision", "encoder", "image_size",
     "data", "n_images", "extra", "unlabelled", "start",
@@ -23,21 +23,21 @@ CONDITIONS = (
 
 
 def conditions_in(card: dict) -> dict:
-    """What the weights of a card depend on.
+    """Return the conditions on which the weights of a card depend.
 
-    A card from before recipes had versions is of version 1, and settings that did not exist then had their defaults.
+    A card from before recipes had versions counts as version 1; settings that did not exist then get their defaults.
     """
-    before = {"version": 1, "encoder": card.get("encoder_spec")}  # what cards of runs to start from called it
+    before = {"version": 1, "encoder": card.get("encoder_spec")}  # the older name, in cards of runs to start from
     values = {key: card.get(key, before.get(key)) for key in CONDITIONS}
-    with contextlib.suppress(ValidationError):  # settings that are no more: they differ
+    with contextlib.suppress(ValidationError):  # settings that no longer exist stay as they are, and so differ
         values["settings"] = values["settings"] and asdict(TrainingSettings(**values["settings"]))
     values["start"] = [conditions_in(base) for base in values["start"] or []]
     return values
 
 
 def first_difference(then: Any, now: Any, name: str = "") -> str | None:
-    """Where two values differ, in words, or None: of dicts, which entry, at any depth."""
-    then, now = (json.loads(json.dumps(value)) for value in (then, now))  # a tuple in a card is a list
+    """Say where two values differ, naming the entry at any depth of dicts and lists; None if they are equal."""
+    then, now = (json.loads(json.dumps(value)) for value in (then, now))  # a card has lists in place of tuples
     if isinstance(then, dict) and isinstance(now, dict):
         differences = (first_difference(then.get(key), now.get(key), f"{name}.{key}" if name else key) for key in now)
         return next(filter(None, differences), None)
@@ -60,16 +60,16 @@ def conditions(
     start: dict | None = None,
     teacher: dict | None = None,
 ) -> dict:
-    """Everything that a run's weights depend on, by the names of `CONDITIONS`.
+    """Return everything on which a run's weights depend, keyed by the names in `CONDITIONS`.
 
     Parameters
     ----------
     recipe, study, seed, splits, settings, extra
         As for `train.train`.
     start : dict, optional
-        Card of the checkpoint it starts from; by default that is the study's own.
+        Card of the checkpoint from which the run starts; by default the study's own run of that model.
     teacher : dict, optional
-        Card of the checkpoint that proposes masks, where it is none of the study's.
+        Card of the checkpoint that proposes masks, if it is not one of the study's.
     """
     settings, labelled, folder = settings or study.settings(recipe.name), splits["train"], study.unlabelled_dir
     uses_unlabelled = bool(recipe.unlabelled or settings.unlabelled)
@@ -99,5 +99,5 @@ def conditions(
 
 
 def described(pictures: PictureSet | None) -> dict | None:
-    """Number and fingerprint of some pictures, for a card."""
+    """Return the number and the fingerprint of some pictures, for a card; None if there are none."""
     return {"n_images": len(pictures), "fingerprint": pictures.fingerprint} if pictures else None

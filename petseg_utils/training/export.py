@@ -1,4 +1,4 @@
-"""A checkpoint as ONNX files, which run anywhere without torch; see `models.exported` for what goes in and out."""
+"""Export a checkpoint as ONNX files, which run without torch; see `models.exported` for their inputs and outputs."""
 
 import json
 import warnings
@@ -22,27 +22,28 @@ from petseg_utils.study.provenance import best_device
 from petseg_utils.training import checkpoints
 from petseg_utils.training.recipes import recipe_of
 
-OPSET = 18  # the oldest that has all that is used, so that older runtimes can do it too
-HALVED_FROM = 256  # numbers: smaller tensors stay float32, they take no room
+OPSET = 18  # the oldest with all the operators in use, so that older runtimes can run the files too
+HALVED_FROM = 256  # elements: smaller tensors stay float32, as they take hardly any room
 LARGEST_BATCH = 1024
 
 
 def export(checkpoint: Path, out: Path) -> list[Path]:
     """Write a checkpoint as ONNX files, with weights in half precision.
 
-    A file that is there with the same graph stays as it is: the encoder's does not change with the decoder behind it.
+    An existing encoder file with the same graph is left as it is, for it does not depend on the decoder; so is a click
+    model's decoder file.
 
     Parameters
     ----------
     checkpoint : Path
-        The ``.safetensors`` file; its card lies beside it, and goes into the files' metadata.
+        The ``.safetensors`` file; its card lies beside it and goes into the files' metadata.
     out : Path
-        Folder of the files; made if need be.
+        Folder of the files; created if needed.
 
     Returns
     -------
     list of Path
-        The files that make up the model; the last one is what `segmenter.Segmenter.load` takes.
+        The files that make up the model; `segmenter.Segmenter.load` takes the last one.
 
     Raises
     ------
@@ -56,7 +57,7 @@ def export(checkpoint: Path, out: Path) -> list[Path]:
     try:
         return _export(network, card | {"peak": getattr(network, "peak", 0.0)}, sha256(checkpoint), out)
     finally:
-        network.to(best_device())  # its encoder is shared
+        network.to(best_device())  # other models share its encoder
 
 
 @torch.no_grad()
@@ -80,7 +81,7 @@ def _export(network: nn.Module, card: dict, digest: str, out: Path) -> list[Path
         "decoder": _multiply_adds(decoder, (picture, maps)),
     } | ({"click_head": _multiply_adds(head, asked)} if head else {})
     told["card"] = json.dumps(card)
-    # A decoder that the click model took over keeps its own card.
+    # The decoder of a click model gets a decoder's card.
     told_decoder = told | ({"card": json.dumps(card | {"model": "decoder"})} if head else {})
     names = [f"map{number}" for number in range(len(maps))]
     seen, answers, told_encoder = ["picture", *names], ["logits", "cells"], {"encoder": network.encoder.identity}
@@ -94,7 +95,7 @@ def _export(network: nn.Module, card: dict, digest: str, out: Path) -> list[Path
 
 
 class _Whole(nn.Module):
-    """A model without a frozen encoder, on pixels as files have them."""
+    """A model without a frozen encoder, taking pixels channels last and ``uint8``, as image files have them."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -105,7 +106,7 @@ class _Whole(nn.Module):
 
 
 class _Encoding(nn.Module):
-    """The frozen encoder, and the picture at the size of the masks."""
+    """The frozen encoder: returns the picture at the size of the masks, and the feature maps."""
 
     def __init__(self, network: FrozenSegmenter):
         super().__init__()
@@ -117,7 +118,7 @@ class _Encoding(nn.Module):
 
 
 class _Decoding(nn.Module):
-    """The decoder: logits, and the features of its cells."""
+    """The decoder: returns logits, and the features of its cells."""
 
     def __init__(self, network: FrozenSegmenter):
         super().__init__()
@@ -129,7 +130,7 @@ class _Decoding(nn.Module):
 
 
 class _Selecting(nn.Module):
-    """The click head.  What it knows of a picture it makes anew for each click, which takes little."""
+    """The click head.  It computes its context of the picture again for each click, which takes little time."""
 
     def __init__(self, network: PointSegmenter):
         super().__init__()
@@ -144,7 +145,7 @@ class _Selecting(nn.Module):
 
 @torch.inference_mode()
 def operations_of(action: Callable[[], object]) -> float:
-    """Floating-point operations of a call's convolutions and matrix products: two for a multiplication and addition."""
+    """Count the floating-point operations of a call's convolutions and matrix products: two for each multiply-add."""
     counter = FlopCounterMode(display=False)
     with counter:
         action()
@@ -152,7 +153,7 @@ def operations_of(action: Callable[[], object]) -> float:
 
 
 def _multiply_adds(part: nn.Module, examples: tuple) -> float:
-    """Multiplications with additions of a part, for one of two pictures."""
+    """Return the number of multiply-adds of a part for one picture, given examples of two pictures."""
     return operations_of(lambda: part(*examples)) / 2 / 2
 
 
@@ -172,19 +173,19 @@ def _write(
     Parameters
     ----------
     path : Path
-        The file.
+        The file to write.
     part : nn.Module
-        The part.
+        The part to export.
     examples : tuple
-        What it is called with, tensors or lists of them, each with the batch as its first axis.
+        Example arguments, tensors or lists of them, each with the batch as its first axis.
     names, answers : list of str
-        What goes in and out is called in the file.
+        Names of the inputs and the outputs in the file.
     told : dict of str to str
-        Metadata.
+        Metadata for the file.
     beside : sequence of Path
-        Files that are run before it.
+        Files that are run before this one.
     keep : bool
-        Leave the file as it is if it has this graph already.
+        Leave an existing file as it is if it already has this graph.
     """
     import onnx
 
@@ -214,7 +215,7 @@ def _write(
 
 
 def _plain(proto: Any) -> Any:
-    """An exported model without notes on where it was made, its large tensors in half precision."""
+    """Remove notes on where an exported model was made, and store its large tensors in half precision."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = proto.graph
@@ -231,6 +232,6 @@ def _plain(proto: Any) -> Any:
             graph.initializer.remove(tensor)
             graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
             casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
-    for cast in reversed(casts):  # the runtime does them once, when it loads the file
+    for cast in reversed(casts):  # the runtime runs these once, when it loads the file
         graph.node.insert(0, cast)
     return proto

@@ -25,9 +25,9 @@ from petseg_utils.training.batches import TrainingPictures
 from petseg_utils.training.checkpoints import restore_state, save_checkpoint, save_state
 from petseg_utils.training.precision import chosen_precision
 
-SHARED_MEMORY = 64_000_000  # bytes that processes of a Docker container share unless it is told otherwise
-WORKERS = 4  # processes that make examples for a GPU
-GRADIENT_NORM = 1.0  # clip at this: a rare bad batch must not undo an epoch
+SHARED_MEMORY = 64_000_000  # bytes of memory that the processes of a Docker container share by default
+WORKERS = 4  # most processes that make examples for a GPU
+GRADIENT_NORM = 1.0  # gradients are clipped to this norm: a rare bad batch must not undo an epoch
 
 
 def fit(
@@ -49,23 +49,23 @@ def fit(
     Parameters
     ----------
     model : nn.Module
-        Trained in place; holds the best epoch's weights at the end.
+        Trained in place; has the best epoch's weights at the end.
     loss : callable
-        ``loss(model, batch)``, a scalar tensor.
+        ``loss(model, batch)`` returns a scalar tensor.
     validate : callable
-        ``validate(model)``, a dict of floats.
+        ``validate(model)`` returns a dict of floats.
     folder, seed, card, score, resume, progress
         See `Run`.
 
     Returns
     -------
     DataFrame
-        A row per epoch: ``epoch``, ``seconds``, ``learning_rate``, ``train_loss`` and what `validate` returned.
+        One row per epoch: ``epoch``, ``seconds``, ``learning_rate``, ``train_loss`` and what `validate` returned.
 
     Raises
     ------
     PetsegError
-        If the loss is not finite, or the run to resume was begun under other conditions.
+        If the loss is not finite, or the run to be resumed was started under other conditions.
 
     References
     ----------
@@ -93,25 +93,27 @@ def fit(
 
 
 class Run:
-    """What stands around the loop: optimizer, order of pictures, moving average, history, checkpoints, progress bar.
+    """A run's state: optimizer, order of pictures, moving average, history, checkpoints and progress bar.
 
     After each epoch the folder holds ``history.csv``, the best weights so far (``best.safetensors`` with its card
-    ``best.json``) and everything that is needed to go on (``last.safetensors``; after the last epoch that is little),
-    each written under a temporary name and renamed.  Of several processes each computes
-    its share of every batch, all have the same weights after it, and the main one writes.
+    ``best.json``) and everything that is needed to continue (``last.safetensors``, which is small once the run is
+    complete), each written under a temporary name and then renamed.  With several processes, each computes its share of
+    every batch, all have the same weights after it, and only the main one writes files.
 
     Parameters
     ----------
     model, data, settings
         As for `fit`.
     seed : int
-        Order of pictures, augmentation and random layers; the model's first weights are the caller's business.
+        Seed for the order of pictures, augmentation and random layers; the caller sets the model's initial weights.
     card : dict
         What is to be written beside the weights: study, data, versions.
     score : str
-        Which of the validation's numbers decides what is kept; higher is better.
+        The validation score that decides which epoch's weights are kept; higher is better.
     resume : bool
-        Go on from ``last.safetensors`` if it is there.  On a CPU the result equals that of an uninterrupted run.
+        Continue from ``last.safetensors`` if it exists.  On a CPU the result equals that of an uninterrupted run.
+    progress : bool
+        Show a progress bar.
     """
 
     def __init__(
@@ -127,16 +129,16 @@ class Run:
         resume: bool,
         progress: bool,
     ):
-        gc.collect()  # of a run before this one, whose parts hold each other: memory must not grow from run to run
+        gc.collect()  # frees an earlier run, whose parts refer to each other: memory must not grow from run to run
         self.settings, self.folder, self.seed, self.score, self.data = settings, folder, seed, score, data
         self.precision = chosen_precision(settings)
         self.card = card | {"seed": seed, "settings": asdict(settings), "precision": self.precision}
-        # Mixed precision is our own `autocast`: Accelerate's is the same for all trainings of a process.
+        # Mixed precision uses our own `autocast`: Accelerate's setting is the same for all trainings of a process.
         self.device, self.is_main_process = best_device(), place()[0] == 0
-        # Channels last is what oneDNN's and cuDNN's convolutions like best: about 1.4 times as fast on a CPU.
+        # Convolutions of oneDNN and cuDNN are fastest with channels last: about 1.4 times as fast on a CPU.
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         train_together(model)
-        # All tensors at once: the same steps, a third faster where there are many small ones.
+        # `foreach` updates all tensors at once: the same steps, a third faster where there are many small tensors.
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
         )
@@ -172,18 +174,18 @@ class Run:
 
     @property
     def progress(self) -> dict:
-        """How far the run has come."""
+        """The run's progress so far, with its card."""
         return {"card": self.card, "history": self.history, "best": self.best}
 
     def epochs(self) -> Iterator[int]:
-        """Epochs still to come, counted from 0, until patience with the score is used up."""
+        """Yield the remaining epochs, counted from 0, until the score has not risen for longer than `patience`."""
         for epoch in range(len(self.history), self.settings.epochs):
             if epoch - self.best["epoch"] > self.settings.patience:
                 return
             yield epoch
 
     def batches(self, epoch: int) -> Iterator[dict]:
-        """The epoch's batches, in an order that depends on seed and epoch alone; random layers do, too."""
+        """Yield the epoch's batches; their order and the random layers depend only on the seed and the epoch."""
         self.bar.set_description(f"epoch {epoch + 1}/{self.settings.epochs}")
         torch.manual_seed(self.seed * 1_000 + epoch)
         self.data.epoch = epoch
@@ -194,16 +196,16 @@ class Run:
             yield send_to_device(batch, self.device)
 
     def autocast(self) -> AbstractContextManager:
-        """Computes in bfloat16 inside where the settings say so."""
+        """Return a context that computes in bfloat16 if the run's precision says so."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
 
     def note(self, value: Tensor) -> None:
-        """Keep a step's loss for the history, and show it.
+        """Record a step's loss for the history, and show it.
 
         Raises
         ------
         PetsegError
-            If it is not finite.
+            If the loss is not finite.
         """
         if not torch.isfinite(value):
             raise PetsegError(
@@ -215,17 +217,17 @@ class Run:
         self.bar.set_postfix(loss=f"{value.item():.3f}", **{f"best {self.score}": f"{max(self.best['score'], 0):.3f}"})
 
     def update_average(self) -> None:
-        """Move the averaged weights towards the present ones, if the settings ask for an average."""
+        """Move the averaged weights towards the current ones, if the settings ask for an average."""
         if self.average:
             self.average.update_parameters(self.model)
 
     def finish_epoch(self, epoch: int, scores: dict[str, float]) -> None:
-        """Add a row to the history, and write what the folder is to hold."""
+        """Add a row to the history, and write the run's files."""
         row: dict[str, float] = {
             "epoch": epoch + 1,
             "learning_rate": float(self.schedule.get_last_lr()[0]),
             "train_loss": sum(self.losses) / len(self.losses),
-            # Summed over all processes: the same score everywhere, so all of them stop together.
+            # Computed over all processes: the score is the same in each, so they all stop together.
             **scores,
         }
         self.history.append(row | {"seconds": time.perf_counter() - self.began})
@@ -237,11 +239,11 @@ class Run:
                 card = self.card | {"epoch": epoch + 1, "validation": row}
                 save_checkpoint(self.folder / "best.safetensors", self.kept, card)
             write_text(self.folder / "history.csv", pd.DataFrame(self.history).to_csv(index=False))
-            # Last: what is killed before this is done again from here.
+            # Written last: if the process is killed before, this epoch is done again.
             save_state(self.folder / "last.safetensors", self.parts, self.progress)
 
     def close(self) -> pd.DataFrame:
-        """Note in the card that the run came to its end and how long it took; take over the best weights."""
+        """Record in the card how long the run took, which marks it as complete; load the best weights."""
         self.bar.close()
         if self.is_main_process:
             path = self.folder / "best.json"
@@ -254,25 +256,25 @@ class Run:
 
 
 class SharedBatches(BatchSampler):
-    """Of each batch this process's share, which may have no picture where the batch has fewer than there are processes.
+    """Sampler of this process's share of each batch; it is empty where a batch has too few pictures for all processes.
 
-    Order and batches are those of one process.
+    The order and the whole batches are those of a single process.
     """
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield rows."""
+        """Yield the rows of each share."""
         for batch in super().__iter__():
             yield batch[share(len(batch))]
 
 
 class Collate:
-    """Makes a batch of examples; one of none has tensors without rows."""
+    """Collates examples into a batch; an empty list gives tensors with zero rows."""
 
     def __init__(self, data: TrainingPictures):
         self.data = data
 
     def __call__(self, examples: list[dict]) -> dict:
-        """Tensors with a row for each example."""
+        """Return tensors with a row for each example."""
         if examples:
             return default_collate(examples)
         return {
@@ -282,9 +284,9 @@ class Collate:
 
 
 def workers(data: TrainingPictures, batch_size: int) -> int:
-    """How many processes make batches ahead: none on a CPU, and on a GPU as many as have room in shared memory."""
+    """Return how many processes prepare batches: none on a CPU; on a GPU as many as shared memory has room for."""
     if not torch.cuda.is_available():
         return 0
     tensors = [part for value in data[0].values() for part in (value if isinstance(value, list) else [value])]
     batch = batch_size * sum(tensor.nbytes for tensor in tensors)
-    return min(WORKERS, SHARED_MEMORY // (3 * batch))  # each has two ready, and one on its way
+    return min(WORKERS, SHARED_MEMORY // (3 * batch))  # each keeps two batches ready and has one on its way

@@ -9,7 +9,7 @@ from petseg_utils.data.parallel import drawn, summed
 from petseg_utils.data.tensors import IGNORED, class_targets
 from petseg_utils.models.unet import PIXEL_MEAN
 
-PATCH = 16  # edge of a hidden patch in pixels: what one cell of the bottleneck stands for
+PATCH = 16  # edge of a hidden patch in pixels: the stride of the bottleneck's cells
 
 
 def hide_patches(images: Tensor, share: float) -> Tensor:
@@ -20,7 +20,7 @@ def hide_patches(images: Tensor, share: float) -> Tensor:
     images : Tensor
         ``(N, 3, H, W)``, pixel values 0..255; height and width in multiples of 16.
     share : float
-        Chance of each patch of 16 x 16 pixels to be hidden, 0 to 1.
+        Probability that each patch of 16 x 16 pixels is hidden, 0 to 1.
 
     References
     ----------
@@ -34,19 +34,19 @@ def hide_patches(images: Tensor, share: float) -> Tensor:
 
 
 def reconstruction_loss(model: nn.Module, batch: dict[str, Tensor], *, crop: int = 0, hidden: float = 0.0) -> Tensor:
-    """Mean squared error of the reconstruction outside the padding, on the scale where a pixel is 0..1; a scalar.
+    """Return the mean squared error of the reconstruction outside the padding, with pixels in 0..1; a scalar.
 
     Parameters
     ----------
     model : nn.Module
-        Gives pixel values for pixel values.
+        Returns pixel values for pixel values.
     batch : dict
         ``image`` ``uint8 (N, 3, H, W)`` and ``label`` ``uint8 (N, H, W)``, of which only the padding is used.
     crop : int
-        Edge in pixels of one window, at random, that is used of the pictures; 0 uses all.  A quarter of the pixels is a
-        quarter of the time.
+        Edge in pixels of a random window to which all pictures are cropped; 0 uses whole pictures.  A quarter of the
+        pixels takes a quarter of the time.
     hidden : float
-        Share of the patches that the model does not see but has to paint.
+        Share of the patches that the model does not see but has to reconstruct.
     """
     images, labels = batch["image"], batch["label"]
     if crop:
@@ -60,14 +60,14 @@ def reconstruction_loss(model: nn.Module, batch: dict[str, Tensor], *, crop: int
 
 
 def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 0.0) -> Tensor:
-    """Cross-entropy, plus `dice` times the Dice loss, over the pixels that are neither border nor padding; a scalar.
+    """Return cross-entropy plus `dice` times the Dice loss over pixels that are neither border nor padding; a scalar.
 
     Parameters
     ----------
     model : nn.Module
-        Gives logits ``(N, 3, H, W)`` for pixel values; takes feature maps too if the batch has them.
+        Returns logits ``(N, 3, H, W)`` for pixel values; takes feature maps too if the batch has them.
     batch : dict
-        ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)``, and for a frozen encoder perhaps ``maps``.
+        ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)``, and optionally a frozen encoder's ``maps``.
     """
     images = batch["image"].float()
     logits = (model(images, batch["maps"]) if "maps" in batch else model(images)).float()
@@ -78,9 +78,9 @@ def segmentation_loss(model: nn.Module, batch: dict[str, Tensor], dice: float = 
 
 
 def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """One less the mean soft Dice of the classes over a batch, a scalar within 0..1; -100 in `targets` is left out.
+    """Return one minus the mean soft Dice of the classes over a batch, a scalar in 0..1; -100 in `targets` is ignored.
 
-    Classes absent from the batch's targets do not enter: their Dice says nothing but 0.
+    Classes absent from the batch's targets do not count: their Dice could only be 0.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Settings of the whole process; only what starts one (the command line, a notebook's first cell) calls this."""
+"""Settings of the whole process, made only by code that starts one: the command line, a notebook's first cell."""
 
 import contextlib
 import logging
@@ -11,21 +11,21 @@ from accelerate import PartialState
 from petseg_utils.study.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
 from petseg_utils.study.provenance import best_device
 
-KEPT = 1 << 30  # bytes: blocks up to this size, and as much free memory, stay with the process
-OLD_KEPT = 32 << 20  # the most that older versions take
-PATIENCE = timedelta(seconds=25)  # with a process that does not answer
+KEPT = 1 << 30  # bytes: freed blocks up to this size, and as much free memory in all, stay with the process
+OLD_KEPT = 32 << 20  # the largest block size that older versions of glibc accept
+PATIENCE = timedelta(seconds=25)  # how long to wait for a process that does not answer
 
 
 def set_up_process() -> None:
-    """Make runs repeatable, and networks fast on a CPU.
+    """Make runs reproducible, and networks fast on a CPU.
 
-    Torch uses deterministic algorithms where it has them.  Told so, it also fills each new tensor with NaN, to expose
-    reads of uninitialised memory; that takes a twentieth of a training, which then comes out the same, so it is
-    turned off.
+    Torch uses deterministic algorithms where it has them.  In that mode it also fills each new tensor with NaN, to
+    expose reads of uninitialised memory.  This takes a twentieth of a training's time and does not change its result,
+    so it is turned off.
 
-    The process keeps the memory that a layer gives back, for the next one: glibc would return every large block to the
-    system, which hands it out again page by page, each filled with zeros, and a network on a CPU would spend up to half
-    of its time on that.  Other systems are left as they are.
+    The process keeps the memory that a layer frees, for the next layer: by default glibc returns every large block to
+    the system, which hands it out again page by page, each filled with zeros, and a network on a CPU would spend up to
+    half of its time on that.  Systems without glibc are left as they are.
 
     References
     ----------
@@ -40,13 +40,13 @@ def set_up_process() -> None:
 
 @contextlib.contextmanager
 def together() -> Iterator[bool]:
-    """Join the processes that ``accelerate launch`` or ``torchrun`` started, if one of them did, until all are done.
+    """Connect the processes that ``accelerate launch`` or ``torchrun`` started, if any, until all are done.
 
-    Yields whether this is the main process, the one that writes and speaks: the others log warnings only.  Torch keeps
-    one GPU for each process.  Where one ends, the others get a `PetsegError` when they next wait for it, at once if the
-    system tells them, and after `PATIENCE` if it does not.
+    Yields whether this is the main process, which writes files and messages; the others log only warnings.  Each
+    process has a GPU of its own.  If a process dies, the others get a `PetsegError` when they next wait for it: at once
+    if the system reports its end, otherwise after `PATIENCE`.
     """
-    cpu = best_device() == "cpu"  # which Accelerate does not find out by itself
+    cpu = best_device() == "cpu"  # Accelerate does not find this out by itself
     state = PartialState(cpu=cpu, timeout=PATIENCE)
     if not state.is_main_process:
         logging.getLogger("petseg_utils").setLevel(logging.WARNING)

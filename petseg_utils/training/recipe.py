@@ -1,4 +1,4 @@
-"""A recipe: all that sets the training of one model apart from that of another."""
+"""A recipe: everything in which the training of one model differs from that of another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,46 +14,46 @@ from petseg_utils.training.losses import segmentation_loss
 
 
 def masks_loss(model: nn.Module, batch: dict[str, Tensor], settings: TrainingSettings) -> Tensor:
-    """The loss of a model that gives logits of the classes, see `losses.segmentation_loss`."""
+    """Return the loss of a model that outputs class logits; see `losses.segmentation_loss`."""
     return segmentation_loss(model, batch, settings.dice)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is built and trained.  Fields that are left out are those of a plain segmenter.
+    """How one model is built and trained.  The default values are those of a plain segmenter.
 
     Parameters
     ----------
     name : str
-        Of the model: in files, tables and on the command line.
+        Name of the model in files, tables and on the command line.
     version : int
         Raise it when the same settings would give other weights than before: checkpoints of another version are
         neither loaded as the study's own nor resumed.
     build : callable
-        ``build(settings, encoder)``: the network with its first weights, for the frozen encoder if there is one.  It
-        takes pixel values ``(N, 3, H, W)`` in 0..255 and gives logits ``(N, 3, H, W)``.
+        ``build(settings, encoder)`` returns the network with its initial weights, on the frozen encoder if there is
+        one.  The network takes pixel values ``(N, 3, H, W)`` in 0..255 and returns logits ``(N, 3, H, W)``.
     loss : callable
-        ``loss(network, batch, settings)``: a scalar tensor.
+        ``loss(network, batch, settings)`` returns a scalar tensor.
     loss_name : str
-        What tables call it, its Dice term aside.
+        Name of the loss in tables, apart from its Dice term.
     validate : callable
-        ``validate(network, pictures, features)``: scores of the validation pictures, a dict of floats; `features` are
-        those of the frozen encoder, or None.  Of several processes each is given its own pictures, and returns the
-        scores of all (`data.parallel`).
+        ``validate(network, pictures, features)`` returns the scores of the validation pictures, a dict of floats;
+        `features` are the frozen encoder's, or None.  With several processes, each is given its own share of the
+        pictures and returns the scores over all of them (`data.parallel`).
     score : str
-        Which of these scores decides which epoch is kept; higher is better.
+        The score that decides which epoch is kept; higher is better.
     on_frozen_encoder : bool
-        Whether the network stands on the study's frozen encoder.
+        Whether the network uses the study's frozen encoder.
     starts_from : callable, optional
-        ``starts_from(study)``: name of the model whose trained weights it starts from, which is trained first.
+        ``starts_from(study)`` names the model from whose trained weights the training starts; it is trained first.
     start : callable, optional
-        ``start(network, before)``: takes over the weights of the network it starts from.
+        ``start(network, before)`` copies the weights of the network from which the training starts.
     unlabelled : str, optional
-        Whether it learns from pictures without masks, too: ``"optional"`` (where the study has some) or ``"required"``.
+        Whether pictures without masks are used too: ``"optional"`` (if the study has some) or ``"required"``.
     teacher : str, optional
-        Name of the model that proposes masks for them, with all of the study's seeds together.
+        Name of the model that proposes masks for them; the models of all the study's seeds propose together.
     makes_masks, takes_prompts : bool
-        Whether it segments; whether clicks, scribbles and boxes change its masks.
+        Whether the model segments; whether clicks, scribbles and boxes change its masks.
     """
 
     name: str

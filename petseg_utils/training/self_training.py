@@ -1,4 +1,4 @@
-"""Masks that trained models propose for pictures without masks."""
+"""Self-training: trained models propose masks for pictures without masks."""
 
 from dataclasses import replace
 
@@ -12,32 +12,32 @@ from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import batches_of
 from petseg_utils.models.feature_cache import Features
 
-SURE = 0.85  # a pixel whose pet probability lies between this and 1 less this gets no label
-FOUND = 0.01  # share of a picture below which its pet was not found
+SURE = 0.85  # a pixel whose pet probability lies between 1 - SURE and SURE gets no label
+FOUND = 0.01  # if less than this share of a picture is labelled as pet, its pet was not found
 
 
 @torch.inference_mode()
 def propose_masks(
     teachers: list[nn.Module], pictures: PictureSet, features: Features | None = None, *, progress: bool = True
 ) -> PictureSet:
-    """Masks by trained models, for pictures whose species is known.
+    """Propose masks by trained models, for pictures whose species is known.
 
-    They say where the pet is, averaged over the models, the picture and its mirror image; the name says what it is.
-    Pixels that they are not sure of stay without a label.
+    The models' probabilities, averaged over the models and over the picture and its mirror image, say where the pet is;
+    the pictures' table gives the species.  Pixels of which the models are not sure stay unlabelled.
 
     Parameters
     ----------
     teachers : list of nn.Module
-        Each gives logits ``(N, 3, H, W)`` for pixel values ``(N, 3, H, W)`` in 0..255.
+        Each returns logits ``(N, 3, H, W)`` for pixel values ``(N, 3, H, W)`` in 0..255.
     pictures : PictureSet
         From `read_unlabelled`.
     features : Features, optional
-        Of the same pictures, for models on a frozen encoder.
+        Features of the same pictures, for models on a frozen encoder.
 
     Returns
     -------
     PictureSet
-        The pictures with the masks proposed; where no pet was found, none: all of it stays without a label.
+        The pictures with the proposed masks; a picture in which no pet was found stays wholly unlabelled.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""How the click model learns: a simulated user looks at a selection and corrects it, several times."""
+"""Training of the click model: a simulated user looks at a selection and corrects it, several times."""
 
 import math
 from typing import Any
@@ -28,38 +28,38 @@ from petseg_utils.models.prompts import (
 )
 from petseg_utils.models.selection import LARGEST
 
-ROUNDS = 4  # prompts of a dialogue at most
-BACKGROUND = 0.15  # share of the pictures of which the background is wanted
-SMALLEST = 20  # regions of fewer pixels are not asked for
-ON_TARGET = 0.25  # share of the first clicks that fall anywhere on what is wanted, wrong there or not
-ONE_KIND = 0.3  # share of the corrections of one kind, missed or excess, whichever is deeper
+ROUNDS = 4  # most prompts in a dialogue
+BACKGROUND = 0.15  # share of the pictures in which the background is wanted
+SMALLEST = 20  # a pet of fewer pixels is never wanted
+ON_TARGET = 0.25  # share of the first prompts that are a click anywhere on what is wanted, whether missed or not
+ONE_KIND = 0.3  # share of the corrections whose kind, missed or excess, is drawn at random, whichever is deeper
 STROKE, FRAME = 0.08, 0.06  # share of the corrections that are a scribble, and of the first prompts that are a box
-LEARNED_REACH = Reach(adds=math.inf, takes=2.5)  # wider than in use: the head learns what to leave alone, too
-SPOILS = 3  # parts of a proposal that are made wrong, less than this
-ON_EDGE = 0.75  # share of them that lie on the pet
+LEARNED_REACH = Reach(adds=math.inf, takes=2.5)  # wider than in use: the head also learns what to leave alone
+SPOILS = 3  # fewer than this many parts of a proposal are made wrong
+ON_EDGE = 0.75  # share of these parts that are centred on what is wanted
 RIMS, RIM_WIDTHS = 0.5, (4, 12)  # share of the proposals for pets whose outline is moved; by how many pixels
 CUT = 0.3  # share of the proposals for pets that miss one side of what is wanted
 ALL_MISSED = 0.2  # share of these that miss all of it
-SOME_PETS = 0.5  # where a picture shows several pets apart from each other: share of which only some are wanted
-PART = 0.01  # share of a picture that a pet takes at least to be asked for by itself
+SOME_PETS = 0.5  # share of the pictures with several separate pets in which only some of them are wanted
+PART = 0.01  # smallest share of a picture that a pet must take to be wanted by itself
 
 
 def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Tensor:
-    """Loss of the selections in a dialogue with a simulated user, summed over its rounds; a scalar.
+    """Return the loss of the selections in a dialogue with a simulated user, averaged over its rounds; a scalar.
 
-    Of each picture the pet is wanted, or sometimes the background.  The proposal is spoiled here and there, for of
-    pictures whose masks the decoder has learned it is hardly ever wrong.  Then the user says something, the model
-    answers, and so on for up to four rounds; each answer is learned from, and the next round starts from it.
+    In each picture the pet is wanted, or sometimes the background.  The proposal is made wrong in some places, because
+    on pictures whose masks the decoder has learned it is hardly ever wrong.  Then the user gives a prompt and the model
+    answers, for up to four rounds; the model learns from each answer, and the next round starts from it.
 
-    The pictures of a batch share one stream of random numbers.  So of several processes each plays the user for the
-    whole batch, and lets the model answer for its own share.
+    The pictures of a batch share one stream of random numbers.  So with several processes, each plays the user for the
+    whole batch, but runs the model on its own share only.
 
     Parameters
     ----------
     model : nn.Module
         A `models.click_head.PointSegmenter`.
     batch : dict
-        ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)`` and perhaps the encoder's ``maps``.
+        ``image`` ``uint8 (N, 3, H, W)``, ``label`` ``uint8 (N, H, W)`` and optionally the encoder's ``maps``.
 
     References
     ----------
@@ -83,7 +83,7 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
             logits.copy_(rim_wrong(logits, target, rng))
         if for_pet and rng.random() < CUT:
             logits.copy_(side_missed(logits, target, rng))
-    # The head takes class logits: two classes of which one is nothing are as good as three.
+    # The head takes class logits; with the third class all but impossible, its `pet_logit` is the proposal.
     pet = proposal[own]
     seen = cells, torch.cat([torch.zeros_like(pet), pet, torch.full_like(pet, -30.0)], 1), *context
     ignored = class_targets(batch["label"]) == IGNORED
@@ -112,19 +112,19 @@ def prompted_loss(model: Any, batch: dict[str, Tensor], dice: float = 1.0) -> Te
             if spoke[row]:
                 allowed = within_boxes(said, *answer.shape[1:])
                 selected[row] = answer[row] if allowed is None else answer[row] * allowed
-    # Where nobody had anything to say there is nothing to learn, but the loss has to have a gradient.
+    # If no prompt was given, there is nothing to learn, but the loss has to have a gradient.
     return loss / rounds if loss.requires_grad else model.head.last.weight.sum() * 0
 
 
 def speak(
     said: list[Prompt], wanted: np.ndarray, selected: np.ndarray, counted: np.ndarray, rng: np.random.Generator
 ) -> bool:
-    """Add what the user says next to a picture's prompts; false where there is nothing to say.
+    """Append the user's next prompt to a picture's prompts; return false if there is nothing to correct.
 
     Parameters
     ----------
     wanted, selected, counted : ndarray of bool, shape (H, W)
-        What is wanted, what is selected, and where that is judged.
+        What is wanted, what is selected, and which pixels are judged.
     """
     kind = rng.random()
     if not said and wanted.sum() >= SMALLEST:
@@ -148,9 +148,9 @@ def speak(
 
 
 def some_parts(pets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One or some of the connected parts of a mask ``bool (H, W)``; all of it where it has but one that is large.
+    """Return one or some of the large connected parts of a mask ``bool (H, W)``; all of it if it has fewer than two.
 
-    In a picture of several pets the user may want one of them, and the others are as wrong as the ground.
+    In a picture of several pets the user may want one of them; selecting the others is then as wrong as background.
     """
     count, numbers, stats, _ = cv2.connectedComponentsWithStats(pets.astype(np.uint8))
     large = [number for number in range(1, count) if stats[number, cv2.CC_STAT_AREA] >= PART * pets.size]
@@ -161,9 +161,9 @@ def some_parts(pets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def spoiled(proposal: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Logits ``(N, 1, H, W)`` of proposals with ellipses in which they say something else, surely or not.
+    """Return proposals, logits ``(N, 1, H, W)``, overwritten within some ellipses by a random value.
 
-    Most of them lie about the wanted region ``bool (N, H, W)``, are of its scale, and hide a part of it.
+    Most ellipses are centred in the wanted region ``bool (N, H, W)``, have its scale, and hide a part of it.
     """
     proposal = proposal.clone()
     height, width = wanted.shape[1:]
@@ -184,7 +184,7 @@ def spoiled(proposal: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> T
 
 
 def beyond_a_line(wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One side of a line through what is wanted, ``bool (H, W)``."""
+    """Return one side of a random line through what is wanted, ``bool (H, W)``."""
     height, width = wanted.shape
     rows, columns = np.ogrid[:height, :width]
     y, x = divmod(int(rng.choice(np.flatnonzero(wanted))), width)
@@ -193,9 +193,9 @@ def beyond_a_line(wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def rim_wrong(logits: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Logits ``(H, W)`` whose outline lies, on one side of a line, some pixels too far out or in.
+    """Return logits ``(H, W)`` whose outline lies, on one side of a line, some pixels too far out or in.
 
-    A click there asks for little: all that lies within the rim, and not for the whole animal beside it.
+    A click there asks for a small change: for what lies within the rim, and not for the whole animal beside it.
     """
     width = int(rng.integers(*RIM_WIDTHS))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
@@ -207,24 +207,24 @@ def rim_wrong(logits: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> T
 
 
 def side_missed(logits: Tensor, wanted: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Logits ``(H, W)`` that miss, surely or not, all that is wanted on one side of a line; sometimes all of it."""
+    """Return logits ``(H, W)`` that miss, more or less confidently, what is wanted beyond a line, or all of it."""
     hidden = wanted & (beyond_a_line(wanted, rng) | (rng.random() < ALL_MISSED))
     return logits.masked_fill(torch.from_numpy(hidden).to(logits.device), -float(rng.uniform(0.5, 7)))
 
 
 def selection_loss(logits: Tensor, asked: Tensor, dice: float) -> Tensor:
-    """Cross-entropy plus `dice` times one less the mean soft Dice of each picture; a scalar.
+    """Return the cross-entropy plus `dice` times one minus the mean of the pictures' soft Dice; a scalar.
 
     Parameters
     ----------
     logits : Tensor
-        ``(N, H, W)``, of being what was asked for.
+        ``(N, H, W)``, logits of being what was asked for.
     asked : Tensor
-        ``int64 (N, H, W)``: 1 where it is, 0 where not, -100 where nothing counts.
+        ``int64 (N, H, W)``: 1 where it is, 0 where it is not, -100 where pixels are ignored.
     """
     counted = asked != IGNORED
     truth = (asked == 1).float()
-    kind = "mean" if counted.any() else "sum"  # of nothing, as in a share of no pictures, there is no mean
+    kind = "mean" if counted.any() else "sum"  # no pixels, as in a share of no pictures, have no mean
     entropy = F.binary_cross_entropy_with_logits(logits[counted], truth[counted], reduction=kind)
     chance = logits.sigmoid() * counted
     overlap = (2 * (chance * truth).sum((1, 2)) + 1) / (chance.sum((1, 2)) + truth.sum((1, 2)) + 1)

@@ -1,4 +1,4 @@
-"""A checkpoint run by torch, with arrays in and out: what `models.exported.ExportedModel` does without torch."""
+"""A checkpoint run by torch, with arrays in and out: the counterpart of `models.exported.ExportedModel`."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from petseg_utils.training.recipes import recipe_of
 
 
 class TorchModel:
-    """A network as `segmenter.Segmenter` takes it; attributes and methods are those of `exported.ExportedModel`.
+    """A network in the form that `segmenter.Segmenter` takes, with the interface of `exported.ExportedModel`.
 
     Parameters
     ----------
     network : nn.Module
-        Gives logits ``(N, 3, size, size)``; one that takes prompts has ``look`` and ``select``, see
+        Returns logits ``(N, 3, size, size)``; a network that takes prompts has ``look`` and ``select``, see
         `click_head.PointSegmenter`.
     """
 
@@ -35,12 +35,12 @@ class TorchModel:
 
     @classmethod
     def load(cls, path: Path) -> "TorchModel":
-        """Of a checkpoint.
+        """Load a checkpoint.
 
         Raises
         ------
         PetsegError
-            As `checkpoints.load` does, and if the model makes no masks.
+            As from `checkpoints.load`, and if the model makes no masks.
         """
         network, card = load(path)
         if not recipe_of(card["model"]).makes_masks:
@@ -49,12 +49,12 @@ class TorchModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the network runs."""
+        """The device on which the network runs."""
         return next(self.network.parameters()).device
 
     @torch.inference_mode()
     def look(self, squares: np.ndarray) -> Seen:
-        """As `exported.ExportedModel.look`."""
+        """Do what `exported.ExportedModel.look` does."""
         images = to_tensor(squares, self.device)
         if not self.takes_prompts:
             return Seen(self.network(images).float().cpu().numpy())
@@ -63,6 +63,6 @@ class TorchModel:
 
     @torch.inference_mode()
     def select(self, seen: Seen, prompts: np.ndarray, latest: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """As `exported.ExportedModel.select`."""
+        """Do what `exported.ExportedModel.select` does."""
         said = (torch.from_numpy(values).to(self.device) for values in (prompts, latest, side))
         return self.network.select(seen.rest, *said)[:, 0].float().cpu().numpy()

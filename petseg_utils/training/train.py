@@ -1,4 +1,4 @@
-"""Train a model of the study, or load it where its run is current."""
+"""Train a model of the study, or load it if its run is current."""
 
 import functools
 import logging
@@ -42,38 +42,38 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> nn.Module:
-    """Train a model of the study, or go on with a run that was cut.
+    """Train a model of the study, or continue an interrupted run.
 
-    Several processes that `process.together` joined train one model, the same as one process would.
+    Several processes connected by `process.together` train one model, the same one as a single process would.
 
     Parameters
     ----------
     model : str or Recipe
-        A name of `models.names.TITLES`, or the recipe of a model of your own.
+        A name in `models.names.TITLES`, or the recipe of your own model.
     seed : int
-        First weights, order of pictures and augmentation.
+        Seed for the initial weights, the order of pictures and augmentation.
     splits : dict
         ``train`` and ``validation`` pictures, from `pictures.load_splits`.
     settings : TrainingSettings, optional
-        Instead of the study's, for a search over them.
+        Settings to use instead of the study's, for instance in a search over them.
     folder : Path, optional
-        Instead of the run's own folder.
+        Folder to write to instead of the run's own.
     start : Path, optional
-        Checkpoint to start from, instead of the study's own, which is trained if need be: for ``autoencoder_unet`` the
-        autoencoder's, for ``point`` that of the decoder without prompts.
+        Checkpoint to start from instead of the study's own, which is trained first if needed: for ``autoencoder_unet``
+        the autoencoder's, for ``point`` that of the decoder without prompts.
     teacher : Path, optional
-        Checkpoint that proposes masks for pictures without, where the settings want some (``unlabelled``).
+        Checkpoint that proposes masks for pictures without masks, if the settings use such pictures (``unlabelled``).
     extra : dict of str to PictureSet, optional
-        Further labelled pictures, ``train`` to learn from and ``validation``, from `extra_labels.read_extra`.
+        Further labelled pictures, ``train`` and ``validation``, from `extra_labels.read_extra`.
     length : int, optional
-        Examples an epoch, if not one for each picture.
+        Examples per epoch, if not one for each picture.
     resume, progress : bool
         See `loop.Run`.
 
     Returns
     -------
     nn.Module
-        The weights of the best epoch.
+        The model with the weights of the best epoch.
     """
     recipe = recipe_of(model) if isinstance(model, str) else model
     settings = settings or study.settings(recipe.name)
@@ -84,7 +84,7 @@ def train(
         validation = join(validation, extra["validation"])
     if recipe.starts_from and start is None:
         start = trained_checkpoint(recipe.starts_from(study), study, seed, splits, progress=progress)
-    told = progress and place()[0] == 0  # of what every process does; a cache is made, and told, by one of them
+    told = progress and place()[0] == 0  # for work that every process does; caches are made and reported by one process
     proposed = unlabelled_pictures(recipe, study, splits, settings, teacher, progress=told)
     data = functools.reduce(join, [part for part in (labelled, added, proposed) if part])
     rows = (
@@ -136,14 +136,14 @@ def train(
             resume=resume,
             progress=progress,
         )
-    return load(folder / "best.safetensors", recipe)[0]  # as anybody else gets it
+    return load(folder / "best.safetensors", recipe)[0]  # loaded from its file, as any later caller gets it
 
 
 _OF_PRETRAINING = ("data", "n_images", "more", "settings", "epoch", "training_seconds")
 
 
 def _own_part(pictures: PictureSet, features: Features | None) -> tuple[PictureSet, Features | None]:
-    """Of several processes each one's own pictures, which it validates on, with their features if there are any."""
+    """Return the pictures on which this process validates, its share of all, with their features if there are any."""
     processes, rows = place()[1], share(len(pictures))
     if processes == 1:
         return pictures, features
@@ -155,14 +155,14 @@ def _own_part(pictures: PictureSet, features: Features | None) -> tuple[PictureS
 
 
 def trained(model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True) -> nn.Module:
-    """The study's model: loaded if a finished run under the same conditions is there, else trained now."""
+    """Return the study's model: loaded if there is a complete run under the same conditions, else trained now."""
     return load(trained_checkpoint(model, study, seed, splits, progress=progress))[0]
 
 
 def trained_checkpoint(
     model: str, study: Study, seed: int, splits: dict[str, PictureSet], *, progress: bool = True
 ) -> Path:
-    """Checkpoint of the study's model, which is trained first where `trained` would."""
+    """Return the checkpoint of the study's model, which is trained first if `trained` would train it."""
     path = run_folder(model, study, seed) / "best.safetensors"
     lacks = what_lacks(model, study, seed, splits)
     if lacks is None:
@@ -179,9 +179,10 @@ NO_RUN, CUT = "there is no run", "the run before did not come to its end"
 
 
 def what_lacks(model: str, study: Study, seed: int, splits: dict[str, PictureSet]) -> str | None:
-    """Why the study's own run of a model is not current, in words; None if it is.
+    """Say why the study's own run of a model is not current; None if it is.
 
-    `NO_RUN` if there is none, `CUT` if it was begun under the same conditions and not finished, else what differs.
+    Returns `NO_RUN` if there is no run, `CUT` if it was started under the same conditions but not completed, else what
+    differs.
     """
     path = run_folder(model, study, seed) / "best.safetensors"
     if not (path.is_file() and path.with_suffix(".json").is_file()):
@@ -190,7 +191,7 @@ def what_lacks(model: str, study: Study, seed: int, splits: dict[str, PictureSet
 
 
 def why_stale(card: dict, wanted: dict) -> str | None:
-    """Why a run's card is not that of a finished run under some `conditions.conditions`; None if it is."""
+    """Say why a card is not that of a complete run under the `wanted` `conditions.conditions`; None if it is."""
     return first_difference(conditions_in(card), wanted) or (None if "training_seconds" in card else CUT)
 
 
@@ -203,19 +204,19 @@ def unlabelled_pictures(
     *,
     progress: bool = True,
 ) -> PictureSet | None:
-    """The pictures without masks that a model learns from, with masks by its teachers if it has any; or None.
+    """Return the pictures without masks that a model learns from, with proposed masks if it has teachers; or None.
 
     Parameters
     ----------
     recipe, study, splits, settings
         As for `train`.
     teacher : Path, optional
-        The checkpoint that proposes masks, where the settings want some for pictures without.
+        Checkpoint that proposes masks for pictures without masks, if the settings use such pictures.
 
     Raises
     ------
     PetsegError
-        If it needs such pictures or a teacher, and there is none.
+        If the model needs such pictures or a teacher and there is none.
     """
     required = recipe.unlabelled == "required" or settings.unlabelled > 0
     if not required and not (recipe.unlabelled and study.unlabelled_dir):
@@ -242,6 +243,6 @@ def unlabelled_pictures(
 
 
 def repeated(n_labelled: int, n_others: int, share: float) -> list[int]:
-    """Rows of the labelled pictures, so often that the others, each once, are a `share` of all; then theirs."""
+    """Return the labelled rows, repeated so that the others, each once, make up about a `share` of all; then those."""
     times = max(1, round(n_others * (1 - share) / share / n_labelled))
     return [*range(n_labelled)] * times + [*range(n_labelled, n_labelled + n_others)]

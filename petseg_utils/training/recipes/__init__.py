@@ -1,4 +1,4 @@
-"""The recipes of the study's models, one a file of the model's name; another model is another file, and its title."""
+"""Recipes of the study's models, each in a file named after its model.  A new model needs a new file and a title."""
 
 from importlib import import_module
 
@@ -9,7 +9,7 @@ RECIPES: dict[str, Recipe] = {name: import_module(f"{__name__}.{name}").RECIPE f
 
 
 def recipe_of(model: str) -> Recipe:
-    """The recipe of a model of the study.
+    """Return the recipe of a model of the study.
 
     Raises
     ------

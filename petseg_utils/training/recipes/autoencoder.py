@@ -1,4 +1,4 @@
-"""The autoencoder on whose encoder model 2 stands: it learns to reconstruct pictures, without any label."""
+"""The autoencoder that provides model 2's encoder: it learns to reconstruct pictures, without labels."""
 
 from torch import Tensor, nn
 
@@ -13,12 +13,12 @@ from petseg_utils.training.recipe import Recipe
 
 
 def loss(model: nn.Module, batch: dict[str, Tensor], settings: TrainingSettings) -> Tensor:
-    """See `losses.reconstruction_loss`."""
+    """Return `losses.reconstruction_loss` with the settings' `crop` and `hidden`."""
     return reconstruction_loss(model, batch, crop=settings.crop, hidden=settings.hidden)
 
 
 def validate(model: nn.Module, pictures: PictureSet, _: Features | None) -> dict[str, float]:
-    """Mean PSNR in decibels; of several processes each gives its own pictures."""
+    """Return the mean PSNR in decibels; with several processes, each passes its own pictures."""
     return {"psnr": mean_of(psnr(pictures, reconstruct(model, pictures)))}
 
 

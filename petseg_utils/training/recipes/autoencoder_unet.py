@@ -5,7 +5,7 @@ from petseg_utils.training.recipe import Recipe
 
 
 def start(network: PretrainedUNet, before: Autoencoder) -> None:
-    """Take over the autoencoder's encoder."""
+    """Copy the weights of the autoencoder's encoder."""
     network.encoder.load_state_dict(before.encoder.state_dict())
 
 

@@ -10,12 +10,12 @@ from petseg_utils.training.recipe import Recipe
 
 
 def make_decoder(settings: TrainingSettings, encoder: Encoder) -> Decoder:
-    """A decoder with random first weights for an encoder's maps.
+    """Make a decoder for an encoder's maps, with random initial weights.
 
     Raises
     ------
     PetsegError
-        If the settings name maps that the encoder does not give, or fine ones alone.
+        If the settings name maps that the encoder does not have, or only fine ones.
     """
     number, used = len(encoder.strides), settings.maps
     if used and (max(used) >= number or max(encoder.strides[index] for index in used) <= FINE):
@@ -34,17 +34,17 @@ def make_decoder(settings: TrainingSettings, encoder: Encoder) -> Decoder:
 
 
 def build(settings: TrainingSettings, encoder: Encoder) -> nn.Module:
-    """The decoder behind its encoder."""
+    """Make the segmenter: a frozen encoder followed by its decoder."""
     return FrozenSegmenter(encoder, make_decoder(settings, encoder))
 
 
 def start(network: FrozenSegmenter, before: FrozenSegmenter) -> None:
-    """Take over the weights of a decoder of the same shape, to go on from them.
+    """Copy the weights of a decoder of the same shape, to continue from them.
 
     Raises
     ------
     PetsegError
-        If its shape is another.
+        If the shapes differ.
     """
     shapes, given = ({name: x.shape for name, x in model.decoder.state_dict().items()} for model in (network, before))
     if shapes != given:

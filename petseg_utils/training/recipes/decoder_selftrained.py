@@ -1,4 +1,4 @@
-"""Model 3 again, trained also on pictures without masks, for which the first decoders propose them."""
+"""Model 3, self-trained: it also learns from pictures without masks, for which the first decoders propose masks."""
 
 from petseg_utils.training.recipe import Recipe
 from petseg_utils.training.recipes.decoder import build

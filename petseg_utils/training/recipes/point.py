@@ -1,4 +1,4 @@
-"""Model 4: the decoder, which stays as it is, and a head that listens to clicks."""
+"""Model 4: the decoder, which stays frozen, and a head that takes clicks."""
 
 from torch import Tensor, nn
 
@@ -13,19 +13,19 @@ from petseg_utils.training.simulated_user import prompted_loss
 
 
 def build(settings: TrainingSettings, encoder: Encoder) -> nn.Module:
-    """The prompted model, whose decoder's weights are still to come."""
+    """Make the click model; its decoder's weights are loaded later, by `start`."""
     return PointSegmenter(encoder, make_decoder(settings, encoder))
 
 
 def loss(model: PointSegmenter, batch: dict[str, Tensor], settings: TrainingSettings) -> Tensor:
-    """See `simulated_user.prompted_loss`."""
+    """Return `simulated_user.prompted_loss` with the settings' Dice weight."""
     return prompted_loss(model, batch, settings.dice)
 
 
 def starts_from(study: Study) -> str:
-    """Of the decoders of its width the self-trained one.
+    """Name the decoder to start from: the self-trained one if it has the click model's width, else ``decoder``.
 
-    That one needs pictures without masks; where there are none, or where it has another width, it is ``decoder``.
+    The self-trained decoder needs pictures without masks; if the study has none, it is ``decoder`` too.
     """
     selftrained = study.models.get("decoder_selftrained")
     fits = selftrained is not None and selftrained.width == study.settings("point").width
@@ -33,12 +33,12 @@ def starts_from(study: Study) -> str:
 
 
 def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
-    """Take over the decoder, and from another click model its head too, to go on from there.
+    """Copy the decoder's weights and, from another click model, its head's too, to continue from them.
 
     Raises
     ------
     PetsegError
-        If its width or its encoder is another.
+        If the widths or the encoders differ.
     """
     wanted, given = (model.decoder.narrow.in_channels for model in (network, before))
     if wanted != given:
@@ -47,7 +47,7 @@ def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
             "width of [models.decoder], or PETSEG_UNLABELLED pictures for a [models.decoder_selftrained] of its width."
         )
     ours, theirs = (model.encoder.identity for model in (network, before))
-    if ours != theirs:  # it stays as it is, so it would be given maps that it does not know
+    if ours != theirs:  # the decoder stays frozen, so it could not adapt to another encoder's maps
         raise PetsegError(f"The point model on {ours} cannot start from a decoder on {theirs}: name one on {ours}.")
     network.start_from(before.decoder)
     if isinstance(before, PointSegmenter):
@@ -56,7 +56,7 @@ def start(network: PointSegmenter, before: FrozenSegmenter) -> None:
 
 RECIPE = Recipe(
     "point",
-    version=4,  # 1 was a Gaussian process that clicks observed, 2 saw a part of the picture only, 3 reached everywhere
+    version=4,  # 1: a Gaussian process that observed clicks; 2: saw only part of the picture; 3: reached everywhere
     build=build,
     loss=loss,
     validate=clicked_scores,
