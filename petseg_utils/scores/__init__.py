@@ -1,1 +1,1 @@
-"""How good is a mask?  Scores, intervals, records and their tables."""
+"""How good is a mask?  Scores, their intervals, records of runs, and tables of them."""

@@ -1,4 +1,4 @@
-"""How good is a mask after so many clicks?  Dialogues with a simulated user, and the scores made of them."""
+"""How good is a mask after a number of clicks?  Dialogues with a simulated user, and the scores computed from them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,17 +32,17 @@ from petseg_utils.scores.intervals import mean_interval, percentile_interval, pl
 from petseg_utils.scores.metrics import scores
 from petseg_utils.scores.predictions import small_breeds, validation_scores
 
-MOST_CLICKS = 20  # a user who has not got there by then gives up, and 20 is counted
-DIALOGUES = 5  # with a random first click, for each picture
+MOST_CLICKS = 20  # a user who has not reached the target by then gives up, and 20 clicks are counted
+DIALOGUES = 5  # dialogues with a random first click, for each picture
 NATURAL = ("missed@1", "excess@1")
-DEEP = 0.015  # of the longer side: people click on a part that is deeper than this
-WORSE = 0.02  # a picture that loses more IoU than this got worse
-TARGETS = (0.85, 0.90)  # the IoU that NoC@85 and NoC@90 ask for
+DEEP = 0.015  # fraction of the longer side: people are taken to click on parts deeper than this
+WORSE = 0.02  # a picture counts as worse if it loses more IoU than this
+TARGETS = (0.85, 0.90)  # the IoU to be reached for NoC@85 and NoC@90
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Some pictures that the model has looked at: only the work that depends on the prompts is left to do.
+    """Some pictures for which the model has computed all that does not depend on prompts.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ class Opened:
     labels : ndarray
         ``uint8 (N, H, W)``.
     rows : sequence of int
-        Which rows of the picture set they are.
+        Their rows in the picture set.
     peak : float
-        The model's, see `selection.unsure_parts`.
+        The model's `peak`, see `selection.unsure_parts`.
     """
 
     seen: tuple[Tensor, ...]
@@ -62,14 +62,14 @@ class Opened:
     peak: float = 0.0
 
     def some(self, which: Sequence[int]) -> "Opened":
-        """Some of them, by their numbers here."""
+        """Return some of these pictures, by their indices here."""
         rows = list(which)
         seen, numbers = tuple(part[rows] for part in self.seen), [self.rows[row] for row in rows]
         return Opened(seen, self.labels[rows], numbers, self.peak)
 
     @property
     def part(self) -> slice:
-        """Their rows, where they follow each other."""
+        """The pictures' rows as a slice; valid only if they are consecutive."""
         return slice(self.rows[0], self.rows[-1] + 1)
 
     @property
@@ -84,7 +84,7 @@ class Opened:
 
     @cached_property
     def proposal(self) -> np.ndarray:
-        """What the model proposes before any prompt, as probabilities ``float32 (N, H, W)``."""
+        """The model's proposal before any prompt, as probabilities ``float32 (N, H, W)``."""
         pets = pet_chance(self.seen[1].float().cpu().numpy())
         return np.stack([np.where(unsure_parts(pet, self.peak), 1 - pet, pet) for pet in pets])
 
@@ -98,9 +98,9 @@ def open_pictures(
     first: int = 0,
     progress: bool = False,
 ) -> Iterator[Opened]:
-    """Yield `Opened` pictures in batches; `features` saves the encoder's pass.
+    """Yield `Opened` pictures in batches; with `features`, the encoder need not run.
 
-    `first` is the number of the first of them, where they are a share of more: clicks at random depend on it.
+    If the pictures are a share of a larger set, `first` is the number of the first one: random clicks depend on it.
     """
     model.eval()
     for part, images in batches_of(pictures, model, doing="clicking", progress=progress):
@@ -119,14 +119,14 @@ def select(
     side: np.ndarray | None = None,
     sigma: float = SIGMA,
 ) -> np.ndarray:
-    """Probability of each pixel to be selected after the latest prompts, ``float32 (N, H, W)``.
+    """Return the probability that each pixel is selected after the latest prompts, ``float32 (N, H, W)``.
 
     Parameters
     ----------
     model, opened : PointSegmenter, Opened
         The click model, and the pictures.
     prompts : list of list
-        All prompts so far on each picture; where there are none, the selection stays as it is.
+        All prompts so far on each picture; without prompts, a picture's selection stays as it is.
     previous : ndarray
         ``float32 (N, H, W)``, the selection before the latest prompt, as probabilities.
     side : ndarray, optional
@@ -152,10 +152,10 @@ def select(
 
 
 def clicked_classes(model: PointSegmenter, opened: Opened, prompts: Sequence[Sequence[Prompt]]) -> np.ndarray:
-    """Classes ``uint8 (N, H, W)`` after the first answer to some prompts.
+    """Return the classes ``uint8 (N, H, W)`` after the first answer to some prompts.
 
-    What is selected gets one species, the likelier of the two over the selected pixels, as in the demos; the rest, and
-    padding, is background.
+    All selected pixels get the same species, the likelier one over these pixels, as in the demos; the rest and the
+    padding are background.
     """
     selected = select(model, opened, prompts, proposals(opened)) > 0.5
     chance = opened.seen[1][:, 1:].float().softmax(1).cpu().numpy()
@@ -164,7 +164,7 @@ def clicked_classes(model: PointSegmenter, opened: Opened, prompts: Sequence[Seq
 
 
 def proposals(opened: Opened, side: np.ndarray | None = None) -> np.ndarray:
-    """`Opened.proposal`, or of the side that is wanted of each picture; see `select` for `side`."""
+    """Return `Opened.proposal`, or the proposals for the `side` that is wanted of each picture, as in `select`."""
     pets = opened.proposal
     return pets if side is None else np.where(side[:, None, None] < 0, 1 - pets, pets)
 
@@ -179,7 +179,7 @@ def dialogue(
     sigma: float = SIGMA,
     number: int = 0,
 ) -> np.ndarray:
-    """Play a dialogue about the pet, from the proposal on: first prompts, then the simulated user's corrections.
+    """Play a dialogue about the pet, starting from the proposal: first prompts, then a simulated user's corrections.
 
     Parameters
     ----------
@@ -190,19 +190,19 @@ def dialogue(
     first : list of list
         The first prompts on each picture; none on a picture without a pet.
     turns : int
-        How many answers.
+        Number of answers.
     until : float
-        Of a picture that has reached this IoU nothing more is asked.
+        A picture's dialogue ends when it has reached this IoU.
     sigma : float
         Standard deviation of the drawn clicks in model pixels.
     number : int
-        Which dialogue of a picture it is: another one has other clicks.
+        Number of the dialogue on a picture: dialogues with different numbers have different clicks.
 
     Returns
     -------
     ndarray
-        ``float (turns, N)``: IoU of the pet after each turn, border and padding left out; after its end its last one.
-        NaN for a picture without a pet, on which nobody clicks.
+        ``float (turns, N)``: IoU of the pet after each turn, border and padding left out; after a dialogue's end, its
+        last IoU.  NaN for a picture without a pet, on which there are no clicks.
     """
     prompts: list[list[Prompt]] = [list(said) for said in first]
     rngs = [np.random.default_rng([200 + number, row]) for row in opened.rows]
@@ -225,10 +225,10 @@ def dialogue(
 
 
 def natural_clicks(model: PointSegmenter, opened: Opened, *, positive: bool) -> np.ndarray:
-    """IoU of the pet before and after one click where a person would click first, ``float (2, N)``.
+    """Return the IoU of the pet before and after one click where a person would click first, ``float (2, N)``.
 
-    That is at the innermost pixel of the deepest part that the proposal misses, or, for a negative click, of the
-    deepest part that it has in excess.  NaN for a picture whose part is not deeper than `DEEP` of its longer side.
+    That is at the innermost pixel of the deepest part that the proposal misses or, for a negative click, of the deepest
+    part that it has in excess.  NaN for a picture whose part is not deeper than `DEEP` times its longer side.
     """
     selected = proposals(opened) > 0.5
     parts = opened.pets & ~selected if positive else selected & ~opened.pets
@@ -242,7 +242,7 @@ def natural_clicks(model: PointSegmenter, opened: Opened, *, positive: bool) -> 
 
 
 def picture_iou(targets: np.ndarray, masks: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """IoU of each picture's mask, ``bool (N, H, W)`` each, within 0..1; NaN where there is nothing to find."""
+    """Return the IoU in 0..1 of each picture's mask; arguments are ``bool (N, H, W)``.  NaN for an empty target."""
     overlap = (targets & masks & counted).sum((1, 2))
     union = ((targets | masks) & counted).sum((1, 2))
     return np.where((targets & counted).any((1, 2)), overlap / np.maximum(union, 1), np.nan)
@@ -251,15 +251,16 @@ def picture_iou(targets: np.ndarray, masks: np.ndarray, counted: np.ndarray) -> 
 def click_values(
     model: PointSegmenter, pictures: PictureSet, features: Features | None = None, *, progress: bool = False
 ) -> dict[str, np.ndarray]:
-    """Play every dialogue that the click scores are made of.
+    """Play all dialogues from which the click scores are computed.
 
     Returns
     -------
     dict
-        ``iou`` ``float (5 dialogues, 5 turns, n)``, first click at random on the pet; ``centre`` ``float (20 turns,
-        n)``, first click at its centre; ``same_class`` ``int (n, 2, 2)``, pixels by what was asked for (rows: rest,
-        target) and answered, summed over 5 single clicks anywhere outside border and padding; ``proposed`` ``float
-        (n,)``, IoU of the pet before any click; ``missed`` and ``excess`` ``float (2, n)`` from `natural_clicks`.
+        ``iou``: ``float (5 dialogues, 5 turns, n)``, with the first click at random on the pet.  ``centre``: ``float
+        (20 turns, n)``, with the first click at its centre.  ``same_class``: ``int (n, 2, 2)``, numbers of pixels by
+        what was asked for (rows: rest, target) and what was selected (columns), summed over 5 single clicks anywhere
+        outside border and padding.  ``proposed``: ``float (n,)``, IoU of the pet before any click.  ``missed`` and
+        ``excess``: ``float (2, n)`` from `natural_clicks`.
     """
     n = len(pictures)
     values = {
@@ -284,18 +285,18 @@ def click_values(
 
 
 def add_clicks(records: list[dict], values: dict[str, np.ndarray], pictures: PictureSet, n_resamples: int) -> None:
-    """Add the click scores of its pictures, ``clicks``, to each record of `records.make_records`.
+    """Add to each record of `records.make_records` the click scores of its pictures, ``clicks``.
 
     Parameters
     ----------
     records : list of dict
-        Of the same pictures and model.
+        Records of the same pictures and model.
     values : dict
         From `click_values`.
     pictures : PictureSet
-        The split.
+        The pictures of the split.
     n_resamples : int
-        Bootstrap resamples of pictures.
+        Number of bootstrap resamples of pictures.
     """
     rows = {"all": np.arange(len(pictures)), "small breeds": np.flatnonzero(small_breeds(pictures))}
     subsets = {record["subset"] for record in records}
@@ -305,12 +306,12 @@ def add_clicks(records: list[dict], values: dict[str, np.ndarray], pictures: Pic
 
 
 def some_pictures(values: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """`click_values` of some of the pictures."""
+    """Return the `click_values` of some of the pictures."""
     return {name: value[rows] if name == "same_class" else value[..., rows] for name, value in values.items()}
 
 
 def first_clicks(opened: Opened, number: int) -> list[list[Click]]:
-    """A click at random on each picture's pet: the same in every run, for every model; none where there is no pet."""
+    """Return a random click on each picture's pet, if any: the same one in every run and for every model."""
     return [
         [random_click(pet, np.random.default_rng([number, row]))] if pet.any() else []
         for pet, row in zip(opened.pets, opened.rows, strict=True)
@@ -318,9 +319,10 @@ def first_clicks(opened: Opened, number: int) -> list[list[Click]]:
 
 
 def same_class_counts(model: PointSegmenter, opened: Opened, number: int) -> np.ndarray:
-    """Counts ``int (N, 2, 2)`` after one click anywhere, which asks for all pixels of the clicked pixel's class.
+    """Return counts ``int (N, 2, 2)`` after one click anywhere, which asks for all pixels of the clicked one's class.
 
-    So it is a click in the mode in which the background can be selected; see `selection.clicked_side`.
+    The class is pet or background, so this tests the mode in which the background can be selected; see
+    `selection.clicked_side`.
     """
     rngs = [np.random.default_rng([100 + number, row]) for row in opened.rows]
     first = [[random_click(known, rng)] if known.any() else [] for known, rng in zip(opened.counted, rngs, strict=True)]
@@ -336,23 +338,24 @@ def same_class_counts(model: PointSegmenter, opened: Opened, number: int) -> np.
 
 
 def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int) -> dict:
-    """The click scores, with 95 % bootstrap intervals over pictures.
+    """Compute the click scores, with 95 % bootstrap intervals over pictures.
 
     Parameters
     ----------
     values : dict
         From `click_values`.
     n_resamples : int
-        Bootstrap resamples of pictures.
+        Number of bootstrap resamples of pictures.
 
     Returns
     -------
     dict
         ``iou@1``, ``iou@3``, ``iou@5``: mean IoU of the pet over dialogues and pictures, 0..1.  ``noc@85``, ``noc@90``:
-        mean number of clicks to that IoU, 1..20.  ``same_class_click``: ``miou`` and ``dice``, means over target and
-        rest of one confusion matrix.  ``proposed``: mean IoU without a click.  ``missed@1`` and ``excess@1``, one
-        natural click: mean IoU ``before`` and ``after``, share of pictures that got ``worse`` by more than 0.02,
-        ``n_images``.  ``ci95``: [low, high] of each.  Plain floats, None where there is nothing to average.
+        mean number of clicks needed to reach that IoU, 1..20.  ``same_class_click``: ``miou`` and ``dice``, means over
+        target and rest of one confusion matrix.  ``proposed``: mean IoU without a click.  ``missed@1`` and
+        ``excess@1``, after one natural click: mean IoU ``before`` and ``after``, share of pictures that got ``worse``
+        by more than 0.02, and ``n_images``.  ``ci95``: [low, high] of each.  All are plain floats, or None where there
+        is nothing to average.
 
     References
     ----------
@@ -378,7 +381,7 @@ def summarise_clicks(values: dict[str, np.ndarray], n_resamples: int) -> dict:
 
 
 def natural_summary(values: np.ndarray, n_resamples: int) -> dict[str, tuple[float, float, float]]:
-    """``before``, ``after``, ``worse`` and ``n_images`` of `natural_clicks`, each with a 95 % interval."""
+    """Return ``before``, ``after``, ``worse`` and ``n_images`` of `natural_clicks`, each with a 95 % interval."""
     before, after = values
     worse = np.where(np.isnan(before), np.nan, after < before - WORSE)
     n_images = float((~np.isnan(before)).sum())
@@ -390,17 +393,18 @@ def natural_summary(values: np.ndarray, n_resamples: int) -> dict[str, tuple[flo
 
 
 def clicks_needed(iou: np.ndarray, target: float) -> np.ndarray:
-    """First turn of ``(20, n)`` whose IoU reaches a target, counted from 1; 20 where none does, NaN without a pet."""
+    """Return the first turn, 1 to 20, in which ``iou (20, n)`` reaches a target; 20 if none does, NaN without a pet."""
     reached = iou >= target
     needed = np.where(reached.any(0), reached.argmax(0) + 1, MOST_CLICKS).astype(float)
     return np.where(np.isnan(iou[0]), np.nan, needed)
 
 
 def clicked_scores(model: PointSegmenter, pictures: PictureSet, features: Features | None = None) -> dict[str, float]:
-    """Scores of the classes and after clicks, for the end of each epoch of training.
+    """Return the scores of the classes and those after clicks, for the end of each epoch of training.
 
     ``clicked``, by which the best epoch is chosen, is the mean of ``iou@1``, ``iou@3``, ``iou@5`` and ``same_class``,
-    mIoU after one click anywhere.  Of several processes each gives its own pictures, and the scores are those of all.
+    the mIoU after one click anywhere.  With several processes, each passes its own pictures, and the scores are those
+    of all pictures.
     """
     after, same = [], np.zeros((2, 2), np.int64)
     first = share(whole_length(len(pictures))).start

@@ -1,4 +1,4 @@
-"""How sure is a score?  Bootstrap intervals over pictures, and paired differences of two models."""
+"""How certain is a score?  Bootstrap intervals over pictures, and paired differences between two models."""
 
 import warnings
 
@@ -15,10 +15,10 @@ def bootstrap_intervals(
     boundary: np.ndarray | None = None,
     n_resamples: int = 1000,
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of the scores: how far they would move on other pictures of the same kind.
+    """Return 95 % percentile intervals of the scores: how far they would move on other pictures of the same kind.
 
     Pictures are resampled, not pixels, because a picture's pixels are right or wrong together (Efron & Tibshirani, "An
-    Introduction to the Bootstrap", 1993, chapter 13).  How much retraining would move the scores is not included.
+    Introduction to the Bootstrap", 1993, chapter 13).  How far retraining would move the scores is not included.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def bootstrap_intervals(
     -------
     dict of str to (low, high)
         For ``miou``, ``dice``, ``accuracy``, each ``iou.<class>`` and, if `boundary` is given, ``boundary_iou``.
-        Resamples in which a score is NaN are left out; (NaN, NaN) if none remain.  A resample that lacks a class is
-        averaged over the others, which widens the intervals of means on very few pictures.
+        Resamples in which a score is NaN are left out; (NaN, NaN) if none remain.  In a resample that lacks a class,
+        means are over the other classes, which widens their intervals on very few pictures.
     """
     matrices = protocol_matrix(confusions, protocol)
     values = _named_scores(resampled_sums(matrices, n_resamples), protocol)
@@ -46,7 +46,7 @@ def bootstrap_intervals(
     return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
 
 
-@np.errstate(invalid="ignore")  # zero by zero is NaN, which is what a score of nothing is here
+@np.errstate(invalid="ignore")  # zero divided by zero is NaN, which is the score of an absent class here
 def paired_difference(
     confusions_a: np.ndarray,
     confusions_b: np.ndarray,
@@ -57,15 +57,15 @@ def paired_difference(
 ) -> dict[str, float]:
     """Bootstrap the difference in mIoU of two models, a minus b, on the same resamples (see `bootstrap_intervals`).
 
-    A hard picture then counts against both and drops out, so models whose own intervals overlap can differ clearly.
+    A hard picture then lowers both scores and cancels out, so models whose own intervals overlap can differ clearly.
     The counts must be of the same pictures in the same order.
 
     Returns
     -------
     dict of str to float
-        ``difference`` on all pictures, and ``low`` to ``high``, the middle share `level` of the resamples.
+        ``difference`` on all pictures, and the ends ``low`` and ``high`` of the middle share `level` of the resamples.
     """
-    # Which pixels have which label does not depend on the model, so row totals tell whether pictures are the same.
+    # The pixels of each label do not depend on the model, so unequal row totals show that the pictures differ.
     if not np.array_equal(np.sum(confusions_a, axis=-1), np.sum(confusions_b, axis=-1)):
         raise ValueError("a pair needs counts of the same pictures in the same order; these differ in pixels per label")
     both = np.stack([protocol_matrix(confusions_a, protocol), protocol_matrix(confusions_b, protocol)], axis=1)
@@ -78,10 +78,10 @@ def paired_difference(
 def unpaired_difference(
     first: tuple[float, float, float], second: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """Difference of two scores, first minus second, of different pictures: value, low and high.
+    """Return the difference of two scores on different pictures, first minus second, as value, low and high.
 
-    Both are given as value, low and high of their own 95 % intervals.  Pictures of two sources have nothing in common,
-    so that the squares of the distances from the values add up.
+    Both are given as the value and the low and high end of its 95 % interval.  Pictures of two sources are independent,
+    so the squared distances of the ends from the values add up.
 
     References
     ----------
@@ -95,10 +95,10 @@ def unpaired_difference(
 
 
 def summarise(confusions: np.ndarray, protocol: str, boundary: np.ndarray, n_resamples: int) -> dict:
-    """All scores of a split with 95 % intervals, for JSON: unrounded plain floats, None for NaN.
+    """Return all scores of a split with 95 % intervals, for JSON: unrounded plain floats, with None for NaN.
 
-    Arguments are those of `bootstrap_intervals`.  Keys are ``miou``, ``iou`` (by class), ``dice``, ``accuracy``,
-    ``boundary_iou`` and ``ci95`` ([low, high] of every score, ``iou.<class>`` by class).
+    The arguments are those of `bootstrap_intervals`.  Keys are ``miou``, ``iou`` (by class), ``dice``, ``accuracy``,
+    ``boundary_iou`` and ``ci95`` ([low, high] of every score; those of classes are named ``iou.<class>``).
     """
     intervals = bootstrap_intervals(confusions, protocol, boundary=boundary, n_resamples=n_resamples)
     whole = scores(protocol_matrix(confusions, protocol).sum(axis=0))
@@ -112,7 +112,7 @@ def summarise(confusions: np.ndarray, protocol: str, boundary: np.ndarray, n_res
 
 
 def _named_scores(matrix: np.ndarray, protocol: str) -> dict[str, np.ndarray]:
-    """`scores` with one number per name: ``iou`` becomes ``iou.<class>``."""
+    """Return `scores` with a name for each class: ``iou`` becomes ``iou.<class>``."""
     named = scores(matrix)
     iou = named.pop("iou")
     return named | {f"iou.{name}": iou[..., k] for k, name in enumerate(protocol_classes(protocol))}
@@ -121,7 +121,7 @@ def _named_scores(matrix: np.ndarray, protocol: str) -> dict[str, np.ndarray]:
 def resampled_sums(counts: np.ndarray, n_resamples: int) -> np.ndarray:
     """Sum counts ``(N, ...)`` over N pictures drawn with replacement, ``float64 (n_resamples, ...)``.
 
-    Of N pictures the same are drawn each time, whatever is counted.
+    For a given N, the same pictures are drawn in every call, whatever the counts are of.
 
     Raises
     ------
@@ -140,9 +140,9 @@ def resampled_sums(counts: np.ndarray, n_resamples: int) -> np.ndarray:
 
 
 def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high end, ``(...)`` each, of the middle share `level` of values ``(n_resamples, ...)``.
+    """Return the low and high end, ``(...)`` each, of the middle share `level` of values ``(n_resamples, ...)``.
 
-    NaN is left out; where nothing else is left, both ends are NaN.
+    NaN is left out; where nothing else remains, both ends are NaN.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
@@ -150,11 +150,11 @@ def percentile_interval(values: np.ndarray, level: float = 0.95) -> tuple[np.nda
     return low, high
 
 
-@np.errstate(invalid="ignore")  # the mean of nothing is NaN
+@np.errstate(invalid="ignore")  # the mean of no values is NaN
 def mean_interval(values: np.ndarray, n_resamples: int) -> tuple[float, float, float]:
-    """Mean of values ``(N,)``, one of each picture, or ``(N, K)``, and its 95 % bootstrap interval over pictures.
+    """Return the mean of values ``(N,)`` or ``(N, K)`` of N pictures and its 95 % bootstrap interval over pictures.
 
-    NaN is left out, of the mean as of each resample.
+    NaN is left out of the mean and of each resample.
 
     Returns
     -------
@@ -170,9 +170,9 @@ def mean_interval(values: np.ndarray, n_resamples: int) -> tuple[float, float, f
 
 
 def share_interval(successes: float, n: float) -> tuple[float, float]:
-    """Exact 95 % interval of a share, `successes` of `n` pictures (Clopper and Pearson, 1934).
+    """Return the exact 95 % interval of a share, `successes` of `n` pictures (Clopper and Pearson, 1934).
 
-    A bootstrap of none, or of all, gives an interval without width, which says nothing.  Of no pictures it is NaN.
+    If none or all succeed, a bootstrap gives an interval of zero width, which says nothing.  For no pictures: NaN.
     """
     if not n > 0:
         return np.nan, np.nan
@@ -183,17 +183,17 @@ def share_interval(successes: float, n: float) -> tuple[float, float]:
 
 
 def plain(value: np.ndarray | float) -> float | None:
-    """A plain float, with None for NaN, which JSON cannot hold."""
+    """Return a plain float, or None for NaN, which JSON cannot hold."""
     return None if np.isnan(value) else float(value)
 
 
 def with_interval(value: float | None, low: float | None, high: float | None, form: str = ".3f") -> str:
-    """A value and its interval, as ``0.812 [0.790, 0.833]``; ``absent`` where there is none."""
+    """Format a value and its interval as ``0.812 [0.790, 0.833]``; ``absent`` if any of them is missing."""
     if value is None or low is None or high is None or np.isnan([value, low, high]).any():
         return "absent"
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def told_apart(low: float, high: float, higher: str, lower: str, neither: str) -> str:
-    """The words for a difference with a 95 % interval: `neither` where the interval holds zero, or there is none."""
+    """Choose the words for a difference by its 95 % interval: `neither` if it contains zero, or if there is none."""
     return higher if low > 0 else lower if high < 0 else neither

@@ -1,4 +1,4 @@
-"""A model and a split give predictions, and these give scores under the three protocols."""
+"""Predictions of a model on a split, and their scores under the three protocols."""
 
 import time
 from dataclasses import dataclass
@@ -22,17 +22,17 @@ SMALL_BREED = 10  # breeds with fewer test pictures than this are also reported 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of each picture.
+    """A model's predictions for each picture.
 
     Parameters
     ----------
     classes : ndarray
-        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.  Padding is background: where it lies is known, and no
-        model is asked about it.
+        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.  Padding is set to background: its place is known, so
+        the model's answer there does not matter.
     loss : ndarray
         ``float (n,)``: mean cross-entropy of each picture's pixels outside border and padding, in nats.
     seconds : float
-        Time the model took for a picture, batches of 16, reading excluded.
+        Time that the model took per picture, in batches of 16, without reading the pictures.
     """
 
     classes: np.ndarray
@@ -44,12 +44,12 @@ class Predictions:
 def predict(
     model: nn.Module, pictures: PictureSet, features: Features | None = None, *, progress: bool = False
 ) -> Predictions:
-    """Segment every picture of a set, on the device where the model is.
+    """Segment every picture of a set, on the model's device.
 
     Parameters
     ----------
     model : nn.Module
-        Takes pixel values ``(N, 3, H, W)`` in 0..255 and gives logits ``(N, 3, H, W)``.
+        Takes pixel values ``(N, 3, H, W)`` in 0..255 and returns logits ``(N, 3, H, W)``.
     features : Features, optional
         Cached feature maps of the same pictures, for a model on a frozen encoder.
     """
@@ -74,9 +74,9 @@ def predict(
 
 
 def validation_scores(model: nn.Module, pictures: PictureSet, features: Features | None = None) -> dict[str, float]:
-    """Loss, mIoU and accuracy under the primary protocol, for the end of each epoch of training.
+    """Return loss, mIoU and accuracy under the primary protocol, for the end of each epoch of training.
 
-    Of several processes each gives its own pictures, and the scores are those of all.
+    With several processes, each passes its own pictures, and the scores are those of all pictures.
     """
     predictions = predict(model, pictures, features)
     confusions = total_of(picture_confusions(pictures.labels, predictions.classes).sum(0))
@@ -89,9 +89,9 @@ def validation_scores(model: nn.Module, pictures: PictureSet, features: Features
 
 
 def small_breeds(pictures: PictureSet) -> np.ndarray:
-    """Which pictures belong to breeds with few pictures in this split, ``bool (n,)``.
+    """Return which pictures belong to breeds with few pictures in this split, ``bool (n,)``.
 
-    All false where no breed is large enough to be compared with, as in very small sets.
+    All are false if no breed is large enough for a comparison, as in very small sets.
     """
     counts = pictures.table.groupby("breed")["name"].transform("count").to_numpy()
     small = counts < SMALL_BREED
@@ -99,19 +99,19 @@ def small_breeds(pictures: PictureSet) -> np.ndarray:
 
 
 def score_protocols(pictures: PictureSet, predictions: Predictions, n_resamples: int, rows: np.ndarray) -> dict:
-    """Scores with 95 % intervals under each protocol.
+    """Return the scores with 95 % intervals under each protocol.
 
     Parameters
     ----------
     predictions : Predictions
-        From `predict`, in the same order.
+        From `predict`, in the same order as the pictures.
     rows : ndarray of bool, shape (n,)
         Which pictures are scored.
 
     Returns
     -------
     dict
-        Protocol to what `intervals.summarise` returns.
+        For each protocol, what `intervals.summarise` returns.
     """
     labels, classes = pictures.labels[rows], predictions.classes[rows]
     counts = picture_confusions(labels, classes)

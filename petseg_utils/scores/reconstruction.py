@@ -11,7 +11,7 @@ from petseg_utils.data.tensors import batches_of
 
 @torch.inference_mode()
 def reconstruct(model: nn.Module, pictures: PictureSet) -> np.ndarray:
-    """Reconstructions of a set, ``uint8 (n, size, size, 3)``."""
+    """Return the reconstructions of a picture set, ``uint8 (n, size, size, 3)``."""
     painted = []
     model.eval()
     for _, images in batches_of(pictures, model):
@@ -20,9 +20,9 @@ def reconstruct(model: nn.Module, pictures: PictureSet) -> np.ndarray:
 
 
 def psnr(pictures: PictureSet, painted: np.ndarray) -> np.ndarray:
-    """Peak signal-to-noise ratio of each reconstruction outside the padding, ``float (n,)`` in decibels.
+    """Return the peak signal-to-noise ratio of each reconstruction outside the padding, ``float (n,)`` in decibels.
 
-    Higher is better: ten decibels more are a tenth of the mean squared error.
+    Higher is better: ten decibels more mean a tenth of the mean squared error.
     """
     counted = (pictures.labels != PADDING)[..., None]
     error = np.square((painted.astype(np.float32) - pictures.images) / 255) * counted

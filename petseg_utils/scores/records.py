@@ -1,4 +1,4 @@
-"""Records: what a run scored, with all that is needed to repeat it."""
+"""Records: the scores of a run, with everything that is needed to repeat it."""
 
 import contextlib
 import json
@@ -15,19 +15,19 @@ from petseg_utils.scores.predictions import Predictions, score_protocols, small_
 from petseg_utils.study import PetsegError, Study, shown, write_text
 from petseg_utils.study.provenance import git_commit, versions
 
-# What sets a record apart from others.
+# The keys that together identify a record.
 IDENTITY = ("model", "encoder", "study", "seed", "data", "split", "subset", "protocol")
 
 
 def make_records(
     study: Study, card: dict, split: str, pictures: PictureSet, predictions: Predictions, model: nn.Module
 ) -> list[dict]:
-    """One record per protocol and subset (all pictures; small breeds, where there are some)."""
+    """Make one record per protocol and subset (all pictures; small breeds, if there are some)."""
     small = small_breeds(pictures)
     subsets = {"all": np.ones(len(pictures), bool)} | ({"small breeds": small} if small.any() else {})
     own = sum(parameter.numel() for parameter in model.parameters())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    frozen = model.encoder if isinstance(model, FrozenSegmenter) else nn.Module()  # no part of the model's parameters
+    frozen = model.encoder if isinstance(model, FrozenSegmenter) else nn.Module()  # not among the model's parameters
     borrowed = sum(parameter.numel() for parameter in frozen.parameters())
     shared = {
         "model": card["model"],
@@ -51,7 +51,7 @@ def make_records(
                 "commit",
             )
         }
-        | {"version": card.get("version", 1)},  # of the recipe; cards did not always say it
+        | {"version": card.get("version", 1)},  # the recipe's version; older cards do not give it
         "parameters": {"trained": trained, "total": own + borrowed},
         "training_seconds": card.get("training_seconds"),
         "seconds_per_picture": predictions.seconds,
@@ -77,27 +77,27 @@ def _identity(record: dict) -> tuple:
 
 
 def append_records(path: Path, records: list[dict]) -> None:
-    """Add records to a JSON-lines file; those of the same run, split, subset and protocol are replaced."""
+    """Add records to a JSON Lines file; they replace those with the same `IDENTITY`."""
     new = {_identity(record) for record in records}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock")):  # two evaluations at once must not lose each other's records
-        for part in path.parent.glob(f"{path.name}.*.part"):  # of one that was killed
+    with FileLock(path.with_name(path.name + ".lock")):  # simultaneous evaluations must not lose each other's records
+        for part in path.parent.glob(f"{path.name}.*.part"):  # left by an evaluation that was killed
             part.unlink()
         write_records(path, [record for record in read_records(path) if _identity(record) not in new] + records)
 
 
 def write_records(path: Path, records: list[dict]) -> None:
-    """Write a JSON-lines file of records, whole or not at all."""
+    """Write a JSON Lines file of records, completely or not at all."""
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def read_records(path: Path) -> list[dict]:
-    """Read a JSON-lines file of records; none where there is no file.
+    """Read a JSON Lines file of records; return none if there is no file.
 
     Raises
     ------
     PetsegError
-        If a line is no record: it was cut, or the file is none of records.
+        If a line is not a record: it was cut short, or the file holds something else.
     """
     if not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""Records become tables; nothing here is typed by hand."""
+"""Tables of scores, made from records; no number in them is typed by hand."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from petseg_utils.scores.intervals import share_interval, with_interval
 from petseg_utils.scores.metrics import PROTOCOLS
 
 PRIMARY = PROTOCOLS[0]
-PROMPTED = "point"  # the model that can be helped by clicks, and so is not ranked with the others
+PROMPTED = "point"  # the model that takes clicks, and so is not ranked with the others
 CLICKED = f"{PROMPTED}, one click"
 SCORE_NAMES = {"miou": "mIoU", "dice": "mean Dice", "accuracy": "accuracy", "boundary_iou": "boundary IoU"}
 
@@ -35,7 +35,7 @@ CLICK_NAMES |= {f"same_class_click.{key}": f"same-class click: {SCORE_NAMES[key]
 
 
 def select(records: list[dict], *, split: str = "test", subset: str = "all", protocol: str | None = None) -> list[dict]:
-    """Records of one split and subset, and of one protocol where one is named."""
+    """Select the records of one split and subset and, if a protocol is given, of that protocol."""
     return [
         record
         for record in records
@@ -44,7 +44,7 @@ def select(records: list[dict], *, split: str = "test", subset: str = "all", pro
 
 
 def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
-    """A record's scores as name to (value, low, high); class IoUs are named ``IoU cat`` and so on."""
+    """Return a record's scores as name to (value, low, high); IoUs of classes are named ``IoU cat`` and so on."""
     scores = record["scores"]
     values = {name: (scores[key], scores["ci95"][key]) for key, name in SCORE_NAMES.items() if key in scores}
     values |= {f"IoU {name}": (value, scores["ci95"][f"iou.{name}"]) for name, value in scores["iou"].items()}
@@ -52,9 +52,9 @@ def flat_scores(record: dict) -> dict[str, tuple[float, float, float]]:
 
 
 def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
-    """A record's click scores as name to (value, low, high); none for a model that takes no clicks.
+    """Return a record's click scores as name to (value, low, high); none for a model that takes no clicks.
 
-    Those of a part that has no pictures are NaN.  Shares get exact intervals, whatever the record has.
+    Scores for which there are no pictures are NaN.  Shares get exact intervals in place of the record's own.
     """
     clicks = dict(record.get("clicks", {}))
     intervals = clicks.pop("ci95", {})
@@ -72,7 +72,7 @@ def flat_clicks(record: dict) -> dict[str, tuple[float, float, float]]:
 
 
 def clicks_table(records: list[dict]) -> pd.DataFrame:
-    """Click scores for reading: a row per score, a column per study and encoder, means over seeds, with 95 % bounds."""
+    """Format click scores: a row per score, a column per study and encoder; means over seeds, with 95 % bounds."""
     columns: dict[str, list] = {}
     for record in select(records, protocol=PRIMARY):
         if "clicks" in record:
@@ -87,24 +87,24 @@ def clicks_table(records: list[dict]) -> pd.DataFrame:
 
 
 def _click_cell(score: str, value: float, low: float, high: float) -> str:
-    """A click score for reading: pictures as a number, shares in per cent, clicks with two digits, else an IoU."""
+    """Format a click score: pictures as a number, shares in per cent, clicks with two decimals, IoUs with three."""
     if score.endswith("n_images"):
         return "none" if np.isnan(value) else f"{value:.0f}"
     return with_interval(value, low, high, ".0%" if score.endswith("worse") else ".2f" if "noc" in score else ".3f")
 
 
 def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
-    """A row per model, study, set of test pictures and protocol, over its seeds.
+    """Make a table with a row per model, study, set of test pictures and protocol, summarised over seeds.
 
     Returns
     -------
     DataFrame
         ``study``, ``model``, ``encoder``, ``protocol``, ``data`` (fingerprint), ``n_images``, ``n_breeds``, ``seeds``
-        (how many), parameters, ``epochs`` (at most so many) and ``trained on`` (``CPU`` or ``GPU``), ``test_loss``,
-        ``training_seconds`` and ``ms_per_picture`` (means over seeds), ``stale`` (commits of records that do not fit
-        the study any more, else empty), and for each score: its mean over seeds, ``… low`` and ``… high`` (means of
-        the seeds' 95 % bootstrap bounds: how much other pictures would move it), ``… min`` and ``… max`` over seeds
-        (how much another run would).
+        (their number), ``parameters`` and ``trained parameters``, ``epochs`` (the most allowed) and ``trained on``
+        (``CPU`` or ``GPU``), ``test_loss``, ``training_seconds`` and ``ms_per_picture`` (means over seeds), ``stale``
+        (commits of records that no longer fit the study, else empty), and for each score: its mean over seeds,
+        ``… low`` and ``… high`` (means of the seeds' 95 % bootstrap bounds: how far other pictures would move it),
+        ``… min`` and ``… max`` over seeds (how far another run would).
     """
     rows = []
     keys = ("study", "model", "encoder", "protocol", "data")
@@ -134,20 +134,20 @@ def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
 
 
 def processor(record: dict) -> str:
-    """On what the training of a record ran, ``CPU`` or ``GPU``."""
+    """Return ``CPU`` or ``GPU``: the processor that scored a record, taken to be the one that trained its model."""
     return "GPU" if record["device"].startswith("cuda") else "CPU"
 
 
 def protocol_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One model of one study for reading: a row per score, a column per protocol.
+    """Format the scores of one model of one study: a row per score, a column per protocol.
 
-    A cell is ``0.812 [0.790, 0.833]``, the value and its 95 % interval over pictures; with several seeds their mean,
-    and ``(0.801 to 0.820)`` over them.
+    A cell is ``0.812 [0.790, 0.833]``, the value and its 95 % interval over pictures; with several seeds, the means of
+    these, followed by ``(0.801 to 0.820)``, the range over seeds.
 
     Parameters
     ----------
     table : DataFrame
-        Rows of a `results_table` that differ in protocol only.
+        Rows of a `results_table` that differ only in protocol.
     """
     columns = {}
     for _, row in table.iterrows():
@@ -165,7 +165,7 @@ def protocol_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def heading(table: pd.DataFrame) -> str:
-    """What a `protocol_table` scores, in words: model, study, pictures, breeds, seeds."""
+    """Say what a `protocol_table` is about: model, study, pictures, breeds and seeds."""
     row = table.iloc[0]
     seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
     pictures = f"{row['n_images']} test pictures of {row['n_breeds']} breeds"
@@ -174,10 +174,10 @@ def heading(table: pd.DataFrame) -> str:
 
 
 def cost_line(table: pd.DataFrame) -> str:
-    """What the model of a `protocol_table` costs: parameters and time of training; and its test loss.
+    """Say what the model of a `protocol_table` costs, in parameters and training time, and give its test loss.
 
-    Not the time of a picture, which is comparable in `comparisons.timing_table` only: records of models on a frozen
-    encoder may come from cached features.
+    The time per picture is left out, because it is comparable only in `comparisons.timing_table`: records of models on
+    a frozen encoder may come from cached features.
     """
     row = table.iloc[0]
     return (
@@ -187,14 +187,14 @@ def cost_line(table: pd.DataFrame) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A time in a unit that needs no second look: ``83 s``, ``12 min``, ``2.1 h``."""
+    """Format a time in a convenient unit: ``83 s``, ``12 min``, ``2.1 h``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def report_tables(records: list[dict]) -> str:
-    """Every model's scores as Markdown: on all test pictures, and on the small breeds where there are some."""
+    """Format every model's scores as Markdown: on all test pictures, and on the small breeds if there are some."""
     parts = []
     for subset in ("all", "small breeds"):
         table = results_table(records, subset=subset)
@@ -208,14 +208,14 @@ def report_tables(records: list[dict]) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table as GitHub Markdown."""
+    """Format a table as GitHub Markdown."""
     lines = [list(map(str, table.columns)), ["---"] * len(table.columns)]
     lines += [["" if pd.isna(value) else str(value) for value in row] for row in table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def score_lines(records: list[dict]) -> str:
-    """Scores of one evaluation as text for the terminal."""
+    """Format the scores of one evaluation as text for the terminal."""
     lines = []
     for record in records:
         lines.append(
@@ -230,6 +230,6 @@ def score_lines(records: list[dict]) -> str:
 
 
 def write_tables(folder: Path, records: list[dict]) -> None:
-    """Write ``results.csv`` and ``results.md`` of some records into a folder."""
+    """Write some records to a folder as the tables ``results.csv`` and ``results.md``."""
     results_table(records).to_csv(folder / "results.csv", index=False, float_format="%.4f")
     (folder / "results.md").write_text(report_tables(records), encoding="utf-8")
