@@ -23,7 +23,7 @@ from petseg_utils.data.datasets import (
 from petseg_utils.data.image_files import ImageFileError, orientation, read_image_file
 from petseg_utils.study import shown
 
-EXPECTED_FORMATS = {".png": ("PNG",)}  # by the ending of a photo's name
+EXPECTED_FORMATS = {".png": ("PNG",)}  # by the ending of a photo's name; for other endings, `JPEG`
 JPEG = ("JPEG", "MPO")
 # Photos are read upright, masks as they are stored.
 TURNED = ("its mask must show it upright", "of a mask that is ignored")
@@ -38,7 +38,7 @@ class Finding:
     name : str
         The picture.
     level : str
-        ``error`` (the picture cannot be used) or ``warning`` (it is used all the same).
+        ``error`` (the picture cannot be used) or ``warning`` (it is used nevertheless).
     kind : str
         ``missing``, ``unreadable``, ``size differs``, ``mask values``, ``other type``, ``turned``, ``no pet``,
         ``duplicate`` or ``list`` (then `name` is a split).
@@ -53,12 +53,12 @@ class Finding:
 
 
 def inspect_picture(picture: Picture) -> tuple[np.ndarray | None, np.ndarray | None, list[Finding]]:
-    """Read one picture with its mask, and say what is wrong with them.
+    """Read one picture with its mask, and report what is wrong with them.
 
     Returns
     -------
     (ndarray or None, ndarray or None, list of Finding)
-        Photo ``uint8 (H, W, 3)`` and label ``uint8 (H, W)``, both None where there is an error; what was found.
+        Photo ``uint8 (H, W, 3)`` and label ``uint8 (H, W)``, both None if there is an error; then the findings.
     """
     headers = [_header(path) for path in (picture.image, picture.mask)]
     findings = [
@@ -82,14 +82,14 @@ def inspect_picture(picture: Picture) -> tuple[np.ndarray | None, np.ndarray | N
 
 
 def _header(path: Path) -> tuple[str | None, str, int] | None:
-    """Format, mode and EXIF orientation of an image file; None if it cannot be read."""
-    with contextlib.suppress(ImageFileError):  # who reads it whole says what is wrong with it
+    """Return the format, mode and EXIF orientation of an image file; None if it cannot be read."""
+    with contextlib.suppress(ImageFileError):  # reading the whole file reports what is wrong with it
         return read_image_file(path, lambda image: (image.format, image.mode, orientation(image)))
     return None
 
 
 def audit(root: Path, *, progress: bool = True) -> dict:
-    """Read every listed file of a data set.
+    """Read every listed file of a data set, and report what is wrong.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def audit(root: Path, *, progress: bool = True) -> dict:
     Raises
     ------
     DataError
-        If there is no such folder, it is laid out in neither way, or both of its splits are empty.
+        If there is no such folder, it has neither layout, or neither split has pictures.
     """
     _, layout = find_data(root)
     pictures: list[Picture] = []
@@ -113,7 +113,7 @@ def audit(root: Path, *, progress: bool = True) -> dict:
     for split in OFFICIAL_COUNTS:
         try:
             pictures += list_pictures(root, split)
-        except DataError as error:  # an empty split hurts only who asks for it, a bad list everybody
+        except DataError as error:  # an empty split matters only where it is needed, a bad list is always an error
             lists.append(Finding(split, "warning" if error.kind == "empty" else "error", "list", str(error)))
     if not pictures:
         raise DataError(" ".join(finding.message for finding in lists))
@@ -143,7 +143,7 @@ def audit(root: Path, *, progress: bool = True) -> dict:
 
 
 def audit_lines(report: dict) -> str:
-    """What `audit` returns as text for the terminal."""
+    """Format what `audit` returns as text for the terminal."""
     counts = ", ".join(f"{number} {split}" for split, number in report["splits"].items())
     full = "the full official set" if report["official"] else "not the full official set of 3,680 + 3,669"
     lines = [f"{report['layout']} layout: {counts} pictures, {report['breeds']} breeds ({full})"]
@@ -154,7 +154,7 @@ def audit_lines(report: dict) -> str:
 
 
 def content_hash(pixels: np.ndarray) -> str:
-    """Hash of an array's shape and pixels: equal for copies of a picture saved under other names."""
+    """Return a hash of an array's shape and pixels: equal for copies of a picture under different names."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()[:16]

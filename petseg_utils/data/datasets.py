@@ -1,4 +1,4 @@
-"""Reading photos and masks: the two folder layouts, the label's one internal form, and the splits.
+"""Reading photos and masks: the two folder layouts, the one internal form of labels, and the splits.
 
 A label is ``uint8 (H, W)``: 0 background, 1 cat, 2 dog, 254 letterbox padding, 255 border.
 """
@@ -23,16 +23,16 @@ from petseg_utils.study import PetsegError, shown
 T = TypeVar("T")
 
 OFFICIAL_COUNTS = {"trainval": 3680, "test": 3669}
-_OFFICIAL_TRIMAP = {2: 0, 3: BORDER}  # 1 is the pet, whose species the list file tells
+_OFFICIAL_TRIMAP = {2: 0, 3: BORDER}  # 1 is the pet, whose species is in the list file
 _PALETTE_LABELS = {0: 0, 1: 1, 2: 2, BORDER: BORDER}
-_BYTE_ORDER_MARKS = (  # that of UTF-32 begins like that of UTF-16
+_BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of UTF-32's
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_FAULTS = {  # of a file: the audit's word for it, and what the message says
+_FAULTS = {  # for each fault of a file: the audit's word for it, and the text of the message
     "missing": ("missing", "file is missing"),
     "no access": ("unreadable", "permission denied. Give yourself read access to it"),
     "no image": ("unreadable", "not a picture, or damaged"),
@@ -47,7 +47,7 @@ _FAULTS = {  # of a file: the audit's word for it, and what the message says
 
 
 class DataError(PetsegError):
-    """Something is wrong with a file or folder of the data; `kind` is the audit's word for it."""
+    """Something is wrong with a file or folder of the data; `kind` is the audit's word for what."""
 
     def __init__(self, message: str, kind: str = "layout"):
         super().__init__(message)
@@ -56,7 +56,7 @@ class DataError(PetsegError):
 
 @dataclass(frozen=True)
 class Picture:
-    """Where one photo and its mask lie, and what the lists say of it.
+    """Where one photo and its mask lie, and what the lists say about it.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ class Picture:
     split : str
         ``trainval`` or ``test`` as listed; ``train`` or ``validation`` after `split_validation`.
     species : int
-        1 cat, 2 dog; 0 in the split-folder layout, where the mask itself tells.
+        1 cat, 2 dog; 0 in the split-folder layout, where the mask itself gives the species.
     breed : str
         The name without its number.
     image, mask : Path
-        The files.
+        The files of the photo and its mask.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Picture:
 
 
 def find_data(root: Path) -> tuple[Path, str]:
-    """Find the data in a folder and tell its layout.
+    """Find the data in a folder, and determine its layout.
 
     Parameters
     ----------
     root : Path
-        The data set's folder, or the one around it, as torchvision makes it.
+        The data set's folder, or its parent folder, as torchvision makes it.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def find_data(root: Path) -> tuple[Path, str]:
     Raises
     ------
     DataError
-        If the folder is missing, may not be read, or is laid out in neither way.
+        If the folder is missing, may not be read, or has neither layout.
     """
     root = Path(root)
     try:
@@ -120,7 +120,7 @@ def find_data(root: Path) -> tuple[Path, str]:
 
 
 def list_pictures(root: Path, split: str, names: set[str] | None = None) -> list[Picture]:
-    """Pictures of one official split, in the list's order.
+    """List the pictures of one official split, in the list's order.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def list_pictures(root: Path, split: str, names: set[str] | None = None) -> list
     split : str
         ``trainval`` or ``test``.
     names : set of str, optional
-        Keep these pictures only, for instance the committed list of a study on part of the data.
+        Keep only these pictures, for instance the committed list of a study on part of the data.
 
     Raises
     ------
@@ -153,14 +153,14 @@ def _list_official(folder: Path, split: str) -> list[Picture]:
     pictures = []
     for place, (number, line, cells) in enumerate(read_list(path)):
         parts = cells if len(cells) > 1 else cells[0].split()
-        if place == 0 and not any(part.isdigit() for part in parts):  # names of columns
+        if place == 0 and not any(part.isdigit() for part in parts):  # a header with names of columns
             continue
         if len(parts) != 4 or parts[2] not in ("1", "2"):
             raise DataError(
                 f"{path.name}, line {number}: got {line!r}, expected 'NAME CLASS-ID SPECIES BREED-ID', species 1 or 2."
             )
         name = parts[0]
-        if name.startswith("."):  # what macOS keeps beside a file, ._NAME
+        if name.startswith("."):  # ._NAME, which macOS keeps beside a file
             continue
         image, mask = folder / "images" / f"{name}.jpg", folder / "annotations" / "trimaps" / f"{name}.png"
         pictures.append(Picture(name, split, int(parts[2]), breed_of(name), image, mask))
@@ -176,10 +176,10 @@ def _list_split_folders(folder: Path, split: str) -> list[Picture]:
 
 
 def read_list(path: Path) -> list[tuple[int, str, list[str]]]:
-    """Lines of a list of pictures, by hand or from a spreadsheet: UTF-8 or UTF-16, cells quoted or not.
+    """Read a list of pictures, written by hand or by a spreadsheet: UTF-8, UTF-16 or UTF-32, cells quoted or not.
 
-    Cells end with a semicolon, a tab or a comma, whichever of them comes first in this order.  Empty lines and those
-    that begin with ``#`` are left out.
+    A line's cells are separated by semicolons, tabs or commas: by the first of these, in this order, that it contains.
+    Empty lines and those that begin with ``#`` are left out.
 
     Returns
     -------
@@ -189,7 +189,7 @@ def read_list(path: Path) -> list[tuple[int, str, list[str]]]:
     Raises
     ------
     DataError
-        If there is no such file, it may not be read, or is no such text.
+        If there is no such file, it may not be read, or it is not such a text.
     """
     rows = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
@@ -198,7 +198,7 @@ def read_list(path: Path) -> list[tuple[int, str, list[str]]]:
             cells = [cell.strip() for row in csv.reader([line], delimiter=mark, skipinitialspace=True) for cell in row]
         except csv.Error as error:
             raise DataError(f"{shown(path)}, line {number}, is no line of a list ({error}).") from error
-        while cells and not cells[-1]:  # a spreadsheet fills up short lines
+        while cells and not cells[-1]:  # a spreadsheet fills short lines up with empty cells
             cells.pop()
         if cells and not cells[0].startswith("#"):
             rows.append((number, line, cells))
@@ -227,22 +227,22 @@ def _read_text(path: Path) -> str:
 
 
 def breed_of(name: str) -> str:
-    """Breed in a picture's name: ``great_pyrenees_12`` gives ``great_pyrenees``; a name without a number is kept."""
+    """Return a picture's breed: ``great_pyrenees_12`` gives ``great_pyrenees``; a name without a number is kept."""
     stem, _, number = name.rpartition("_")
     return stem if stem and number.isdigit() else name
 
 
 def split_validation(pictures: list[Picture], share: float) -> tuple[list[Picture], list[Picture]]:
-    """Split trainval pictures into train and validation, breed by breed, the same on every machine.
+    """Split trainval pictures into train and validation, breed by breed, in the same way on every machine.
 
-    Within a breed the pictures stand in the order of their names' hashes; along the list of all breeds every
-    ``1 / share``-th picture goes to validation.  So each breed gives its share, and small breeds give theirs by turns.
-    Of a set so small that this holds out none, the last picture is.
+    Pictures are ordered by breed, and within a breed by the hashes of their names; along this list, every
+    ``1 / share``-th picture goes to validation.  So each breed gives its share, and small breeds take turns.  If a set
+    is so small that this would hold out no picture, the last one is held out.
 
     Parameters
     ----------
     share : float
-        Part that goes to validation, 0 to 1.
+        Fraction that goes to validation, 0 to 1.
 
     Returns
     -------
@@ -276,12 +276,12 @@ def read_image(path: Path) -> np.ndarray:
     -------
     ndarray
         ``uint8 (H, W, 3)``; see `image_files.upright_rgb`.  Colours are taken as they are stored, whatever profile the
-        file names: so do others who score models on such data, and so their scores and ours are of the same pixels.
+        file names, as others do who score models on such data: so their scores and ours are of the same pixels.
 
     Raises
     ------
     DataError
-        If the file is missing, unreadable, truncated or no picture.
+        If the file is missing, unreadable, truncated or not a picture.
     """
     return _read(path, partial(upright_rgb, by_profile=False))
 
@@ -290,7 +290,7 @@ def read_label(picture: Picture) -> np.ndarray:
     """Read a picture's mask as a label.
 
     Official trimaps hold 1 pet, 2 background, 3 border, and the species comes from the list file.  Split-folder masks
-    hold palette indices 0 background, 1 cat, 2 dog, 255 border: the index counts, never the grey level of its colour.
+    hold palette indices 0 background, 1 cat, 2 dog, 255 border: the index counts, not the grey level of its colour.
 
     Returns
     -------
@@ -300,12 +300,12 @@ def read_label(picture: Picture) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing or unreadable, is no single-channel picture, or holds unknown values.
+        If the file is missing or unreadable, is not a single-channel picture, or holds unknown values.
     """
     mode, values = _read(picture.mask, lambda mask: (mask.mode, np.asarray(mask)))
     if mode not in ("L", "P", "1", "I", "I;16"):
         raise DataError(f"{shown(picture.mask)}: a mask must have one channel, this one is {mode}.", "mask values")
-    values = values.astype(np.int64)  # a 1-bit mask would index as booleans do
+    values = values.astype(np.int64)  # a 1-bit mask would index the lookup table as booleans do
     meaning = {1: picture.species} | _OFFICIAL_TRIMAP if picture.species else _PALETTE_LABELS
     unknown = sorted(set(np.unique(values).tolist()) - set(meaning))
     if unknown:
@@ -322,7 +322,7 @@ def read_pair(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     DataError
-        As `read_image` and `read_label` do, and if the two differ in size.
+        As from `read_image` and `read_label`, and if the two differ in size.
     """
     image, label = read_image(picture.image), read_label(picture)
     if image.shape[:2] != label.shape:
@@ -341,6 +341,6 @@ def _read(path: Path, reading: Callable[[Image.Image], T]) -> T:
 
 
 def species_of(label: np.ndarray) -> int:
-    """Species in a label: the pet class with most pixels, or 0 where there is none."""
+    """Return a label's species: the pet class with most pixels, or 0 if there is none."""
     counts = np.bincount(label.ravel(), minlength=256)[1 : len(CLASSES)]
     return int(counts.argmax()) + 1 if counts.any() else 0

@@ -1,4 +1,4 @@
-"""Fetching the official data set, checked by its archives' sums and by reading every file."""
+"""Downloading the official data set, checked by its archives' checksums and by reading every file."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from petseg_utils.study.paths import OUTPUTS
 
 
 def download_oxford(root: Path | None = None) -> Path:
-    """Fetch Oxford-IIIT Pet by torchvision, which checks the archives' sums, then count and decode every file.
+    """Download Oxford-IIIT Pet by torchvision, which checks the archives' checksums; then count and decode every file.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ def download_oxford(root: Path | None = None) -> Path:
     folder = root / "oxford-iiit-pet"
     try:
         OxfordIIITPet(root, split="trainval", target_types="segmentation", download=True)
-    except (OSError, RuntimeError) as error:  # network errors are OSErrors; a wrong sum is a RuntimeError
+    except (OSError, RuntimeError) as error:  # network errors are OSErrors; a wrong checksum is a RuntimeError
         raise DataError(
             f"The download failed: {error}. Try again; if it was cut, delete {folder.name}/ in {root.name}/ first."
         ) from error
     report = audit(folder)
-    # torchvision skips its checks where the folders exist already, so count and decode what is really there.
+    # torchvision skips its checks if the folders exist already, so count and decode what is really there.
     if not report["official"] or report["errors"]:
         raise DataError(
             f"{folder.name} is incomplete: {report['splits']} instead of {OFFICIAL_COUNTS}, "

@@ -1,4 +1,4 @@
-"""Further labelled pictures, from another source, to train the weights that ship."""
+"""Further labelled pictures, from other sources, for training the weights that ship."""
 
 import functools
 from dataclasses import replace
@@ -12,26 +12,26 @@ from petseg_utils.data.labels import BORDER, PADDING
 from petseg_utils.data.pictures import PictureSet, decode, join
 from petseg_utils.study import Study
 
-BAND = 5  # model pixels: how wide a border is left undecided where a source has none
+BAND = 5  # width in model pixels of the border that is added where a source has none
 
 
 def read_extra(folders: list[Path], study: Study, *, progress: bool = True) -> dict[str, PictureSet]:
-    """The ``trainval`` pictures of folders in one of the known layouts, split into ``train`` and ``validation``.
+    """Read the ``trainval`` pictures of folders in a known layout, split into ``train`` and ``validation``.
 
-    Masks that were drawn as polygons end in hard edges that are not the animal's.  Where a mask to learn from has no
-    border, a narrow band along its edges becomes one.  Those to validate on stay as they are, as in every test.
+    Masks drawn as polygons have hard edges that are not the animal's.  Where a training mask has no border, a narrow
+    band along its edges becomes border.  Validation masks stay as they are, as in every test.
 
     Parameters
     ----------
     folders : list of Path
         See `datasets.find_data`; no two may hold a picture of the same name.
     study : Study
-        Gives the size of the pictures, and the share that is held out for validation.
+        Sets the size of the pictures, and the share held out for validation.
 
     Raises
     ------
     DataError
-        As `pictures.decode`.
+        As from `pictures.decode`.
     """
     parts = [_read_banded(folder, study, progress) for folder in folders]
     return {split: functools.reduce(join, [part[split] for part in parts]) for split in ("train", "validation")}
@@ -40,7 +40,7 @@ def read_extra(folders: list[Path], study: Study, *, progress: bool = True) -> d
 def check_extra(extra: dict[str, PictureSet], splits: dict[str, PictureSet]) -> None:
     """Raise `DataError` if a further picture is one of the study's own, under whatever name.
 
-    To learn from it twice would change its weight; to learn from a test picture would flatter the scores.
+    Training on it twice would change its weight; training on a test picture would inflate the scores.
     """
     own = {
         content: (name, split)

@@ -1,4 +1,4 @@
-"""Reading an image file: the one way in for photos and masks, and all that can be wrong with the file."""
+"""Reading image files: all photos and masks are read here, and all that can be wrong with a file is named here."""
 
 import contextlib
 import importlib
@@ -14,12 +14,12 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageErro
 
 T = TypeVar("T")
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")  # what is looked for in a file; JPEG finds MPO
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "HEIF")  # formats that are tried; JPEG also finds MPO
 PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp")  # endings of the photos of a data set
-# TIFF has the most ways of keeping pixels, each with a decoder of its own, and no data set here needs it.  Scanners and
-# editors write these, unless they are told otherwise; JPEG in TIFF, where the worst faults have been, is refused.
+# TIFF has the most ways of storing pixels, each with a decoder of its own, and no data set here needs it.  Scanners and
+# editors write these ones by default; JPEG in TIFF, where the worst faults have been, is rejected.
 _TIFF_WAYS = ("raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
-_LONGEST = 1_000_000  # pixels of a side: to make a longer one small takes minutes and gigabytes
+_LONGEST = 1_000_000  # most pixels along a side: shrinking a longer one takes minutes and gigabytes
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,7 +30,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-# Of levels that are floats: what white is, if the brightest lies in this range; sharpening leaves some beyond white.
+# For float levels: the white level, if the brightest level lies in this range; sharpening leaves some beyond white.
 _WHITES = ((1, -1, 2), (255, 16, 256), (4095, 256, 4096), (65535, 4096, 65536))
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's numbers for them
 _WHITE_IS_ZERO, _SIGNED = 0, 2
@@ -38,8 +38,8 @@ _PROBE = Image.fromarray(np.moveaxis(np.mgrid[0:256:51, 0:256:51, 0:256:51], 0, 
 _HEIC = (".heic", ".heif")
 _NEEDS = {"HEIC": "pip install pillow-heif", "AVIF": "pip install --upgrade pillow"}
 
-# What a picture says in words (editors keep whole histories there) is in nobody's way: it may take as much memory as a
-# large photo does.
+# The text in a picture (editors keep whole histories there) must not be a reason to reject it: it may take as much
+# memory as a large photo does.
 _TEXT = 256 * 1024 * 1024
 PngImagePlugin.MAX_TEXT_CHUNK = max(_TEXT, PngImagePlugin.MAX_TEXT_CHUNK)
 PngImagePlugin.MAX_TEXT_MEMORY = max(_TEXT, PngImagePlugin.MAX_TEXT_MEMORY)
@@ -54,7 +54,7 @@ class ImageFileError(Exception):
         ``missing``, ``no access``, ``no image``, ``other format``, ``no reader``, ``too large``, ``too long``,
         ``no memory``, ``levels`` or ``damaged``.
     detail : str
-        What Pillow says of it, the name of its format, what to install, or its darkest and brightest level.
+        Pillow's message, the name of the format, what to install, or the darkest and brightest level.
     """
 
     def __init__(self, fault: str, detail: str = ""):
@@ -63,20 +63,20 @@ class ImageFileError(Exception):
 
 
 def upright_rgb(image: Image.Image, *, by_profile: bool = True) -> np.ndarray:
-    """An image's pixels, ``uint8 (H, W, 3)``, as a viewer shows them.
+    """Return an image's pixels, ``uint8 (H, W, 3)``, as a viewer shows them.
 
-    EXIF orientation is applied, colours become sRGB's by the image's own profile, transparency is laid on white, and
-    grey, palette, CMYK, 16-bit, 32-bit and float images become RGB.
+    The EXIF orientation is applied, colours are converted to sRGB by the image's own profile, transparent images are
+    placed on white, and grey, palette, CMYK, 16-bit, 32-bit and float images become RGB.
 
     Parameters
     ----------
     by_profile : bool
-        Without it colours are taken as they are stored.
+        If false, colours are taken as they are stored.
 
     Raises
     ------
     ImageFileError
-        If levels are such that nobody can tell which of them is white.
+        If it cannot be known which level is white.
     """
     image.load()
     turn, profile = _TURNS.get(orientation(image)), image.info.get("icc_profile") if by_profile else None
@@ -88,7 +88,7 @@ def upright_rgb(image: Image.Image, *, by_profile: bool = True) -> np.ndarray:
         image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         alpha = image.getchannel("A")
         image = image.convert("RGB")
-        if bitmap and alpha.getextrema() == (0, 0):  # a fourth byte that whoever wrote it left empty
+        if bitmap and alpha.getextrema() == (0, 0):  # a fourth byte that the program that wrote it left empty
             alpha = None
     image = _srgb(image.convert("RGB") if image.mode == "P" else image, profile)
     if alpha is not None:
@@ -98,22 +98,22 @@ def upright_rgb(image: Image.Image, *, by_profile: bool = True) -> np.ndarray:
 
 
 def orientation(image: Image.Image) -> int:
-    """How an image is to be turned, by EXIF's numbers from 1 to 8; 1, upright, where its EXIF says nothing readable.
+    """Return an image's EXIF orientation, from 1 to 8; 1, upright, if its EXIF gives none that can be read.
 
-    EXIF is only read: Pillow's `ImageOps.exif_transpose` also writes it anew, which fails on many a camera's tags.
+    EXIF is only read: Pillow's `ImageOps.exif_transpose` also rewrites it, which fails on many cameras' tags.
     """
     for find in (
         lambda: image.getexif().get(ExifTags.Base.Orientation),
         lambda: _orientation_entry(image.info["exif"]),
     ):
-        with contextlib.suppress(Exception):  # there is no end to what is found in EXIF
+        with contextlib.suppress(Exception):  # EXIF may hold anything, and so reading it may raise anything
             if (value := find()) in _TURNS:
                 return int(value)
     return 1
 
 
 def _orientation_entry(exif: bytes) -> int | None:
-    """The orientation in EXIF's first directory, past entries at which Pillow stops."""
+    """Find the orientation in EXIF's first directory, reading past entries at which Pillow stops."""
     data = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}[data[:2]]
     (start,) = struct.unpack_from(f"{order}I", data, 4)
@@ -126,9 +126,9 @@ def _orientation_entry(exif: bytes) -> int | None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A deep grey image in 256 levels: `Image.convert` would clip its levels instead of scaling them.
+    """Scale a deep grey image to 256 levels: `Image.convert` would clip its levels instead.
 
-    White is what the file's depth makes it, or a lesser depth that holds all levels: of 12 bits in 16, for instance.
+    White is the highest level of the file's depth or of a smaller depth that holds all levels, such as 12 bits in 16.
     """
     levels, tags = np.asarray(image), getattr(image, "tag_v2", {})
     if image.mode == "F":
@@ -141,28 +141,28 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         signed = _first(tags, _SAMPLE_FORMAT, 1) == _SIGNED
         depth = _first(tags, _BITS_PER_SAMPLE, 32 if image.mode == "I" else 16) - signed
         if depth == 32:
-            levels = levels.view(np.uint32)  # Pillow has no mode for these, and takes them for signed
+            levels = levels.view(np.uint32)  # Pillow has no mode for unsigned 32-bit levels, and reads them as signed
         low, high = int(levels.min()), int(levels.max())
         if low < 0:
             raise ImageFileError("levels", f"{low} to {high}")
-        depths = (8, 12, 16, 24, depth) if tags else (16, depth)  # a PNG's 16 bits are 16
+        depths = (8, 12, 16, 24, depth) if tags else (16, depth)  # a 16-bit PNG uses all of its 16 bits
         grey = (levels >> next(bits for bits in depths if high < 2**bits and bits <= depth) - 8).astype(np.uint8)
     return Image.fromarray(255 - grey if _first(tags, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO else grey)
 
 
 def _first(tags: Mapping[int, Any], tag: int, otherwise: int) -> int:
-    """A TIFF tag's value, which is one for each channel, or one for all."""
+    """Return a TIFF tag's value, the first one if there is one for each channel."""
     value = tags.get(tag, otherwise)
     return value[0] if isinstance(value, tuple) else value
 
 
 def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An image in RGB, by its own ICC profile; one that is broken or another mode's is as good as none."""
+    """Convert an image to RGB by its own ICC profile; one that is broken or for another mode is ignored."""
     if profile or image.mode == "LAB":
-        with contextlib.suppress(Exception):  # it is a stranger's: lcms is not the only one to stumble
+        with contextlib.suppress(Exception):  # the profile may hold anything: not only lcms raises errors over it
             own = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
             convert = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), image.mode, "RGB")
-            # Most profiles are sRGB's under one name or another: those photos stay as they are, to the last bit.
+            # Most profiles are sRGB under one name or another: those photos stay as they are, to the last bit.
             if image.mode != "RGB" or np.abs(np.asarray(convert.apply(_PROBE), int) - np.asarray(_PROBE)).max() > 2:
                 return convert.apply(image)
     return image.convert("RGB")
@@ -170,15 +170,15 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @cache
 def _readable() -> tuple[str, ...]:
-    """The formats of `FORMATS` that can be read here."""
-    with contextlib.suppress(ImportError):  # no dependency: whoever has it, has photos that need it
+    """Return those of the `FORMATS` that this installation can read."""
+    with contextlib.suppress(ImportError):  # optional: users whose photos need it can install it
         importlib.import_module("pillow_heif").register_heif_opener()
     Image.init()
     return tuple(kind for kind in FORMATS if kind in Image.OPEN)
 
 
 def _unidentified(path: Path) -> ImageFileError:
-    """Why Pillow does not know a file: another library reads it, or nothing does."""
+    """Return the error for a file that Pillow does not recognise: it needs another library, or is no known image."""
     with path.open("rb") as file:
         start = file.read(64)
     brands = start[8:] if start[4:8] == b"ftyp" else b""
@@ -204,21 +204,21 @@ def read_image_file(
 ) -> T:
     """Open an image file, and decode it as far as `reading` needs.
 
-    Format and size are looked up in the file's header, before anything is decoded.
+    Format and size are checked in the file's header, before anything is decoded.
 
     Parameters
     ----------
     reading : callable
-        Makes the result of the opened image, as `upright_rgb` does.
+        Computes the result from the opened image, as `upright_rgb` does.
     formats : collection of str, optional
         Pillow's names of the formats that are allowed, whatever the file is called; by default all of `FORMATS`.
     max_pixels : int, optional
-        The largest image allowed, beside Pillow's own limit (about 90 megapixels).
+        The most pixels allowed, in addition to Pillow's own limit (about 90 megapixels).
 
     Raises
     ------
     ImageFileError
-        Whatever is wrong with the file.
+        If the file cannot be used, for whatever reason.
     """
     try:
         if not path.is_file():
@@ -230,7 +230,7 @@ def read_image_file(
                 raise ImageFileError(
                     "other format", f"TIFF compressed as {way}, instead of not at all or by LZW or ZIP"
                 )
-            # Pillow only warns of it, and a warning made an error for a moment is one for the other threads, too.
+            # Pillow only warns above its limit, and turning the warning into an error would affect other threads too.
             limits = [limit for limit in (max_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]
             if image.width * image.height > min(limits, default=image.width * image.height):
                 raise ImageFileError("too large", f"more than {min(limits)} pixels")
@@ -239,7 +239,7 @@ def read_image_file(
             return reading(image)
     except ImageFileError:
         raise
-    except FileNotFoundError as error:  # deleted since we looked
+    except FileNotFoundError as error:  # deleted since the check
         raise ImageFileError("missing") from error
     except PermissionError as error:
         raise ImageFileError("no access") from error
@@ -251,5 +251,5 @@ def read_image_file(
         raise ImageFileError("too large", str(error)) from error
     except MemoryError as error:
         raise ImageFileError("no memory") from error
-    except Exception as error:  # decoders raise whatever they stumble over: struct.error, TypeError, zlib.error, ...
+    except Exception as error:  # decoders raise errors of many classes: struct.error, TypeError, zlib.error, ...
         raise ImageFileError("damaged", " ".join(str(error).split()) or type(error).__name__) from error

@@ -1,4 +1,4 @@
-"""What a label means: the classes, border and padding, species and their colours."""
+"""The values of a label: classes, border, padding and species; and the colours in which they are shown."""
 
 CLASSES = ("background", "cat", "dog")
 SPECIES = {1: "cat", 2: "dog"}

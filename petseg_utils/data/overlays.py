@@ -1,4 +1,4 @@
-"""A label laid over its picture, each class in its colour."""
+"""Pictures overlaid with their labels, each class in its colour."""
 
 import numpy as np
 from PIL import ImageColor
@@ -7,10 +7,10 @@ from petseg_utils.data.labels import BORDER, CLASS_COLOURS, PADDING
 
 
 def overlay(image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Picture ``uint8 (H, W, 3)`` half covered by its label ``uint8 (H, W)``: cat, dog and border in their colours."""
+    """Tint a picture ``uint8 (H, W, 3)`` by half where its label ``uint8 (H, W)`` says cat, dog or border."""
     out = image.copy()
     for value, name in ((1, "cat"), (2, "dog"), (BORDER, "border")):
         covered = label == value
         out[covered] = np.rint((out[covered] + np.array(ImageColor.getrgb(CLASS_COLOURS[name]), np.float32)) / 2)
-    out[label == PADDING] = 255  # padding carries no meaning: let it vanish into the page
+    out[label == PADDING] = 255  # padding has no meaning: white, it disappears into the page
     return out

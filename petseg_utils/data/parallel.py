@@ -1,6 +1,6 @@
-"""Several processes that train one model: each has a share of every batch, and sums are over all of them.
+"""Training one model in several processes: each has a share of every batch, and sums are over all processes.
 
-A lone process is the case of one share: nothing here changes what it computes.
+A single process has one share, the whole batch: nothing here changes what it computes.
 """
 
 from collections.abc import Callable
@@ -15,19 +15,22 @@ from petseg_utils.study import PetsegError
 
 
 def place() -> tuple[int, int]:
-    """The number of this process, from 0, and how many there are."""
+    """Return the number of this process, from 0, and the number of processes."""
     joined = dist.is_available() and dist.is_initialized()
     return (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
 
 
 def share(length: int) -> slice:
-    """Which of so many rows are this process's; the shares are disjoint, and differ by one row at most."""
+    """Return this process's share of `length` rows; shares are disjoint, and their lengths differ by at most one."""
     number, processes = place()
     return slice(length * number // processes, length * (number + 1) // processes)
 
 
 class _Sum(torch.autograd.Function):
-    """Every process computes the same loss from the same sums, so gradients are those of the sum of these losses."""
+    """A sum over all processes.
+
+    Every process computes the same loss from the same sums, so gradients are those of the sum of these losses.
+    """
 
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:
@@ -51,7 +54,7 @@ def _reduced(x: Tensor) -> Tensor:
 
 
 def summed(x: Tensor) -> Tensor:
-    """The sum over all processes of a tensor, which has one shape in all; gradients go back to each of them.
+    """Sum a tensor, of the same shape in all processes, over the processes; gradients flow back to each of them.
 
     Raises
     ------
@@ -62,31 +65,31 @@ def summed(x: Tensor) -> Tensor:
 
 
 def total_of(counts: np.ndarray) -> np.ndarray:
-    """The sum over all processes of an array, which has one shape in all."""
+    """Sum an array, of the same shape in all processes, over the processes."""
     return summed(torch.from_numpy(counts).to(_device())).cpu().numpy() if place()[1] > 1 else counts
 
 
 def mean_of(values: np.ndarray) -> float:
-    """The mean of all processes' values ``(n,)``, of which each gives its own."""
+    """Return the mean of the values of all processes, of which each passes its own ``(n,)``."""
     return float(total_of(values.sum(keepdims=True))[0] / whole_length(len(values)))
 
 
 def _device() -> str:
-    return "cuda" if dist.get_backend() == "nccl" else "cpu"  # what the processes' messages are made of
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"  # where tensors must lie to be sent between processes
 
 
 def whole_length(rows: int) -> int:
-    """How many rows all shares have together."""
+    """Return how many rows all shares have together."""
     return int(summed(torch.tensor(rows, device=_device()))) if place()[1] > 1 else rows
 
 
 def wait_for_all() -> None:
-    """Go on when all processes have come here."""
+    """Wait until all processes have reached this point."""
     whole_length(0)
 
 
 def whole(x: Tensor) -> Tensor:
-    """The rows of all shares in their order, ``(n, …)``, without gradients; `x` is this process's share of them."""
+    """Return the rows of all shares in order, ``(n, …)``, without gradients; `x` is this process's share."""
     if place()[1] == 1:
         return x.detach()
     length = whole_length(len(x))
@@ -96,21 +99,21 @@ def whole(x: Tensor) -> Tensor:
 
 
 def drawn(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
-    """Own share of random numbers that are drawn for all rows, so that they do not depend on the sharing.
+    """Return this process's share of random numbers drawn for all rows, so that they do not depend on the sharing.
 
     Parameters
     ----------
     rows : int
-        How many are this process's.
+        Number of this process's rows.
     draw : callable
-        ``draw(length)``: a tensor of so many rows; every process's generator must be in the same state.
+        ``draw(length)`` returns a tensor of that many rows; the generators of all processes must be in the same state.
     """
     length = whole_length(rows)
     return draw(length)[share(length)]
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Make each gradient of a module the mean of all processes' gradients: that of the loss of the whole batch."""
+    """Replace each gradient of a module by its mean over all processes: the gradient of the whole batch's loss."""
     if place()[1] == 1:
         return
     gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
@@ -121,10 +124,10 @@ def average_gradients(module: nn.Module) -> None:
 
 
 class WholeBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm by the mean and variance of the whole batch; torch's own `SyncBatchNorm` needs GPUs."""
+    """Batch norm with the mean and variance of the whole batch; torch's own `SyncBatchNorm` needs GPUs."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        """Map ``(N, C, H, W)`` to the same shape."""
         if not self.training:
             return super().forward(x)
         mean_so_far, variance_so_far = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
@@ -144,10 +147,10 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
 
 
 class WholeDropout2d(nn.Dropout2d):
-    """Dropout that hides in this share what one process would hide in these rows of the whole batch."""
+    """Dropout that drops in this share what a single process would drop in these rows of the whole batch."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, H, W)`` to the same shape."""
+        """Map ``(N, C, H, W)`` to the same shape."""
         if not self.training or self.p == 0:
             return x
         kept = 1 - self.p
@@ -155,9 +158,9 @@ class WholeDropout2d(nn.Dropout2d):
 
 
 def train_together(model: nn.Module) -> None:
-    """Let a model's layers see the whole batch where they depend on it, if there are several processes.
+    """If there are several processes, make the layers that depend on the whole batch use it.
 
-    Names and shapes of its weights stay as they are.
+    The names and shapes of the model's weights stay as they are.
     """
     if place()[1] == 1:
         return

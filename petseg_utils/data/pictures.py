@@ -1,4 +1,4 @@
-"""Pictures as models see them: letterboxed, checked while they are read, and cached decoded on disk."""
+"""Pictures as models see them: letterboxed, checked while they are read, and cached on disk in decoded form."""
 
 import contextlib
 import hashlib
@@ -21,19 +21,19 @@ from petseg_utils.study import Study
 from petseg_utils.study.folders import alone_in, made_aside
 
 SPLITS = ("train", "validation", "test")
-READING_VERSION = 2  # raise it whenever the same files would give other squares or other findings
+READING_VERSION = 2  # raise it whenever the same files would give different squares or findings
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of arrays that lie on disk, in any order: read when they are asked for, and not kept.
+    """Some rows of arrays on disk, in any order: they are read when asked for, and not kept in memory.
 
     Parameters
     ----------
     arrays : tuple of ndarray
-        Of one type, and rows of one shape; memory-mapped.
+        Memory-mapped arrays of the same type, with rows of the same shape.
     places : ndarray
-        ``int64 (n, 2)``: of each row, which array it is in, and where there.
+        ``int64 (n, 2)``: for each row, the number of its array and its index in that array.
     """
 
     arrays: tuple[np.ndarray, ...]
@@ -44,16 +44,16 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As of the array that they would make."""
+        """The shape of the array that these rows would make."""
         return (len(self), *self.arrays[0].shape[1:])
 
     @property
     def dtype(self) -> np.dtype:
-        """As of the arrays."""
+        """The data type of the arrays."""
         return self.arrays[0].dtype
 
     def __getitem__(self, wanted: int | slice | np.ndarray | list[int]) -> np.ndarray:
-        """One row, or several in an array of their own."""
+        """Return one row, or several in a new array."""
         if isinstance(wanted, int | np.integer):
             number, row = self.places[wanted]
             return self.arrays[number][row]
@@ -63,16 +63,16 @@ class Rows:
         return read
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        """All of them, in memory."""
+        """Return all rows, in memory."""
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def taken(self, rows: np.ndarray) -> "Rows":
-        """Some of them, by their numbers."""
+        """Return some of these rows, by their indices."""
         return Rows(self.arrays, self.places[rows])
 
 
 def rows_of(*parts: "np.ndarray | Rows") -> Rows:
-    """The rows of arrays, one behind the other, without reading them."""
+    """Concatenate the rows of arrays without reading them."""
     arrays: list[np.ndarray] = []
     places = []
     for part in parts:
@@ -93,17 +93,17 @@ class PictureSet:
     Parameters
     ----------
     table : DataFrame
-        A row per picture: ``name``, ``species`` (1 cat, 2 dog), ``breed``, ``height``, ``width`` (the photo's own
+        One row per picture: ``name``, ``species`` (1 cat, 2 dog), ``breed``, ``height``, ``width`` (the photo's own
         size), ``content`` and ``mask`` (hashes of the photo's and the mask's pixels).
     images : ndarray or Rows
         ``uint8 (n, size, size, 3)``.
     labels : ndarray
         ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog, 254 padding, 255 border.
     skipped : tuple of Finding
-        Pictures left out because somebody asked to go on without the bad ones.
+        What was found in pictures that were left out, because of errors (on request) or to keep the splits apart.
     detail : ndarray or Rows, optional
-        The same pictures from the same photos at twice the size, ``uint8 (n, 2 size, 2 size, 3)``, for an encoder that
-        looks at them so.
+        The same pictures, made from the same photos at twice the size, ``uint8 (n, 2 size, 2 size, 3)``, for an encoder
+        that needs them.
     """
 
     table: pd.DataFrame
@@ -117,12 +117,12 @@ class PictureSet:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the pictures' names and of what their photos and masks hold."""
+        """Hash of the pictures' names and of the pixels of their photos and masks."""
         lines = "\n".join(sorted(self.table["name"] + self.table["content"] + self.table["mask"]))
         return hashlib.sha256(lines.encode()).hexdigest()[:16]
 
     def subset(self, names: list[str]) -> "PictureSet":
-        """The pictures of these names, in their order; they stay where they are, the labels come into memory."""
+        """Return the pictures with these names, in this order; the labels are read into memory, the images are not."""
         rows = pd.Index(self.table["name"]).get_indexer(names)
         table = self.table.iloc[rows].reset_index(drop=True)
         images, detail = rows_of(self.images).taken(rows), self.detail
@@ -130,7 +130,7 @@ class PictureSet:
         return replace(self, table=table, images=images, labels=self.labels[rows], detail=detail)
 
     def at(self, scale: int) -> np.ndarray | Rows:
-        """The pictures at a multiple of their size, 1 or 2."""
+        """Return the pictures at a multiple of their size, 1 or 2."""
         if scale == 1:
             return self.images
         if self.detail is None:
@@ -141,9 +141,9 @@ class PictureSet:
 def load_pictures(
     study: Study, split: str, *, skip_bad: bool = False, names: set[str] | None = None, progress: bool = True
 ) -> PictureSet:
-    """Read a split of a study's data, from the decoded cache where there is one.
+    """Read a split of a study's data, from the cache of decoded pictures if there is one.
 
-    The embedded pictures are drawn first where they are not there yet.
+    The embedded pictures are drawn first if they do not exist yet.
 
     Parameters
     ----------
@@ -152,9 +152,9 @@ def load_pictures(
     split : str
         ``train``, ``validation`` or ``test``.
     skip_bad : bool
-        Go on without the pictures that have errors; they are listed in the result.
+        Continue without the pictures that have errors; they are listed in the result.
     names : set of str, optional
-        Keep these pictures only.
+        Keep only these pictures.
 
     Raises
     ------
@@ -177,9 +177,10 @@ def load_pictures(
 
 
 def load_splits(study: Study, **options: Any) -> dict[str, PictureSet]:
-    """All three splits by name, disjoint in names and in content.
+    """Load all three splits, by name, disjoint in names and in content.
 
-    A training picture whose pixels are also in another split would leak; it is left out of training and listed.
+    A training picture whose pixels are also in validation or test would leak, and so would a validation picture that is
+    also in test; it is left out of its split and listed there.
     """
     splits = {split: load_pictures(study, split, **options) for split in SPLITS}
     for split, others in (("validation", ("test",)), ("train", ("test", "validation"))):
@@ -214,31 +215,32 @@ def decode(
 ) -> PictureSet:
     """Read, check and letterbox pictures; the result is kept on disk and memory-mapped.
 
-    The cache is keyed by the files' names, sizes and times and by `READING_VERSION`, so what changed is read again.
-    Of several processes one reads, and the others wait for it.
+    The cache is keyed by the files' paths, sizes and times and by `READING_VERSION`, so pictures are read again after a
+    change.  Of several processes, one reads while the others wait for it.
 
     Parameters
     ----------
     size : int
         Edge of the letterboxed square in pixels.
     cache : Path
-        Folder of all caches; a study's is ``study.cache_dir``.
+        Folder of all caches; for a study, ``study.cache_dir``.
     scale : int
-        2 to keep the pictures at twice the size, too (``detail``).
+        2 to keep the pictures at twice the size too (``detail``).
     workers : int, optional
-        Threads that read; by default one per core, eight at most.
+        Number of threads that read; by default one per core, at most eight.
 
     Raises
     ------
     DataError
-        If a picture has an error and `skip_bad` is false, or if the disk is full.
+        If a picture has an error and `skip_bad` is false, if no picture can be used, or if the cache cannot be written
+        or read.
     """
     folder = cache / f"pictures-{size}{'+detail' if scale > 1 else ''}-{_files_key(pictures)}"
     card_path, n_workers = folder / "card.json", workers or min(os.cpu_count() or 1, 8)
     if not card_path.is_file():
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            # Of several processes one decodes, and the others wait, however long that takes.
+            # Of several processes, one decodes while the others wait, however long that takes.
             with alone_in(cache, "petseg", "wait", name=".pictures.lock", wait=-1):
                 if not card_path.is_file():
                     with made_aside(cache) as temporary:
@@ -283,7 +285,7 @@ def _files_key(pictures: list[Picture]) -> str:
             try:
                 stat = path.stat()
                 state = (stat.st_size, stat.st_mtime_ns)
-            except OSError:  # missing or not ours to look at: the reader will say which
+            except OSError:  # missing, or access is denied: the reader will say which
                 state = None
             digest.update(repr((str(path.resolve()), picture.species, state)).encode())
     return digest.hexdigest()[:16]
@@ -310,7 +312,7 @@ def _write_cache(folder: Path, pictures: list[Picture], size: int, scale: int, p
         squares = [box.image(image), box.label(label)]
         return row, squares if scale == 1 else [*squares, box.image(image, scale)], findings
 
-    # Plain sequential writes: on a full disk they raise, where writing into a memory map would kill the process.
+    # Plain sequential writes: on a full disk they raise, whereas writing to a memory map would kill the process.
     names = ("images", "labels") if scale == 1 else ("images", "labels", "detail")
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
         files = [stack.enter_context((folder / f"{name}.u8").open("wb")) for name in names]
@@ -326,7 +328,7 @@ def _write_cache(folder: Path, pictures: list[Picture], size: int, scale: int, p
 
 
 def join(first: PictureSet, second: PictureSet) -> PictureSet:
-    """Both sets' pictures in one, without reading them; a name in both raises `DataError`."""
+    """Join the pictures of two sets without reading them; raise `DataError` if a name is in both."""
     table = pd.concat([first.table, second.table], ignore_index=True)
     if (twice := table["name"].duplicated()).any():
         raise DataError(f"A name of a picture is in both sets: {table['name'][twice].iloc[0]}. Rename or remove one.")

@@ -1,4 +1,4 @@
-"""Letterbox and its inverse; augmentation of training pictures."""
+"""The letterbox and its inverse, and the augmentation of training pictures."""
 
 import os
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from petseg_utils.data.labels import PADDING
 if TYPE_CHECKING:
     import albumentations
 
-PADDING_COLOUR = (124, 116, 104)  # ImageNet's mean colour: about zero once a model has normalised it
+PADDING_COLOUR = (124, 116, 104)  # ImageNet's mean colour, about zero after a model's normalisation
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Fit a photo into a square without squashing it: longest side to the edge, the rest padded.
+    """How a photo fits into a square without distortion: its longer side fills the edge, and the rest is padded.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ class Letterbox:
         return slice(top, top + height), slice(left, left + width)
 
     def image(self, image: np.ndarray, scale: int = 1) -> np.ndarray:
-        """Photo ``uint8 (height, width, 3)`` to the padded square ``uint8 (size, size, 3)``, antialiased.
+        """Fit a photo ``uint8 (height, width, 3)`` into the padded square ``uint8 (size, size, 3)``, antialiased.
 
-        With another `scale` the same square comes so many times larger, with more of the photo's detail in it.
+        With another `scale`, the same square is that many times as large, with more of the photo's detail.
         """
         self._check(image)
         square = np.full((scale * self.size, scale * self.size, 3), PADDING_COLOUR, np.uint8)
@@ -63,20 +63,20 @@ class Letterbox:
         return square
 
     def label(self, label: np.ndarray) -> np.ndarray:
-        """Label ``uint8 (height, width)`` to ``uint8 (size, size)``; nearest neighbour, padding marked 254."""
+        """Fit a label ``uint8 (height, width)`` into ``uint8 (size, size)``; nearest neighbour, padding marked 254."""
         self._check(label)
         square = np.full((self.size, self.size), PADDING, np.uint8)
         square[self.window] = _resize(label, self.inner, Image.Resampling.NEAREST)
         return square
 
     def invert(self, square: np.ndarray) -> np.ndarray:
-        """Mask ``uint8 (size, size)`` back to the photo's own size ``(height, width)``, nearest neighbour."""
+        """Resize a mask ``uint8 (size, size)`` back to the photo's size ``(height, width)``, nearest neighbour."""
         if square.shape != (self.size, self.size):
             raise ValueError(f"expected a ({self.size}, {self.size}) mask, got {square.shape}")
         return _resize(np.ascontiguousarray(square[self.window]), (self.height, self.width), Image.Resampling.NEAREST)
 
     def to_square(self, x: float, y: float) -> tuple[float, float]:
-        """Point in the photo's pixels to the square's; pixel centres lie at whole numbers in both."""
+        """Convert a point from the photo's pixels to the square's; pixel centres lie at whole numbers in both."""
         (inner_height, inner_width), (top, left) = self.inner, self.offset
         return (
             (x + 0.5) * inner_width / self.width - 0.5 + left,
@@ -89,30 +89,30 @@ class Letterbox:
 
 
 def _resize(array: np.ndarray, shape: tuple[int, int], resampling: Image.Resampling) -> np.ndarray:
-    # Across first, then down: Pillow from 13 on chooses the order by the shape, and rounds in between.
+    # Across first, then down, always: from version 13 on, Pillow picks the order by the shape, and rounds in between.
     across = Image.fromarray(array).resize((shape[1], array.shape[0]), resampling)
     return np.asarray(across.resize((shape[1], shape[0]), resampling))
 
 
 def make_augmentation(scales: tuple[float, float] = (0.8, 1.25), shift: float = 0.08) -> "albumentations.Compose":
-    """Random flips, affine moves and colour changes for training pictures.
+    """Return random flips, affine transforms and colour changes for training pictures.
 
-    Pictures are mirrored left to right, never turned upside down: pets are not seen that way.  What an affine move
-    uncovers becomes padding in the label, so no loss is taken there.
+    Pictures are mirrored left to right, never turned upside down: pets are not seen that way.  Areas that an affine
+    transform uncovers become padding in the label, so they do not count in the loss.
 
     Parameters
     ----------
     scales : tuple of float
-        How much smaller and larger a picture is drawn, least and greatest.
+        Least and greatest factor by which a picture is scaled.
     shift : float
-        How far it is moved along each axis at most, as a share of its edge.
+        The most by which it is moved along each axis, as a share of its edge.
 
     Returns
     -------
     albumentations.Compose
         Call it with ``image`` ``uint8 (H, W, 3)`` and ``mask`` ``uint8 (H, W)``; seed it by ``set_random_seed``.
     """
-    # Before the import, in this process and in those that load pictures: else it asks the network for a newer release.
+    # Set before the import, in this process and in loader processes: otherwise it looks online for a newer release.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations
 

@@ -1,4 +1,4 @@
-"""Pictures without masks."""
+"""Pictures without masks, for self-training and for the autoencoder."""
 
 import hashlib
 import os
@@ -19,14 +19,14 @@ from petseg_utils.study import shown
 
 
 def list_unlabelled(folder: Path, splits: dict[str, PictureSet] | None = None) -> list[Path]:
-    """JPEG and PNG files of a folder, without those that are in a split.
+    """List the pictures of a folder, by their endings, without those that are in a split.
 
     Parameters
     ----------
     folder : Path
-        Its files; sub-folders are left out.
+        The folder; its sub-folders are not searched.
     splits : dict, optional
-        Picture sets whose names (without ending) must not be among them.
+        Picture sets whose names (without ending) are left out.
 
     Raises
     ------
@@ -42,28 +42,28 @@ def list_unlabelled(folder: Path, splits: dict[str, PictureSet] | None = None) -
 
 
 def files_identity(paths: list[Path]) -> dict:
-    """Number and fingerprint of some files, from their names and sizes alone, for a card: nothing is decoded."""
+    """Return the number and fingerprint of some files for a card, from their names and sizes: nothing is decoded."""
     lines = "\n".join(f"{path.name} {path.stat().st_size}" for path in paths)
     return {"n_images": len(paths), "fingerprint": hashlib.sha256(lines.encode()).hexdigest()[:16]}
 
 
 def read_unlabelled(paths: list[Path], size: int, *, scale: int = 1, progress: bool = True) -> PictureSet:
-    """Letterbox pictures; all pixels but the padding count as border, which no loss or score counts.
+    """Read and letterbox pictures; all pixels but the padding are border, which losses and scores leave out.
 
     Parameters
     ----------
     paths : list of Path
-        From `list_unlabelled`.  In the official data's names cat breeds begin with a capital, dog breeds do not; the
-        species is taken from there.
+        From `list_unlabelled`.  The species is taken from the name: as in the official data, cat breeds begin with a
+        capital letter and dog breeds do not.
     size : int
-        Edge of the square.
+        Edge of the square in pixels.
     scale : int
-        2 to read the pictures at twice the size, too (``detail``).
+        2 to read the pictures at twice the size too (``detail``).
 
     Raises
     ------
     DataError
-        If one cannot be read.
+        If one of them cannot be read.
     """
 
     def read(path: Path) -> tuple[list[np.ndarray], dict]:
