@@ -1,4 +1,4 @@
-"""A study: the numbers in which studies differ, where files lie, and what a result was made with."""
+"""Studies: the settings in which they differ, the places of their files, and the provenance of results."""
 
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Of the settings, when they are first wanted: who only makes masks does not wait for pydantic, nor need it."""
+    """Import the settings when they are first used: making masks neither needs pydantic nor waits for its import."""
     if name in __all__:
         from petseg_utils.study import settings
 

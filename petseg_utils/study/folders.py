@@ -1,4 +1,4 @@
-"""Folders that are written to: by one process at a time, and made aside, so that a killed process leaves nothing."""
+"""Writing to folders: locked for one process at a time, or made aside, so that a killed process leaves no half ones."""
 
 import contextlib
 import shutil
@@ -16,24 +16,24 @@ _UNFINISHED = ".petseg-unfinished-"
 
 @contextlib.contextmanager
 def alone_in(folder: Path, command: str, advice: str, *, name: str = LOCK, wait: float = 0) -> Iterator[None]:
-    """Hold a folder that a command writes to by a hidden file in it; the system lets go of it when the process dies.
+    """Lock a folder that a command writes to, by a hidden file in it; the system unlocks it when the process dies.
 
     Parameters
     ----------
     folder : Path
-        It must exist.
+        The folder; it must exist.
     command, advice : str
         What writes there, and how to name another folder: for the message.
     name : str
-        Of the hidden file.
+        Name of the hidden file.
     wait : float
-        Seconds to wait for another process, without end if below 0.  Those that a killed one started end a moment after
-        it.
+        Seconds to wait for another process, without limit if below 0.  Processes that a killed process started end a
+        moment after it.
 
     Raises
     ------
     PetsegError
-        If another process holds it.
+        If another process still holds the lock.
     """
     lock = FileLock(folder / name, timeout=wait)
     try:
@@ -48,19 +48,19 @@ def alone_in(folder: Path, command: str, advice: str, *, name: str = LOCK, wait:
 
 @contextlib.contextmanager
 def made_aside(parent: Path) -> Iterator[Path]:
-    """A new hidden folder to make something in that is then renamed to its place; at the end it is deleted.
+    """Make a hidden folder in which to create something that is then renamed to its place; delete it at the end.
 
-    What killed processes left there is deleted, too.
+    Folders that killed processes left are deleted too.
 
     Parameters
     ----------
     parent : Path
-        The folder that it lies in, which must be on the disk that the result is for; made if need be.
+        The folder in which it lies, which must be on the same disk as the result; created if needed.
     """
     parent.mkdir(parents=True, exist_ok=True)
     delete_unfinished(parent)
     folder = parent / f"{_UNFINISHED}{uuid.uuid4().hex[:12]}"
-    lock = FileLock(f"{folder}.lock")  # beside it, and held before it is there
+    lock = FileLock(f"{folder}.lock")  # beside the folder, and held before the folder exists
     lock.acquire()
     try:
         folder.mkdir()
@@ -71,17 +71,17 @@ def made_aside(parent: Path) -> Iterator[Path]:
 
 
 def delete_unfinished(parent: Path) -> None:
-    """Delete the folders of `made_aside` whose processes died; those of living ones are locked, and stay."""
+    """Delete folders of `made_aside` whose processes died; those of running processes are locked and stay."""
     for path in parent.glob(f"{_UNFINISHED}*.lock"):
         lock = FileLock(path, timeout=0)
-        with contextlib.suppress(Timeout, OSError):  # somebody else's, or on a disk that cannot be written
+        with contextlib.suppress(Timeout, OSError):  # in use by another process, or on a disk that cannot be written
             lock.acquire()
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
             _delete_and_release(lock)
 
 
 def _delete_and_release(lock: FileLock) -> None:
-    # While it is held: whoever opened it before sees that it is gone, and does not take it for the lock.
-    with contextlib.suppress(OSError):  # Windows deletes no open file; there `release` does it
+    # Deleted while it is held: a process that opened it before sees that it is gone, and does not take it for the lock.
+    with contextlib.suppress(OSError):  # Windows cannot delete an open file; there `release` deletes it
         Path(lock.lock_file).unlink()
     lock.release()

@@ -1,4 +1,4 @@
-"""Where files lie: in a checkout beside the code; else, or where that may not be written, in the user's data folder."""
+"""Where files lie: in a checkout beside the code; otherwise, or if that is not writable, in the user's data folder."""
 
 import contextlib
 import json
@@ -11,9 +11,9 @@ _BESIDE_THE_CODE = Path(__file__).resolve().parents[2]
 IS_CHECKOUT = (_BESIDE_THE_CODE / "pyproject.toml").is_file() and (_BESIDE_THE_CODE / "notebooks").is_dir()
 _USERS = platformdirs.user_data_path("petseg", appauthor=False)
 ROOT = _BESIDE_THE_CODE if IS_CHECKOUT else _USERS  # an installed package must not write among other packages
-OUTPUTS = ROOT if os.access(ROOT, os.W_OK) else _USERS  # of data, runs and reports
+OUTPUTS = ROOT if os.access(ROOT, os.W_OK) else _USERS  # the folder for data, runs and reports
 STUDIES = Path(__file__).parent
-# What a spreadsheet takes for the start of a formula, and the mark that says that it is none.
+# What spreadsheets take for the start of a formula, and the mark before a cell that is not one.
 _FORMULA, _NO_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"), "'"
 
 
@@ -22,9 +22,9 @@ class PetsegError(Exception):
 
 
 def placed(encoder: str, folder: Path) -> str:
-    """An encoder's spec in which the path of its weights, as in ``clip:MODEL//path/to/file``, is absolute.
+    """Return an encoder's spec with an absolute path of weights, where it has one as in ``clip:MODEL//path/to/file``.
 
-    It is absolute already if such a file is there; else it starts at `folder`.
+    The path is absolute already if there is such a file; otherwise it is relative to `folder`.
     """
     model, mark, file = encoder.partition("//")
     if not mark or Path(f"/{file}").is_file():
@@ -33,23 +33,23 @@ def placed(encoder: str, folder: Path) -> str:
 
 
 def shown(path: Path) -> str:
-    """Path as text for messages and records: relative to the project, or its last part where it lies outside."""
+    """Return a path as text for messages and records: relative to the project, or only its last part if outside."""
     path = Path(path).resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
 def safe_cell(cell: str) -> str:
-    """A cell of a table that no spreadsheet takes for a formula, as OWASP advises; `without_mark` gives what it was."""
+    """Mark a table's cell so that no spreadsheet takes it for a formula, as OWASP advises; `without_mark` undoes it."""
     return f"{_NO_FORMULA}{cell}" if cell.startswith((*_FORMULA, _NO_FORMULA)) else cell
 
 
 def without_mark(cell: str) -> str:
-    """The text of which `safe_cell` made a cell."""
+    """Return the text from which `safe_cell` made a cell."""
     return cell.removeprefix(_NO_FORMULA)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file to a temporary name of this process and rename it, so that a reader never sees half of it."""
+    """Write a text file under a temporary name of this process and rename it, so that no reader sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -58,9 +58,9 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error  # the file that a user knows
+        raise OSError(error.errno, error.strerror, str(path)) from error  # names the file that the user knows
 
 
 def write_json(path: Path, value: object, indent: int | None = 2) -> None:
-    """Write JSON as `write_text` does."""
+    """Write a value as JSON, in the way of `write_text`."""
     write_text(path, json.dumps(value, indent=indent) + "\n")

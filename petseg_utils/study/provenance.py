@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, device."""
+"""The provenance of results: versions, commit and device."""
 
 import contextlib
 import importlib.metadata
@@ -25,7 +25,7 @@ RECORDED_PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on, as far as they are installed."""
+    """Return the versions of Python and of the packages that results depend on, as far as they are installed."""
     installed = {"python": platform.python_version()}
     for name in RECORDED_PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """Short commit of the project, with ``+`` where files differ from it; ``unknown`` outside a git checkout."""
+    """Return the project's short commit hash, with ``+`` if files differ from it; ``unknown`` outside a checkout."""
     try:
         run = subprocess.run(
             ["git", "describe", "--always", "--abbrev=10", "--dirty=+", "--exclude=*"],
@@ -46,14 +46,14 @@ def git_commit() -> str:
 
 
 def best_device() -> str:
-    """Where networks run best on this machine: ``cuda``, ``mps`` or ``cpu``."""
+    """Return the device on which networks run best on this machine: ``cuda``, ``mps`` or ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def describe(study: "Study") -> str:
-    """One line for the top of notebooks and logs: versions, study, device and seeds."""
+    """Return one line for the top of notebooks and logs: study, device, seeds and versions."""
     installed = versions()
     return (
         f"petseg study {study.name!r} | device {best_device()} | seeds {list(study.seeds)} | "

@@ -1,4 +1,4 @@
-"""A study, read from one TOML file: the numbers in which studies differ, and where its files go."""
+"""A study, read from one TOML file: the settings in which studies differ, and where its files go."""
 
 import hashlib
 import os
@@ -18,14 +18,14 @@ from petseg_utils.study.renamed import RENAMED
 
 
 def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
-    """The values, if none stands there twice."""
+    """Return the values if none occurs twice."""
     if len(set(values)) < len(values):
         raise ValueError("no number may stand there twice")
     return values
 
 
-# Strict: "32" is no number, and true is not 1.  The upper ends are beyond what anybody trains with, and within what
-# memory holds: a file may be a stranger's.
+# Strict: "32" is not a number, and true is not 1.  The upper limits are beyond what anybody trains with, but within
+# what memory holds, since a file may come from anywhere.
 Flag = Annotated[bool, Strict()]
 Natural = Annotated[int, Strict(), Ge(0), Le(1_000_000)]
 Count = Annotated[int, Strict(), Ge(1), Le(1_000_000)]
@@ -37,70 +37,70 @@ Positive = Annotated[float, Strict(), Gt(0), Le(1_000)]
 Share = Annotated[float, Strict(), Ge(0), Le(1)]
 Seed = Annotated[int, Strict(), Ge(0), Lt(2**32)]  # as NumPy takes them
 Seeds = Annotated[tuple[Seed, ...], MinLen(1), MaxLen(100), AfterValidator(_distinct)]
-# Which of an encoder's maps; none has more than six.
+# Which of an encoder's maps are used; no encoder has more than six.
 Maps = Annotated[tuple[Annotated[int, Strict(), Ge(0), Lt(6)], ...], AfterValidator(_distinct)]
 CHECKED = ConfigDict(extra="forbid")
-LARGEST_FILE = 1_000_000  # bytes of a study's file
+LARGEST_FILE = 1_000_000  # most bytes of a study's file
 
 
 @dataclass(frozen=True, config=CHECKED)
 class TrainingSettings:
     """How one model is trained.
 
-    What a card or a record says of it is taken too: lists become tuples, and what did not exist then has its default.
+    The settings in a card or a record are accepted too: lists become tuples, and missing settings get their defaults.
 
     Parameters
     ----------
     width : int
-        Channels of the first stage.
+        Channels of the first stage; of a decoder, those of its top-down path.
     epochs, batch_size : int
-        Passes over the training pictures, at most; pictures a step.
+        The most passes over the training pictures; pictures per step.
     learning_rate, weight_decay : float
         Peak of the one-cycle schedule; AdamW's decoupled weight decay.
     patience : int
-        Stop after this many epochs without a better validation mIoU.
+        Stop after this many epochs in a row without a better validation score.
     mixed_precision : str
         ``"no"`` or ``"bf16"``; ``"auto"`` is ``"bf16"`` where the machine has instructions for it (about twice as
-        fast), else ``"no"``.  A checkpoint's card says what it was.
+        fast), else ``"no"``.  A checkpoint's card says which was used.
     dice : float
-        Weight of the Dice loss beside the cross-entropy's 1; 0 leaves it out.
+        Weight of the Dice loss, where the cross-entropy has weight 1; 0 leaves it out.
     average : float
-        Decay of an exponential moving average of the weights, updated each step, which is then what is scored and
-        kept; 0 keeps the weights themselves.
+        Decay of an exponential moving average of the weights, which is updated after each step, and is then what is
+        scored and kept; 0 keeps the weights themselves.
     maps : tuple of int
-        Decoder only: which of the encoder's maps it gets, counted from 0; all of them by default.
+        Decoder only: which of the encoder's maps it uses, counted from 0; all of them by default.
     stem : bool
-        Decoder only: whether it sees the picture itself too.
+        Decoder only: whether it also sees the picture itself.
     dropout : float
-        Decoder and point only: share of the decoder's channels that are hidden at random in training.
+        Decoder and point only: share of the decoder's channels that are dropped at random in training.
     crop : int
-        Autoencoder only: edge of the window, in pixels, that is used of the pictures of a step; 0 uses all of them.
+        Autoencoder only: edge in pixels of the random window to which each step's pictures are cropped; 0 for none.
     hidden : float
-        Autoencoder only: share of the patches that it has to paint without seeing them, 0 to 1.
+        Autoencoder only: share of the patches, 0 to 1, that it has to reconstruct without seeing them.
     skips : bool
         Autoencoder only: whether its decoder gets the encoder's fine maps, past the bottleneck.
     frozen : bool
-        Pre-trained U-Net only: whether the encoder stays as the autoencoder made it.
+        Pre-trained U-Net only: whether the encoder stays as the autoencoder trained it.
     scales : tuple of float
-        Where pictures are varied: how much smaller and larger they are drawn, least and greatest.
+        For augmented pictures: least and greatest factor by which they are scaled.
     shift : float
-        Where pictures are varied: how far they are moved, as a share of their edge.
+        For augmented pictures: the most by which they are moved, as a share of their edge.
     mosaic : float
-        Where pictures are varied: share of the examples that show four pictures in one, so that pets are small, several
+        For augmented pictures: share of the examples that combine four pictures in one, so that pets are small, several
         or cut off.
     background : float
-        Where pictures are varied: share of the examples that show a part of a picture without any pet.
+        For augmented pictures: share of the examples that show a part of a picture without any pet.
     paste : float
-        Where pictures are varied: share of the examples, mosaics aside, that get the pet of another picture pasted on.
+        For augmented pictures: share of the examples, mosaics excluded, that get another picture's pet pasted in.
     unlabelled : float
         Decoder and point only: share of the examples that are pictures without masks, for which another checkpoint
         proposes masks; 0 for none.
     examples : int
-        Decoder and point only, with `cache`: so many varied pictures are made once, and learned from instead of the
-        pictures as they are; 0 for none.
+        Decoder and point only, with `cache`: number of augmented pictures that are made once, and used for training
+        instead of the pictures themselves; 0 for none.
     cache : bool
-        Decoders on a frozen encoder only: learn from cached features of the pictures and their mirror images, which is
-        fast.  Without it pictures are varied as for the U-Net, and the encoder runs at every step.
+        Decoders on a frozen encoder only: train on cached features of the pictures and their mirror images, which is
+        fast.  Without it, pictures are augmented as for the U-Net, and the encoder runs at every step.
     """
 
     width: Width
@@ -131,7 +131,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True, config=CHECKED)
 class GridSettings:
-    """The small grid of notebook 02: every learning rate with every batch size, each for a few epochs."""
+    """The small grid search of notebook 02: every learning rate with every batch size, each for a few epochs."""
 
     learning_rates: Annotated[tuple[Positive, ...], MinLen(1), MaxLen(100)]
     batch_sizes: Annotated[tuple[BatchSize, ...], MinLen(1), MaxLen(100)]
@@ -140,18 +140,18 @@ class GridSettings:
 
 @dataclass(frozen=True, config=CHECKED)
 class LabelSettings:
-    """The experiments of notebooks 03 and 04 with few labels: many short runs, on small pictures.
+    """The experiments of notebooks 03 and 04 with few labels: many short runs on small pictures.
 
     Parameters
     ----------
     image_size : int
         Edge of the letterboxed square in pixels, for these runs.
     epochs : int
-        With all labels; a run with fewer makes as many steps.
+        Epochs with all labels; a run with fewer labels takes as many steps.
     shares : tuple of float
-        Parts of the training pictures whose labels are used, 0 to 1.
+        Shares of the training pictures whose labels are used, 0 to 1.
     seeds : tuple of int
-        Each share is drawn and trained with each of them.
+        Each share is drawn and trained with each of these seeds.
     """
 
     image_size: Edge
@@ -167,9 +167,9 @@ class RobustnessSettings:
     Parameters
     ----------
     pictures : int
-        How many test pictures are perturbed; 0 is all.
+        Number of test pictures that are perturbed; 0 for all.
     noise_epochs : int
-        How long a trained model goes on learning, with and without noise.
+        Number of epochs for which a trained model continues training, with and without noise.
     """
 
     pictures: Natural = 0
@@ -180,7 +180,7 @@ class RobustnessSettings:
 class Study:
     """One study.
 
-    What its file says:
+    Settings from its file:
 
     Parameters
     ----------
@@ -193,28 +193,28 @@ class Study:
     image_size : int
         Edge of the letterboxed square in pixels.
     validation_share : float
-        Part of ``trainval`` that is held out, 0 to 1.
+        Share of ``trainval`` that is held out, 0 to 1.
     seeds : tuple of int
-        One training run each; the first one is the one that figures show.
+        One training run is made with each seed; figures show the first one.
     bootstrap_resamples : int
-        Resamples of pictures behind the intervals of scores.
+        Number of resamples of pictures for the intervals of scores.
     encoder : str
         The frozen encoder, as `models.encoders.load_encoder` takes it.  A relative path of weights starts at the
         folder of the study's file.
     models : dict of str to TrainingSettings
         How each model is trained, by its name; see `training.recipes`.
     unet_grid : GridSettings
-        The search of notebook 02.
+        The grid search of notebook 02.
     labels : LabelSettings
-        How many labels are enough, in notebooks 03 and 04.
+        The experiments with few labels, in notebooks 03 and 04.
     ablation_epochs : int
-        Length of the runs in notebook 04 that leave out a part of the decoder.
+        Epochs of the runs in notebook 04 that leave out a part of the decoder.
     robustness : RobustnessSettings
         The sweep over perturbed pictures, in notebook 06.
     sample_trainval, sample_test : int
-        How many pictures are drawn; used by ``data = "sample"`` only.
+        Numbers of pictures to draw; used only with ``data = "sample"``.
 
-    Where things lie, absolute, from the environment or their defaults (see `load_study`):
+    Absolute paths, from the environment or by default, and what follows from them (see `load_study`):
 
     Parameters
     ----------
@@ -223,15 +223,15 @@ class Study:
     runs_dir : Path
         Checkpoints, records and logs of this study.
     cache_dir : Path
-        Decoded pictures and feature maps, of all studies.
+        Decoded pictures and feature maps of all studies.
     figures_dir : Path
         Figures and tables.
     unlabelled_dir, elsewhere_dir : Path or None
-        Pictures without masks to learn from; labelled pictures from elsewhere to test on.
+        Pictures without masks for training; labelled pictures from elsewhere for testing.
     draws_its_data : bool
         Whether the pictures are the embedded ones, and so may be shown in committed figures.
     on_other_data : bool
-        Whether other pictures than its own were named, and so its runs have a folder of their own.
+        Whether other pictures than the study's own were named, so that its runs have a separate folder.
     """
 
     name: str
@@ -260,16 +260,16 @@ class Study:
 
     @property
     def picture_scale(self) -> int:
-        """How many times larger than ``image_size`` the encoder wants to see the photos; see `models.encoders`."""
+        """How many times as large as ``image_size`` the photos for the encoder must be; see `models.encoders`."""
         return 2 if self.encoder.startswith("lite:") and "@" in self.encoder else 1
 
     def settings(self, model: str) -> TrainingSettings:
-        """How the study trains a model.
+        """Return the study's settings for training a model.
 
         Raises
         ------
         PetsegError
-            If the study does not train it.
+            If the study does not train this model.
         """
         if model not in self.models:
             raise PetsegError(f"Study {self.name!r} has no settings [models.{model}]; it has {', '.join(self.models)}.")
@@ -290,26 +290,27 @@ _PLACES = (
 
 
 def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
-    """Read a study, and the environment: no other code reads it.
+    """Read a study from its file and from the environment, where no other code reads these variables.
 
-    ``PETSEG_STUDY`` names the study where none is given; ``PETSEG_DATA`` the folder of its pictures; ``PETSEG_RUNS``
-    the folder of all runs, ``runs/`` by default; ``PETSEG_FIGURES`` the folder that gets a folder of figures for each
-    study, by default that of the study's runs; ``PETSEG_UNLABELLED`` a folder of pictures without masks to learn from,
-    and ``PETSEG_OOD`` one of labelled pictures from elsewhere to test on.
+    ``PETSEG_STUDY`` names the study if none is given; ``PETSEG_DATA`` the folder of its pictures; ``PETSEG_RUNS`` the
+    folder of all runs, ``runs/`` by default; ``PETSEG_FIGURES`` the folder in which each study gets a folder of
+    figures, by default one among the study's runs; ``PETSEG_UNLABELLED`` a folder of pictures without masks for
+    training; and ``PETSEG_OOD`` one of labelled pictures from elsewhere for testing.
 
     Parameters
     ----------
     name : str, optional
-        One that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``, ``shipped``) or the path of a
-        TOML file; by default the environment variable ``PETSEG_STUDY``, else ``sample``.
+        A study that ships (``smoke``, ``sample``, ``oxford``, ``oxford-cpu``, ``oxford-gpu``, ``shipped``,
+        ``rehearsal``) or the path of a TOML file; by default the environment variable ``PETSEG_STUDY``, else
+        ``sample``.
     data : Path, optional
-        Folder of the pictures, instead of the study's own.  What is trained and scored on them goes into a folder of
-        its own among the study's runs: nothing of the study's is replaced by it, or taken for it.
+        Folder of the pictures, instead of the study's own.  What is trained and scored on them goes into a separate
+        folder among the study's runs, so that it neither replaces the study's own results nor is taken for them.
 
     Raises
     ------
     PetsegError
-        If there is no such study, a key is unknown, missing or out of range, or the environment names no folder.
+        If there is no such study, a key is unknown, missing or out of range, or a variable names a missing folder.
     """
     if not OUTPUTS.is_absolute():
         raise PetsegError("There is no home folder to keep data and runs in: let HOME name one.")
@@ -329,7 +330,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
         raise PetsegError(f"{path.name}: no study, for it is larger than a megabyte.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # not TOML, not even text, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # not TOML, not even text, or a number with thousands of digits
         raise PetsegError(f"{path.name}: not valid TOML: {error}.") from error
     if own := next((key for key in _PLACES if key in values), None):
         told = "a study is named by its file" if own == "name" else "folders come from the environment"
@@ -343,7 +344,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
     named_data = _folder_from("PETSEG_DATA", must_exist=False)
     own_data = named_data or OUTPUTS / "data" / ("oxford-iiit-pet" if values.get("data") == "oxford" else path.stem)
     if on_other := bool(data and (place := data.expanduser().resolve()) != own_data.resolve()):
-        runs /= f"{place.name[:40]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"  # others have that name, too
+        runs /= f"{place.name[:40]}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:6]}"  # names may repeat elsewhere
     figures = os.environ.get("PETSEG_FIGURES")
     places: dict[str, Any] = {
         "name": path.stem,
@@ -367,7 +368,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
 
 
 def _folder_from(variable: str, *, must_exist: bool = True) -> Path | None:
-    """The folder that an environment variable names, absolute; None if it names none."""
+    """Return the folder that an environment variable names, as an absolute path; None if it is not set."""
     if not (named := os.environ.get(variable)):
         return None
     folder = Path(named).expanduser().absolute()
@@ -377,11 +378,11 @@ def _folder_from(variable: str, *, must_exist: bool = True) -> Path | None:
 
 
 def _first_fault(error: ValidationError) -> str:
-    """What is wrong with a study's file, in words: table, key, and what was expected."""
+    """Say what is wrong with a study's file: table, key, and what was expected."""
     faults = error.errors(include_url=False)
-    unknown = "unexpected_keyword_argument"  # told first: a misspelt key is missing under its right name, too
+    unknown = "unexpected_keyword_argument"  # reported first: a misspelt key is also missing under its right name
     fault = min(faults, key=lambda candidate: candidate["type"] != unknown)
-    *tables, key = [str(part) for part in fault["loc"] if isinstance(part, str)]  # not a value's place in a list
+    *tables, key = [str(part) for part in fault["loc"] if isinstance(part, str)]  # without a value's index in a list
     table = f" [{'.'.join(tables)}]" if tables else ""
     if fault["type"] == unknown:
         kinds = {"unet_grid": GridSettings, "labels": LabelSettings, "robustness": RobustnessSettings}

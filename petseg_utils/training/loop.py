@@ -178,7 +178,7 @@ class Run:
         return {"card": self.card, "history": self.history, "best": self.best}
 
     def epochs(self) -> Iterator[int]:
-        """Yield the remaining epochs, counted from 0, until the score has not risen for longer than `patience`."""
+        """Yield the remaining epochs, counted from 0; stop when the score has not risen for `patience` epochs."""
         for epoch in range(len(self.history), self.settings.epochs):
             if epoch - self.best["epoch"] > self.settings.patience:
                 return
