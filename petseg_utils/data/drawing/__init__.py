@@ -1,1 +1,1 @@
-"""The embedded data set: cats and dogs that are drawn, with exact masks."""
+"""The embedded data set: drawn cats and dogs, with exact masks."""

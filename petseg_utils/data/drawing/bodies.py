@@ -1,8 +1,8 @@
 """The anatomy of the drawn animals: ellipsoids in space for body, legs, tail and head, in several poses.
 
 Space is right-handed: x points right, y up and z towards the viewer.  The ground is y = 0, and an animal is about two
-and a half units long.  Each ellipsoid is called a blob; chains of blobs make limbs, and in each pixel the surface
-nearest to the viewer is seen.
+and a half units long.  Each ellipsoid is called a blob; chains of blobs form limbs, and each pixel shows the surface
+nearest to the viewer.
 """
 
 import math
@@ -21,16 +21,16 @@ TORSO, LEG, TAIL, NECK, HEAD, MUZZLE, EAR, NOSE, COLLAR, TONGUE, TAG = range(11)
 
 
 class Frame(NamedTuple):
-    """A system of coordinates in space.
+    """A coordinate system in space.
 
     Parameters
     ----------
     axes : ndarray
         ``(3, 3)``, orthonormal columns: right, up, forward.
     origin : ndarray
-        ``(3,)``, where it stands in space.
+        ``(3,)``, its origin in space.
     size : float
-        Length of its unit in space.
+        Length of its unit, in units of space.
     """
 
     axes: Array
@@ -38,7 +38,7 @@ class Frame(NamedTuple):
     size: float
 
     def to_space(self, points: Array) -> Array:
-        """Points ``(N, 3)`` of this frame as points of space, ``(N, 3)``."""
+        """Convert points ``(N, 3)`` of this frame to points of space, ``(N, 3)``."""
         return self.origin + self.size * (self.axes * points[:, None, :]).sum(-1)
 
 
@@ -48,7 +48,7 @@ class Blob(NamedTuple):
     Parameters
     ----------
     centre : ndarray
-        ``(3,)``.
+        ``(3,)``, in space.
     axes : ndarray
         ``(3, 3)``: directions of the semi-axes, as columns.
     lengths : ndarray
@@ -56,9 +56,9 @@ class Blob(NamedTuple):
     part : int
         `TORSO`, `LEG`, ...
     along : float
-        Where on its limb it is: 0 at the root, 1 at the tip.
+        Its position along the limb: 0 at the root, 1 at the tip.
     hair : ndarray
-        ``(3,)``: the way its hair lies; only the direction matters.
+        ``(3,)``: the direction in which its hair lies; the length does not matter.
     """
 
     centre: Array
@@ -71,20 +71,20 @@ class Blob(NamedTuple):
 
 @dataclass(frozen=True)
 class Face:
-    """What has to be known of a head to paint its face; places are in the head's frame, in head radii.
+    """What is needed to paint the face on a head; positions are in the head's frame, in head radii.
 
     Parameters
     ----------
     cat : bool
-        Or a dog.
+        Whether the animal is a cat; otherwise it is a dog.
     axes : tuple of float
         Semi-axes of the skull.
     eyes : tuple of float
-        Place of the right eye: sideways and up.
+        Position of the right eye: sideways and up.
     pads : float
-        How far forward the whiskers' roots are.
+        How far forward the roots of the whiskers are.
     nose, mouth : tuple of float
-        Places of the tip of the nose and of the middle of the mouth.
+        Positions of the tip of the nose and of the middle of the mouth.
     ears : tuple
         Root, middle and tip of each pointed ear; empty for other ears.
     """
@@ -99,7 +99,7 @@ class Face:
 
 
 def rotation(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> Array:
-    """Axes of a frame as columns (right, up, forward): turned by `yaw`, looking up by `pitch`, tilted by `roll`."""
+    """Return axes as columns (right, up, forward): turned by `yaw`, looking up by `pitch` and tilted by `roll`."""
     cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
     cr, sr = math.cos(roll), math.sin(roll)
     right, up, forward = (cy, 0.0, -sy), (-sy * sp, cp, -cy * sp), (sy * cp, sp, cy * cp)
@@ -126,13 +126,13 @@ class Blobs(list[Blob]):
         Parameters
         ----------
         points : sequence of tuple
-            Where the curve passes, in `frame`.
+            Points through which the curve passes, in `frame`.
         radii : sequence of float
-            Thickness at each of these points, in units of `frame`.
+            Radius at each of these points, in units of `frame`.
         part : int
             Body part of all the blobs.
         frame : Frame
-            Its axes are the blobs' axes, too.
+            The frame of the points; its axes are also the blobs' axes.
         flat : tuple of float
             Factors of the blobs' three semi-axes.
         """
@@ -159,12 +159,12 @@ def head_blobs(blobs: Blobs, breed: Breed, head: Frame, rng: np.random.Generator
     Parameters
     ----------
     head : Frame
-        Where the head is and which way it looks; its size is the head's radius.
+        Where the head is and which way it looks; the frame's size is the head's radius.
 
     Returns
     -------
     Face
-        Where eyes, nose, mouth and ears are.
+        The positions of eyes, nose, mouth and ears.
     """
     cat = breed.species == CAT
     axes = (1.0, 0.88, 0.88) if cat else (0.92, 0.86, 0.88)
@@ -238,19 +238,19 @@ def body_blobs(blobs: Blobs, breed: Breed, pose: str, body: Frame, rng: np.rando
     Parameters
     ----------
     pose : {"stand", "walk", "sit", "lie", "loaf", "curl"}
-        A loaf lies with its paws tucked in; curled up, its nose is close to its tail.
+        In ``loaf`` the animal lies with its paws tucked in; in ``curl`` its nose is close to its tail.
 
     Returns
     -------
     ndarray
-        ``(3,)``: where the head goes, in `body`.
+        ``(3,)``: position for the head, in `body`.
     """
     legs = breed.legs * rng.uniform(0.9, 1.1)
     g = rng.uniform(0.88, 1.1) * (1.0 + 0.06 * breed.hair)  # girth
     thin = 0.155 + 0.02 * breed.hair + rng.uniform(-0.015, 0.02)
 
     def rope(part: int, *stations: tuple[float, float, float, float]) -> None:
-        """One chain through stations (forward, up, sideways, radius), none of it below the ground."""
+        """Add one chain through stations (forward, up, sideways, radius), none of them below the ground."""
         points = [(sideways, max(up, radius), forward) for forward, up, sideways, radius in stations]
         blobs.chain(points, [station[3] for station in stations], part, body)
 

@@ -27,7 +27,7 @@ PALETTES: dict[str, Palette] = {
 
 @dataclass(frozen=True)
 class Breed:
-    """What all animals of an invented breed have in common.
+    """An invented breed: what all of its animals have in common.
 
     Parameters
     ----------
@@ -38,17 +38,17 @@ class Breed:
     pattern : str
         Markings of the coat, see `fur.coat_colours`.
     palettes : tuple of str
-        Keys of `PALETTES`; each animal gets one of them.
+        Keys of `PALETTES`; each animal is drawn with one of them.
     ears : {"pointed", "floppy"}
         A cat's floppy ears are folded forward.
     hair : int
-        0 short, 1 medium, 2 long.
+        Length of the hair: 0 short, 1 medium, 2 long.
     tail : {"long", "bushy", "curl", "short"}
         Shape of the tail.
     legs : float
         Length of the legs; 1 is average.
     size : float
-        How often the breed is drawn, relative to the others.
+        How often the breed is drawn, relative to the other breeds.
     """
 
     name: str

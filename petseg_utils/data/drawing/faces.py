@@ -1,4 +1,4 @@
-"""The faces of the drawn animals: eyes, noses, mouths and whiskers, as flat shapes held against the head."""
+"""The faces of the drawn animals: eyes, noses, mouths and whiskers, as flat shapes placed against the head."""
 
 import math
 
@@ -10,7 +10,7 @@ from petseg_utils.data.drawing.fur import Look
 from petseg_utils.data.drawing.surfaces import Surface, View
 from petseg_utils.data.drawing.textures import Array
 
-FINE = 2  # the face is drawn this many times larger, then shrunk
+FINE = 2  # the face is drawn at this multiple of its size, then shrunk
 CAT_EYES = ((158, 170, 92), (206, 164, 70), (146, 162, 122), (132, 164, 186), (188, 170, 92), (182, 124, 58))
 DOG_EYES = ((84, 50, 24), (64, 40, 24), (108, 66, 28), (52, 34, 24), (150, 108, 56), (130, 156, 180))
 CAT_NOSES = ((214, 128, 124), (150, 84, 78), (60, 44, 44))
@@ -22,21 +22,21 @@ WHISKERS = (250, 248, 244)
 def on_skull(
     face: Face, head: Frame, at: tuple[float, float], points: list[tuple[float, float]]
 ) -> tuple[Array, Array]:
-    """Hold a flat shape against the skull.
+    """Place a flat shape against the skull.
 
     Parameters
     ----------
     at : tuple of float
         Where the shape touches the skull: sideways and up, in head radii.
     points : list of tuple
-        Its outline: sideways and up from there, in head radii.
+        Outline of the shape: sideways and up from there, in head radii.
 
     Returns
     -------
     space : ndarray
         ``(N, 3)``, the outline in space.
     normal : ndarray
-        ``(3,)``, unit vector out of the skull.
+        ``(3,)``, unit vector pointing out of the skull.
     """
     a, b, c = face.axes
     x, y = at
@@ -53,7 +53,7 @@ def on_skull(
 def ellipse(
     width: float, height: float, x: float = 0.0, y: float = 0.0, tilt: float = 0.0, corner: float = 0.0
 ) -> list[tuple[float, float]]:
-    """Outline of an ellipse with semi-axes `width` and `height`, pinched at its ends if `corner` > 0 (at most 1)."""
+    """Return the outline of an ellipse with semi-axes `width` and `height`, with pinched ends if `corner` is 0..1."""
     points = []
     for k in range(28):
         t = math.tau * k / 28
@@ -70,7 +70,7 @@ def draw_face(
     Returns
     -------
     skin, air : Image
-        RGBA, as large as the picture: what lies on the head, and the whiskers, which stand out from it.
+        RGBA, of the picture's size: what lies on the head, and the whiskers, which stand out from it.
     """
     head = look.head
     height, width = seen.covered.shape
@@ -85,15 +85,15 @@ def draw_face(
     to_viewer = view.matrix[2] / seen.scale
 
     def place(pixels: Array) -> list[tuple[float, float]]:
-        """Pixels of the picture on the enlarged layers."""
+        """Convert pixels of the picture to pixels of the enlarged layers."""
         return [((x - left + 0.5) * FINE, (y - top + 0.5) * FINE) for x, y, _ in pixels.tolist()]
 
     def spots(points: list) -> Array:
-        """Places on the head, in head radii, as pixels of the picture."""
+        """Convert places on the head, in head radii, to pixels of the picture."""
         return view.project(head.to_space(np.array(points, dtype=np.float64)))
 
     def hidden(pixel: Array) -> bool:
-        """Whether a place on the head lies outside the picture or behind another part of the animal."""
+        """Return whether a place on the head lies outside the picture or behind another part of the animal."""
         x, y = round(float(pixel[0])), round(float(pixel[1]))
         return not (0 <= x < width and 0 <= y < height) or seen.near[y, x] > pixel[2] + 0.25 * px
 
@@ -187,7 +187,7 @@ def draw_face(
         sheet = Image.new("RGBA", (width, height))
         sheet.paste(small, (left, top))
         sheets.append(sheet)
-    # Nothing of the face may show through what stands in front of it.
+    # The face must not show through what stands in front of it.
     on_head = np.zeros((height, width), dtype=np.uint8)
     on_head[seen.rows, seen.columns] = np.where(np.isin(seen.part, (HEAD, MUZZLE, EAR, NOSE)), 255, 0)
     alpha = np.minimum(np.asarray(sheets[0].getchannel("A")), on_head)

@@ -40,7 +40,7 @@ from petseg_utils.data.drawing.textures import (
 
 @dataclass(frozen=True)
 class Look:
-    """What one animal looks like; colours are 0 to 255.
+    """The look of one animal; colours are 0 to 255.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ class Look:
     palette : tuple
         Three colours: base, markings, light parts.
     coarse : int
-        Of the hair, 0 to 2, see `textures.fur_tiles`.
+        Coarseness of the hair, 0 to 2, see `textures.fur_tiles`.
     curly : bool
-        Wavy locks, as most dogs have, or the fine bands of most cats' hair.
+        True for wavy locks, which most of the drawn dogs have; false for the fine bands of most of the drawn cats.
     body, head : Frame
         Where the body and the head are; the head's size is its radius.
     asleep : bool
@@ -63,7 +63,7 @@ class Look:
     collar : ndarray
         ``(3,)``, colour of the collar.
     muzzle : ndarray
-        Column and row, in pixels, that the hair of the face points away from.
+        Column and row, in pixels, away from which the hair of the face points.
     """
 
     pattern: str
@@ -84,20 +84,20 @@ class Look:
 def coat_colours(
     look: Look, part: NDArray[np.int64], along: Array, body: Array, head: Array, rng: np.random.Generator
 ) -> Array:
-    """Colours of the fur before light falls on it.
+    """Return the colours of the fur before lighting.
 
     Parameters
     ----------
     part, along : ndarray
-        ``(P,)``: body part of every pixel and place on its limb, from 0 at the root to 1 at the tip.
+        ``(P,)``: body part of every pixel and position along its limb, from 0 at the root to 1 at the tip.
     body, head : ndarray
-        ``(3, P)``: place of every pixel in the frame of the body (forward, up, sideways) and in that of the head
+        ``(3, P)``: position of every pixel in the frame of the body (forward, up, sideways) and in that of the head
         (right, up, forward; in head radii).
 
     Returns
     -------
     ndarray
-        ``(P, 3)``; values may lie a little outside 0 to 255.
+        ``(P, 3)``; values may lie slightly outside 0 to 255.
     """
     base, mark, light = (np.array(c, dtype=np.float64) for c in look.palette)
     base = np.clip(base + rng.normal(0, 7) + rng.normal(0, 3, 3), 12, 252)
@@ -105,7 +105,7 @@ def coat_colours(
     on_head = (part == HEAD) | muzzle | ear
     face = on_head & ~ear
     hx, hy, hz = head
-    # Noise is looked up in the head's frame on the head and in the body's elsewhere, shifted at random.
+    # Noise is looked up in the head's frame on the head and in the body's frame elsewhere, with a random shift.
     u = np.where(on_head, hx * 0.55 + 9, body[0] + 0.35 * body[2]) + rng.uniform(0, 20)
     v = np.where(on_head, hy * 0.55, body[1] - 0.25 * body[2]) + rng.uniform(0, 20)
     wobble = look_up(noise_tile(7.0, 1), u * 30, v * 30)
@@ -169,11 +169,11 @@ def coat_colours(
     else:  # plain
         colour = blend(colour, light, rng.uniform(0.0, 0.5) * np.maximum(snout, belly))
     if look.curly:
-        # Locks stand out from the coat and are lit from above: light on top and dark below.
+        # Locks stand out from the coat and are lit from above: bright on top and dark below.
         wool = noise_tile(4.0, 20)
         slope = look_up(wool, u * 80, v * 90) - look_up(wool, u * 80 + 2, v * 90 + 3)
         tone = np.sin(np.clip(2.9 * slope, -1.57, 1.57))
-        colour = colour * 1.12  # makes up for the shade in which a long face lies
+        colour = colour * 1.12  # compensates for the shade on a long face
     else:
         across = np.where(on_head, hx * 0.7, np.where(leg, body[1], body[0] + 0.4 * body[2]))
         across = np.where(tail, along * 1.5, across)
@@ -182,7 +182,7 @@ def coat_colours(
 
 
 def smooth(values: Array, seen: Surface, reach: int) -> Array:
-    """Mean of values ``(K, P)`` over the covered pixels of a square of side ``2 * reach + 1``, ``(K, P)``."""
+    """Average values ``(K, P)`` over the covered pixels in squares with sides of ``2 * reach + 1``; ``(K, P)``."""
     rows, columns = seen.rows, seen.columns
     y0, x0 = rows.min(), columns.min()
     sheet = np.zeros((len(values) + 1, rows.max() - y0 + 1, columns.max() - x0 + 1))
@@ -194,7 +194,7 @@ def smooth(values: Array, seen: Surface, reach: int) -> Array:
 
 
 def fur(seen: Surface, look: Look, light: Array, rng: np.random.Generator) -> Array:
-    """Colours of the covered pixels: coat, hair and shade.
+    """Return the colours of the covered pixels: coat, hair and shading.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def fur(seen: Surface, look: Look, light: Array, rng: np.random.Generator) -> Ar
     colour = coat_colours(look, part, seen.along, body[::-1], head, rng)
     px = look.head.size * seen.scale  # head radius, pixels
 
-    # Hair: strands combed along the body and away from the muzzle, locks, and the fur of a real cat.
+    # Hair: strands combed along the body and away from the muzzle, locks, and the relief of a real cat's fur.
     on_face = (part == HEAD) | (part == MUZZLE)
     away = np.stack([columns - look.muzzle[0], rows - look.muzzle[1]])
     comb = np.where(on_face, away, seen.hair)
@@ -229,7 +229,7 @@ def fur(seen: Surface, look: Look, light: Array, rng: np.random.Generator) -> Ar
     real = look_up(photo_tile("chelsea"), x * grain * 0.8 + shift[1], y * grain * 0.8 + shift[0])
     hair = (0.075, 0.085, 0.1)[look.coarse] * strand + 0.035 * lock + 0.03 * real
 
-    # Shade: towards the light, in hollows, near the ground.
+    # Shading: by the direction of the light, in hollows, and near the ground.
     normal = smooth(seen.normal, seen, round(px * 0.07))
     normal = normal / np.sqrt((normal**2).sum(0) + 1e-9)
     near = seen.near[rows, columns]
@@ -256,12 +256,12 @@ def outline_hair(seen: Surface, colours: Array, length: float, rng: np.random.Ge
     colours : ndarray
         ``(P, 3)``, from `fur`.
     length : float
-        Length of the hair, pixels.
+        Length of the hair, in pixels.
 
     Returns
     -------
     Image
-        RGBA, transparent where nothing of the animal is seen.
+        RGBA, transparent where the animal is not visible.
     """
     height, width = seen.covered.shape
     rows, columns = seen.rows, seen.columns
@@ -284,7 +284,7 @@ def outline_hair(seen: Surface, colours: Array, length: float, rng: np.random.Ge
     along = along * np.where(seen.part[edge] == TORSO, -0.5, 0.5)
     dx = 0.8 * out[0] + along[0] + lean[0]
     dy = 0.8 * out[1] + along[1] + lean[1] + 0.25
-    # A hair takes its colour partly from the fur further in, as the very edge lies in its own shade.
+    # A hair takes its colour partly from the fur further in, because the very edge is in shade.
     deep_x = np.clip(np.rint(columns[edge] - 5 * out[0]).astype(np.int64), 0, width - 1)
     deep_y = np.clip(np.rint(rows[edge] - 5 * out[1]).astype(np.int64), 0, height - 1)
     inside = seen.covered[deep_y, deep_x]
@@ -305,14 +305,14 @@ def paste_fur(
     Parameters
     ----------
     scene : Image
-        RGB; it is changed.
+        RGB; changed in place.
     hair : float
         Length of the hair along the outline, in units of space.
 
     Returns
     -------
     seen : Surface
-        What was painted.
+        The visible surface that was painted.
     cover : ndarray
         ``(H, W)`` uint8, 255 where it was painted, single hairs included.
     """

@@ -1,4 +1,4 @@
-"""One picture of the drawn sample, put together from the scene at the back to the camera in front."""
+"""One picture of the drawn sample, put together from back to front: from the scene to the camera."""
 
 import math
 from dataclasses import replace
@@ -27,9 +27,9 @@ from petseg_utils.data.drawing.fur import Look, paste_fur
 from petseg_utils.data.drawing.surfaces import View, camera, shadow
 from petseg_utils.data.drawing.textures import LOUD, pick
 
-SEED = 0  # of the whole sample
-OVERSIZE = 1.3  # scenes are drawn this much larger than the picture, then shrunk: smooth edges at little cost
-# What stands more than once is chosen more often.
+SEED = 0  # seed of the whole sample
+OVERSIZE = 1.3  # scenes are drawn this many times as large as the picture, then shrunk: smooth edges at little cost
+# Entries that occur more than once are chosen more often.
 POSES = ("stand", "walk", "sit", "sit", "lie", "lie", "loaf", "curl")
 SHAPES = ((4, 3), (4, 3), (3, 2), (1, 1), (3, 4), (2, 3), (5, 4), (4, 5), (16, 10))  # width to height
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 def choose(options: tuple[T, ...], rng: np.random.Generator) -> T:
-    """One of `options`, each as likely as the others."""
+    """Choose one of `options`, each with the same probability."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -49,27 +49,27 @@ def draw_pet(breed: Breed, number: int) -> tuple[NDArray[np.uint8], NDArray[np.b
     picture : ndarray
         ``(H, W, 3)`` uint8, the longer side 180 to 260 pixels.
     mask : ndarray
-        ``(H, W)`` bool, true where the animal is seen.
+        ``(H, W)`` bool, true where the animal is visible.
     """
     rng = np.random.default_rng([SEED, BREEDS.index(breed), number])
     scene, mask, final = paint(breed, rng)
-    # Single hairs are not part of an outline that a person would draw.
+    # A person who draws the outline would leave out single hairs.
     soft = mask.filter(ImageFilter.GaussianBlur(2.0 * OVERSIZE)).resize(final, Image.Resampling.BOX)
     picture = scene.resize(final, Image.Resampling.BICUBIC)
     return photograph(np.asarray(picture, dtype=np.float64), rng), np.asarray(soft) >= 128
 
 
 def draw_hair(breed: Breed, number: int, enlargement: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw a picture so many times as large as `draw_pet` does, whose every hair is known.
+    """Draw a picture `enlargement` times as large as those of `draw_pet`, with an alpha that is exact to the hair.
 
-    It is another picture than `draw_pet`'s of this number, though it shows the same animal.
+    It is not the same picture as `draw_pet`'s of this number, though it shows the same animal.
 
     Returns
     -------
     picture : ndarray
         ``(H, W, 3)`` uint8, the longer side 180 to 260 pixels times `enlargement`.
     alpha : ndarray
-        ``(H, W)`` uint8: how much of a pixel is the animal, 0 to 255.
+        ``(H, W)`` uint8: how much of each pixel is the animal, 0 to 255.
     """
     rng = np.random.default_rng([SEED, BREEDS.index(breed), number])
     scene, mask, final = paint(breed, rng, enlargement)
@@ -80,7 +80,7 @@ def draw_hair(breed: Breed, number: int, enlargement: int) -> tuple[NDArray[np.u
 def paint(
     breed: Breed, rng: np.random.Generator, enlargement: int = 1
 ) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
-    """A scene, where its animal is seen (255, single hairs included), and the size of the picture it is drawn for."""
+    """Paint a scene; return it, its animal's mask (255, single hairs included), and the size of the final picture."""
     cat = breed.species == CAT
 
     # The animal in space, and the camera.
@@ -119,13 +119,13 @@ def paint(
         muzzle=view.project(head.to_space(np.array([[x, y + 0.1, z]])))[0],
     )
 
-    # The scene, back to front: surroundings and shadows, toys, the animal, what stands before it.
+    # The scene, back to front: surroundings and shadows, toys, the animal, and what stands in front of it.
     place = choose(scenes.PLACES, rng)
-    back = view.project(np.stack([blob.centre for blob in blobs]) * (1, 0, 1))[:, 1].min()  # farthest row it stands on
+    back = view.project(np.stack([blob.centre for blob in blobs]) * (1, 0, 1))[:, 1].min()  # farthest row beneath it
     edge = float(back - rng.uniform(0.15, 0.9) * view.scale)
     feet_row = view.shift[1]
     if place == "blanket" or (feet_row > 1.2 * size[0] and rng.random() < 0.3):
-        edge = -1.0  # nothing but the ground is seen
+        edge = -1.0  # only the ground is visible
     if feet_row > 1.15 * size[0] and edge > 0:  # a close view shows more of what is behind
         edge += 0.4 * view.scale
     ground = scenes.backdrop(place, final[::-1], edge / OVERSIZE, view.scale / OVERSIZE, rng)
@@ -158,7 +158,7 @@ def paint(
 
 
 def add_collar(blobs: Blobs, body: Frame) -> None:
-    """Add a collar with a tag around the neck of an animal whose head is still missing."""
+    """Add a collar with a tag around the neck of an animal that has no head yet."""
     neck = [blob for blob in blobs if blob.part == NECK][1]
     right, up = body.axes[:, 0], neck.hair / math.sqrt(float((neck.hair**2).sum()))
     forward = np.cross(right, up)
@@ -169,7 +169,7 @@ def add_collar(blobs: Blobs, body: Frame) -> None:
 
 
 def toy_blobs(rng: np.random.Generator) -> Blobs:
-    """A furry thing without a face at the origin of space: a ball, a cushion or a bolster."""
+    """Make a furry toy without a face at the origin of space: a ball, a cushion or a bolster."""
     blobs, frame = Blobs(), Frame(rotation(rng.uniform(-0.7, 0.7)), np.zeros(3), 1.0)
     down = np.array([0.0, -1.0, 0.2])
     kind = rng.integers(3)
@@ -189,21 +189,21 @@ def toy_blobs(rng: np.random.Generator) -> Blobs:
 def frame_up(
     blobs: Blobs, head: Frame, pitch: float, rng: np.random.Generator, enlargement: int = 1
 ) -> tuple[tuple[int, int], tuple[int, int], View]:
-    """Choose the picture's size and where in it the animal stands.
+    """Choose the picture's size and where the animal stands in it.
 
     Parameters
     ----------
     pitch : float
-        How far the camera looks down, radians.
+        How far the camera looks down, in radians.
 
     Returns
     -------
     final : tuple of int
-        Width and height of the picture, pixels.
+        Width and height of the picture, in pixels.
     size : tuple of int
         Height and width of the scene, `OVERSIZE` times as large.
     view : View
-        From space to the pixels of the scene.
+        The projection from space to the pixels of the scene.
     """
     view = camera(pitch, 1.0, (0, 0))
     places = view.project(np.stack([blob.centre for blob in blobs]))
@@ -211,7 +211,7 @@ def frame_up(
     x0, x1 = float((places[:, 0] - reach).min()), float((places[:, 0] + reach).max())
     y0, y1 = float((places[:, 1] - reach).min()), float((places[:, 1] + reach).max())
     hx = float(view.project(head.origin[None])[0, 0])
-    # Views are aligned by the top of head and ears, so that ears of either kind come equally close to the upper edge.
+    # Views are aligned by the top of head and ears, so that both kinds of ears come equally close to the upper edge.
     on_top = np.isin([blob.part for blob in blobs], (HEAD, EAR))
     top = float((places[:, 1] - reach)[on_top].min())
     a, b = choose(SHAPES, rng)
@@ -234,12 +234,12 @@ def frame_up(
         share = rng.uniform(0.36, 0.5) if kind == "half" else rng.uniform(0.52, 0.72)
         scale = share * min(w, h) / (2 * head.size)
         ox, oy = rng.uniform(0.36, 0.64) * w - scale * hx, rng.uniform(-0.03, 0.18) * h - scale * top
-        oy += max(0, 0.86 * h - (oy + scale * y1))  # a small animal does not float in the upper half
+        oy += max(0, 0.86 * h - (oy + scale * y1))  # a small animal must not float in the upper half
     return (width, height), (h, w), camera(pitch, scale, (ox, oy))
 
 
 def photograph(pixels: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What a camera makes of colours ``(H, W, 3)``: white balance, exposure, dark corners, saturation, noise."""
+    """Change colours ``(H, W, 3)`` as a camera does: white balance, exposure, dark corners, saturation and noise."""
     height, width, _ = pixels.shape
     pixels = pixels * (1 + rng.normal(0, 0.03, 3)) * rng.uniform(0.78, 1.15)
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)

@@ -1,7 +1,7 @@
 """The embedded data set: drawn cats and dogs, in the same files and folders as Oxford-IIIT Pet.
 
-The real photos may not be passed on, so the study draws pictures of its own: each is a small scene with one animal, and
-its trimap is exact, as it comes from the same geometry.  The same arguments always give the same bytes.
+The real photos may not be redistributed, so the study draws pictures of its own: each is a small scene with one animal,
+and its trimap is exact, as it comes from the same geometry.  The same arguments always give the same bytes.
 """
 
 import json
@@ -24,7 +24,7 @@ from petseg_utils.data.drawing.pictures import SEED, draw_pet
 from petseg_utils.study import PetsegError, shown
 from petseg_utils.study.folders import alone_in, made_aside
 
-DRAWING_VERSION = 1  # raise it whenever the same arguments would give other pictures
+DRAWING_VERSION = 1  # raise it whenever the same arguments would give different pictures
 N_CATS = sum(breed.species == CAT for breed in BREEDS)
 # As in the official list, spelling included.
 LIST_HEADER = f"""#Image CLASS-ID SPECIES BREED ID
@@ -43,7 +43,7 @@ def trimap_of(mask: NDArray[np.bool_], half_width: float) -> NDArray[np.uint8]:
     mask : ndarray
         ``(H, W)`` bool, true on the animal.
     half_width : float
-        How far the border reaches to each side of the outline, pixels.
+        How far the border reaches on each side of the outline, in pixels.
 
     Returns
     -------
@@ -58,10 +58,10 @@ def trimap_of(mask: NDArray[np.bool_], half_width: float) -> NDArray[np.uint8]:
 
 
 def shares(total: int) -> list[int]:
-    """How many of `total` pictures each breed gets, in the order of `BREEDS`.
+    """Return how many of `total` pictures each breed gets, in the order of `BREEDS`.
 
-    Each gets one, and the rest is shared out by the breeds' sizes.  Of too few pictures for that, evenly spaced breeds
-    get one each.
+    Each breed gets one picture, and the rest are shared out in proportion to the breeds' sizes.  If there are too few
+    pictures for that, evenly spaced breeds get one each.
     """
     if total < len(BREEDS):
         chosen = {k * len(BREEDS) // total for k in range(total)}
@@ -85,23 +85,23 @@ def draw_sample(
 ) -> Path:
     """Draw a data set in the layout of Oxford-IIIT Pet.
 
-    The folder appears only once it is complete.  A finished sample of the same arguments is left as it is.  Of several
-    processes one draws, and the others wait for it.
+    The folder appears only once it is complete.  A complete sample with the same arguments is left as it is.  Of
+    several processes, one draws while the others wait for it.
 
     Parameters
     ----------
     root : Path
         Folder to make; it holds ``images`` and ``annotations`` afterwards.
     n_trainval, n_test : int
-        Pictures in each list, at least 2; every breed is in both lists where the numbers allow it.
+        Pictures in each list, at least 2; every breed is in both lists if the numbers allow it.
     workers : int, optional
-        Processes that draw; by default one per core, eight at most.  The result does not depend on it.
+        Number of processes that draw; by default one per core, at most eight.  The result does not depend on it.
 
     Raises
     ------
     PetsegError
-        If a list would have fewer than two pictures, `root` holds anything but this very sample or cannot be written,
-        or a process that drew was killed.
+        If a list would have fewer than two pictures, `root` holds anything but exactly this sample or cannot be
+        written, or a drawing process ended early.
     """
     root = Path(root)
     if min(n_trainval, n_test) < 2:
@@ -119,7 +119,7 @@ def draw_sample(
     numbers = [(a, a + b) for a, b in zip(shares(n_trainval), shares(n_test), strict=True)]
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        # Of several processes one draws, and the others wait, however long that takes.
+        # Of several processes, one draws while the others wait, however long that takes.
         with alone_in(root.parent, "petseg", "wait", name=f".{root.name}.lock", wait=-1):
             if _manifest_of(root) == manifest:
                 return root
@@ -167,7 +167,7 @@ def _draw(folder: Path, numbers: list[tuple[int, int]], workers: int, progress: 
 
 
 def _end_with_parent() -> None:
-    """Have this process end when the one that started it does, even by a kill: it would wait for work for ever."""
+    """End this process when its parent ends, even by a kill: otherwise it would wait for work for ever."""
 
     def watch(sentinel: int) -> None:
         wait([sentinel])
@@ -178,7 +178,7 @@ def _end_with_parent() -> None:
 
 
 def write_pet(folder: Path, breed_index: int, number: int) -> None:
-    """Draw picture `number` of breed ``BREEDS[breed_index]``, and write it and its trimap below `folder`."""
+    """Draw picture `number` of the breed ``BREEDS[breed_index]``; write it and its trimap to folders in `folder`."""
     breed = BREEDS[breed_index]
     picture, mask = draw_pet(breed, number)
     rng = np.random.default_rng([SEED, breed_index, number, 1])
@@ -194,7 +194,7 @@ def write_lists(annotations: Path, numbers: list[tuple[int, int]]) -> None:
     Parameters
     ----------
     numbers : list of tuple
-        For each breed, the last number of its training pictures and that of its test pictures, which follow them.
+        For each breed, the last number of its ``trainval`` pictures and that of its test pictures, which follow them.
     """
     lists: dict[str, list[str]] = {"list": LIST_HEADER.splitlines(), "trainval": [], "test": []}
     breed_ids = {CAT: 0, DOG: 0}
@@ -209,5 +209,5 @@ def write_lists(annotations: Path, numbers: list[tuple[int, int]]) -> None:
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
-    """Write a text file that has the same bytes on every system."""
+    """Write a text file with the same bytes on every system."""
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")

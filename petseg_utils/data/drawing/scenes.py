@@ -1,4 +1,4 @@
-"""What surrounds the drawn animals: rooms, sofas, lawns, paths and blurred lights, and what stands before them."""
+"""Surroundings of the drawn animals: rooms, sofas, lawns, paths and blurred lights, and things in front of them."""
 
 import math
 
@@ -21,7 +21,7 @@ from petseg_utils.data.drawing.textures import (
     whole,
 )
 
-# What stands here twice is chosen twice as often.
+# Entries that occur twice are chosen twice as often.
 PLACES = (
     "room",
     "room",
@@ -41,19 +41,19 @@ OUTDOORS = ("lawn", "path", "snow", "beach")
 
 
 def backdrop(place: str, size: tuple[int, int], edge: float, unit: float, rng: np.random.Generator) -> Image.Image:
-    """The surroundings without the animal.
+    """Draw the surroundings without the animal.
 
     Parameters
     ----------
     place : str
         One of `PLACES`.
     size : tuple of int
-        Height and width, pixels.
+        Height and width, in pixels.
     edge : float
-        Row where the ground meets what stands behind it.  At 0 and above, nothing but the ground is seen; below the
-        picture, no ground is.
+        Row where the ground meets what stands behind it.  At row 0 or above the picture, only the ground is visible;
+        below the picture, no ground is.
     unit : float
-        Pixels in one unit of space.
+        Pixels per unit of space.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def backdrop(place: str, size: tuple[int, int], edge: float, unit: float, rng: n
             kind = ("weave", "planks", "carpet", "grass")[int(rng.integers(4))]
             paste_below(sheet, floor(kind, (x - width / 2) / unit, 2.2 * (y - edge) / unit, rng), edge, 2)
         return sheet
-    # In perspective: rows of the ground spread out towards the viewer.
+    # Perspective: rows of the ground spread out towards the viewer.
     near = np.maximum(y - edge, 0) / unit
     gap = 1 / (1 + 0.22 * near)
     u, v = (x - width / 2) / unit * gap, 4.5 * near / (1 + 0.22 * near)
@@ -103,19 +103,19 @@ def paste_below(sheet: Image.Image, ground: Array, row: float, soft: float) -> N
 
 
 def floor(kind: str, u: Array, v: Array, rng: np.random.Generator) -> Array:
-    """A surface seen from above.
+    """Return the colours of a surface seen from above.
 
     Parameters
     ----------
     kind : {"planks", "tiles", "carpet", "weave", "grass", "gravel", "snow", "sand"}
-        What it is made of.
+        Material of the surface.
     u, v : ndarray
-        Place on the surface, of any shape, in units of space.
+        Coordinates on the surface, of any shape, in units of space.
 
     Returns
     -------
     ndarray
-        Colours, 0 to 255 or a little outside: the shape of `u` with a last axis of 3.
+        Colours, 0 to 255 or slightly outside, with the shape of `u` and a last axis of 3.
     """
     broad = look_up(noise_tile(12.0, 8), u * 22 + rng.uniform(0, 256), v * 22)
     fine = look_up(noise_tile(1.0, 9), u * 70, v * 70 + rng.uniform(0, 256))
@@ -164,7 +164,7 @@ def floor(kind: str, u: Array, v: Array, rng: np.random.Generator) -> Array:
 
 
 def studio(place: str, x: Array, y: Array, rng: np.random.Generator) -> Image.Image:
-    """A plain backdrop, lit in the middle; for ``"bokeh"`` with blurred lights.  `x` and `y` are ``(H, W)``, pixels."""
+    """Draw a plain backdrop with a lit spot, and blurred lights for ``"bokeh"``; `x` and `y` are ``(H, W)``, pixels."""
     height, width = x.shape
     long = max(height, width)
     base = pick(WARM + COOL, rng) * rng.uniform(0.25, 1.0)
@@ -183,7 +183,7 @@ def studio(place: str, x: Array, y: Array, rng: np.random.Generator) -> Image.Im
 
 
 def outdoors(place: str, x: Array, y: Array, edge: float, rng: np.random.Generator) -> Image.Image:
-    """Sky above row `edge`, before it the sea or trees, hedges and a fence.  `x` and `y` are ``(H, W)``, pixels."""
+    """Draw sky above row `edge`, with the sea or trees, hedges and a fence; `x` and `y` are ``(H, W)``, in pixels."""
     height, width = x.shape
     long = max(height, width)
     sky = blend(
@@ -228,7 +228,7 @@ def outdoors(place: str, x: Array, y: Array, edge: float, rng: np.random.Generat
 
 
 def indoors(place: str, x: Array, y: Array, edge: float, unit: float, rng: np.random.Generator) -> Image.Image:
-    """A wall of bricks, or a room with a sofa or furniture above row `edge`.  `x` and `y` are ``(H, W)``, pixels."""
+    """Draw a brick wall, or a room with a sofa or furniture above row `edge`; `x` and `y` are ``(H, W)``, in pixels."""
     width = x.shape[1]
     u, v = x / unit, (y - edge) / unit
     if place == "brick":
@@ -252,7 +252,7 @@ def indoors(place: str, x: Array, y: Array, edge: float, unit: float, rng: np.ra
 
 
 def sofa(brush: ImageDraw.ImageDraw, width: int, edge: float, unit: float, rng: np.random.Generator) -> None:
-    """Paint the back of a sofa, and cushions."""
+    """Paint the back of a sofa, perhaps with cushions."""
     fabric = whole(pick(WARM + COOL + LOUD, rng, 18))
     start = rng.uniform(-0.5, 0.1) * width
     top = edge - rng.uniform(1.0, 1.9) * unit
@@ -312,21 +312,21 @@ def furniture(brush: ImageDraw.ImageDraw, width: int, edge: float, unit: float, 
 
 
 def in_front(size: tuple[int, int], feet: tuple[float, float], unit: float, rng: np.random.Generator) -> Image.Image:
-    """Something that stands before the animal and hides a part of it.
+    """Draw something that stands in front of the animal and hides a part of it.
 
     Parameters
     ----------
     size : tuple of int
-        Height and width, pixels.
+        Height and width, in pixels.
     feet : tuple of float
-        Column and row, in pixels, of the lowest part of the animal.
+        Column and row, in pixels, where the animal stands: its mean column and its lowest row.
     unit : float
-        Pixels in one unit of space.
+        Pixels per unit of space.
 
     Returns
     -------
     Image
-        RGBA, transparent around it.
+        RGBA, transparent around the thing.
     """
     height, width = size
     layer = Image.new("RGBA", (width, height))
@@ -385,6 +385,6 @@ def in_front(size: tuple[int, int], feet: tuple[float, float], unit: float, rng:
 
 
 def tinted(colour: Colour, factor: float) -> Colour:
-    """A colour made darker or, with a factor above 1, lighter."""
+    """Make a colour darker or, with a factor above 1, lighter."""
     red, green, blue = (min(255, int(factor * value)) for value in colour)
     return red, green, blue

@@ -1,4 +1,4 @@
-"""From blobs in space to pixels: which surface is seen in each of them, and where the shadow falls on the ground."""
+"""From blobs in space to pixels: which surface each pixel shows, and where the shadow falls on the ground."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class View(NamedTuple):
     matrix : ndarray
         ``(3, 3)``, a rotation about the first axis times `scale`.
     shift : ndarray
-        ``(3,)``, pixels: where the origin of space is seen.
+        ``(3,)``, where the origin of space appears, in pixels.
     """
 
     matrix: Array
@@ -28,16 +28,16 @@ class View(NamedTuple):
 
     @property
     def scale(self) -> float:
-        """Pixels in one unit of space."""
+        """Pixels per unit of space."""
         return float(self.matrix[0, 0])
 
     def project(self, points: Array) -> Array:
-        """Points of space ``(N, 3)`` as column, row and nearness, ``(N, 3)``."""
+        """Project points of space ``(N, 3)`` to column, row and nearness, ``(N, 3)``."""
         return (self.matrix * points[:, None, :]).sum(-1) + self.shift
 
 
 def camera(pitch: float, scale: float, offset: tuple[float, float]) -> View:
-    """The view of a camera that looks down by `pitch` (radians) and sees the origin at pixel `offset` (column, row)."""
+    """Return the view of a camera looking down by `pitch` (radians); the origin is at pixel `offset` (column, row)."""
     c, s = math.cos(pitch), math.sin(pitch)
     matrix = scale * np.array([[1, 0, 0], [0, -c, s], [0, s, c]])
     return View(matrix, np.array([offset[0], offset[1], 0.0]))
@@ -45,24 +45,24 @@ def camera(pitch: float, scale: float, offset: tuple[float, float]) -> View:
 
 @dataclass(frozen=True)
 class Surface:
-    """What is seen of an animal or a toy: P of the picture's pixels are covered by it.
+    """The visible surface of an animal or a toy, which covers P of the picture's pixels.
 
     Parameters
     ----------
     near : ndarray
-        ``(H, W)``, nearness in pixels; very negative where nothing is seen.
+        ``(H, W)``, nearness in pixels; very negative where nothing is visible.
     covered : ndarray
-        ``(H, W)`` bool.
+        ``(H, W)`` bool, true for covered pixels.
     rows, columns : ndarray
-        ``(P,)``, the covered pixels.
+        ``(P,)``, rows and columns of the covered pixels.
     normal, space : ndarray
         ``(3, P)``: outward unit normal in (column, row, nearness), and the point in space.
     part, along : ndarray
-        ``(P,)``: body part and place on its limb, 0 to 1; see `bodies.Blob`.
+        ``(P,)``: body part and position along its limb, 0 to 1; see `bodies.Blob`.
     hair : ndarray
-        ``(2, P)``: the way the hair lies, in (column, row).
+        ``(2, P)``: the direction in which the hair lies, in (column, row).
     scale : float
-        Pixels in one unit of space.
+        Pixels per unit of space.
     """
 
     near: Array
@@ -127,26 +127,26 @@ def see(blobs: Blobs, view: View, size: tuple[int, int]) -> Surface:
 
 
 def times(a: Array, b: Array) -> Array:
-    """Matrix product without BLAS, whose last digits depend on the processor."""
+    """Compute the matrix product without BLAS, whose last digits depend on the processor."""
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 def shadow(blobs: Blobs, view: View, sun: Array, size: tuple[int, int]) -> Array:
-    """How dark the shadow of `blobs` on the ground is.
+    """Return how dark the shadow of `blobs` on the ground is.
 
     Parameters
     ----------
     sun : ndarray
         ``(3,)``, unit vector towards the light, in space.
     size : tuple of int
-        Height and width of the picture, pixels.
+        Height and width of the picture, in pixels.
 
     Returns
     -------
     ndarray
         ``(H, W)``, 0 to 1.
     """
-    coarse = 4  # drawn this many times smaller, as it gets blurred anyway
+    coarse = 4  # the shadow is drawn at 1 / coarse of the size, as it is blurred anyway
     sheet = Image.new("L", (-(-size[1] // coarse), -(-size[0] // coarse)))
     brush = ImageDraw.Draw(sheet)
     scale = view.scale

@@ -1,4 +1,4 @@
-"""What the drawn surfaces are made of: seamless tiles of noise, hair and relief, and colours to put on them.
+"""Textures of the drawn surfaces: seamless tiles of noise, hair and relief, and the colours for them.
 
 All arithmetic is in float64 and rounded to whole grey levels only at the end, so every machine draws the same pixels.
 """
@@ -14,8 +14,8 @@ from skimage import data as photos
 Array = NDArray[np.float64]
 Colour = tuple[int, int, int]  # red, green and blue, 0 to 255
 
-TILE = 256  # edge of a seamless tile, pixels
-N_ANGLES = 12  # directions in which hair is combed, over half a turn
+TILE = 256  # edge of a seamless tile, in pixels
+N_ANGLES = 12  # number of directions in which hair is combed, over half a turn
 
 WARM = ((196, 164, 128), (168, 120, 84), (214, 196, 170), (150, 98, 66), (122, 92, 70), (232, 220, 200), (90, 72, 62))
 COOL = (
@@ -32,12 +32,12 @@ LOUD = ((190, 70, 60), (60, 110, 160), (220, 170, 60), (90, 140, 90), (150, 90, 
 
 @cache
 def noise_tile(sigma: float, layer: int) -> Array:
-    """A seamless square of smooth noise.
+    """Return a seamless square of smooth noise.
 
     Parameters
     ----------
     sigma : float
-        Standard deviation of the Gaussian that smooths it, in pixels of the tile: how coarse its grain is.
+        Standard deviation of the Gaussian that smooths it, in pixels of the tile: the coarseness of its grain.
     layer : int
         Seed; tiles of different layers are independent.
 
@@ -54,7 +54,7 @@ def noise_tile(sigma: float, layer: int) -> Array:
 
 @cache
 def fur_tiles(coarse: int) -> Array:
-    """Hair, combed in each of `N_ANGLES` directions.
+    """Return tiles of hair, combed in each of `N_ANGLES` directions.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def fur_tiles(coarse: int) -> Array:
 
 @cache
 def photo_tile(name: str) -> Array:
-    """Relief taken from a photo that comes with scikit-image, as a seamless square.
+    """Return the relief of a photo that comes with scikit-image, as a square tile.
 
     Parameters
     ----------
     name : {"chelsea", "grass", "gravel", "brick"}
-        The photo.  Of Chelsea, a cat, only her forehead is taken.
+        Name of the photo.  Of Chelsea, a cat, only the forehead is used.
 
     Returns
     -------
@@ -95,12 +95,12 @@ def photo_tile(name: str) -> Array:
     """
     photo = getattr(photos, name)()
     if name == "chelsea":
-        grey = photo[2:82, 80:208, 1] / 255.0  # green comes close to perceived brightness
+        grey = photo[2:82, 80:208, 1] / 255.0  # the green channel is close to perceived brightness
         grey = np.pad(grey, ((0, 48), (0, 0)), mode="symmetric")
         grey = grey - ndimage.gaussian_filter(grey, 5, mode="mirror")
         grey = np.block([[grey, grey[:, ::-1]], [grey[::-1], grey[::-1, ::-1]]])
     elif name == "brick":
-        grey = photo[:TILE, :TILE].T / 255.0  # in the photo the bricks stand upright
+        grey = photo[:TILE, :TILE].T / 255.0  # the photo shows the bricks upright
     else:
         grey = photo[:TILE, :TILE] / 255.0
         grey = grey - ndimage.gaussian_filter(grey, 24, mode="mirror")
@@ -109,7 +109,7 @@ def photo_tile(name: str) -> Array:
 
 
 def look_up(tile: Array, u: Array, v: Array) -> Array:
-    """Bilinear look-up in a seamless tile.
+    """Look values up in a seamless tile, with bilinear interpolation.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def look_up(tile: Array, u: Array, v: Array) -> Array:
     Returns
     -------
     ndarray
-        Interpolated values, of the shape of `u`.
+        Interpolated values, in the shape of `u`.
     """
     column, row = np.floor(u), np.floor(v)
     fu, fv = u - column, v - row
@@ -135,28 +135,28 @@ def look_up(tile: Array, u: Array, v: Array) -> Array:
 
 
 def ramp(x: Array, low: float, high: float) -> Array:
-    """Smoothstep: 0 at `low`, 1 at `high`, smooth in between and constant outside; `low` may be the larger one."""
+    """Return the smoothstep: 0 at `low`, 1 at `high`, smooth between, constant outside; `low` may exceed `high`."""
     t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return t * t * (3 - 2 * t)
 
 
 def blend(a: Array, b: Array, weight: Array) -> Array:
-    """Mix two colours: `a` where `weight` is 0, `b` where it is 1.  The last axis of `a` and `b` is the colour's."""
+    """Mix two colours: `a` where `weight` is 0, `b` where it is 1.  The last axis of `a` and `b` is that of colours."""
     return a + (np.asarray(b, dtype=np.float64) - a) * weight[..., None]
 
 
 def pick(colours: tuple[Colour, ...], rng: np.random.Generator, spread: float = 12.0) -> Array:
-    """One of `colours`, varied by `spread` grey levels (standard deviation): ``(3,)``, 8 to 250."""
+    """Pick one of `colours`, varied by `spread` grey levels (standard deviation); return ``(3,)``, 8 to 250."""
     colour = np.array(colours[int(rng.integers(len(colours)))], dtype=np.float64)
     return np.clip(colour + rng.normal(0, spread) + rng.normal(0, spread / 3, 3), 8, 250)
 
 
 def whole(colour: Array) -> Colour:
-    """A colour as Pillow takes it: three integers, cut off after the point."""
+    """Convert a colour to the form that Pillow takes: three integers, without rounding up."""
     red, green, blue = colour.astype(int).tolist()
     return red, green, blue
 
 
 def to_image(pixels: Array) -> Image.Image:
-    """Colours ``(H, W, 3)`` as a Pillow picture, clipped to 0..255 and rounded."""
+    """Convert colours ``(H, W, 3)`` to a Pillow picture, clipped to 0..255 and rounded."""
     return Image.fromarray(np.rint(np.clip(pixels, 0, 255)).astype(np.uint8))
