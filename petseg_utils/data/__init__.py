@@ -1,1 +1,1 @@
-"""The pictures: where they lie, what their masks mean, how they become squares for a model."""
+"""The pictures: where they lie, what their masks mean, and how they become squares for a model."""

@@ -158,7 +158,7 @@ class WholeDropout2d(nn.Dropout2d):
 
 
 def train_together(model: nn.Module) -> None:
-    """If there are several processes, make the layers that depend on the whole batch use it.
+    """Make the layers that depend on the whole batch use it, if there are several processes.
 
     The names and shapes of the model's weights stay as they are.
     """

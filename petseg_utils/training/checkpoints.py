@@ -78,7 +78,7 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
     card = read_card(path)
     own = recipe is None
     recipe = recipe or recipe_of(card["model"])
-    if (version := card.get("version", 1)) != recipe.version:  # cards did not always say it
+    if (version := card.get("version", 1)) != recipe.version:  # older cards do not give it
         raise PetsegError(
             f"{path.name} was made by version {version} of the recipe of {recipe.name}, and today's is "
             f"{recipe.version}: train it anew by petseg train {recipe.name}."

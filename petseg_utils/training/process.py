@@ -42,9 +42,9 @@ def set_up_process() -> None:
 def together() -> Iterator[bool]:
     """Connect the processes that ``accelerate launch`` or ``torchrun`` started, if any, until all are done.
 
-    Yields whether this is the main process, which writes files and messages; the others log only warnings.  Each
-    process has a GPU of its own.  If a process dies, the others get a `PetsegError` when they next wait for it: at once
-    if the system reports its end, otherwise after `PATIENCE`.
+    Yields whether this is the main process, which writes files and messages; the others log only warnings.  On GPUs,
+    each process has its own.  If a process dies, the others get a `PetsegError` when they next wait for it: at once if
+    the system reports its end, otherwise after `PATIENCE`.
     """
     cpu = best_device() == "cpu"  # Accelerate does not find this out by itself
     state = PartialState(cpu=cpu, timeout=PATIENCE)
