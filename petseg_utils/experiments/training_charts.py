@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from petseg_utils.experiments.plotting import MODEL_COLOURS, new_figure, write_in_cells
 from petseg_utils.models.names import titled
-from petseg_utils.scores.results import PRIMARY, PROMPTED, select
+from petseg_utils.scores.results import PRIMARY, PROMPTED, processor, select
 from petseg_utils.study import Study, TrainingSettings
 from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.recipes import RECIPES
@@ -69,14 +69,13 @@ def scores_by_time(records: list[dict]) -> Figure:
             continue
         run = record["trained_on"]
         seconds = record["training_seconds"] + (run["pretraining"] or {}).get("training_seconds", 0)
-        key = record["model"], run["settings"]["epochs"], record["device"] == "cpu"
+        key = record["model"], run["settings"]["epochs"], processor(record)
         groups.setdefault(key, []).append((seconds / 60, record["scores"]["miou"]))
     best = max(score for runs in groups.values() for _, score in runs)
-    for (model, epochs, on_cpu), runs in groups.items():
+    for (model, epochs, device), runs in groups.items():
         minutes, miou = np.transpose(runs)
         colour = MODEL_COLOURS[model]
-        axis.scatter(minutes, miou, s=36, edgecolors=colour, facecolors=colour if on_cpu else "none", zorder=3)
-        device = "CPU" if on_cpu else "GPU"
+        axis.scatter(minutes, miou, s=36, edgecolors=colour, facecolors=colour if device == "CPU" else "none", zorder=3)
         above = miou.max() > best - 0.005  # or its words would lie on the next one's
         axis.annotate(
             f"{titled(model)}, {epochs} epochs, {device}",

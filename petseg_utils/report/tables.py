@@ -139,7 +139,8 @@ def budgets_table(records: list[dict]) -> pd.DataFrame:
     rows: dict[tuple[str, str], list[dict]] = {}
     for record in select(records, protocol=PRIMARY):
         if "stale" not in record:
-            run = record["trained_on"] | {key: record[key] for key in ("encoder", "image_size", "device")}
+            run = record["trained_on"] | {key: record[key] for key in ("encoder", "image_size")}
+            run["on"] = processor(record)
             took = {"training_seconds": record["training_seconds"]}
             starts_from = recipe_of(record["model"]).starts_from
             first = starts_from and starts_from(load_study(record["study"]))
@@ -165,7 +166,7 @@ def _budget(study: str, model: str, runs: list[dict]) -> dict[str, str]:
         "pixels": looks_at(run["encoder"], run["image_size"]),
         "photos": photos + (f" + {more['n_images']:,} without masks" if more else ""),
         "training": time_text(sum(run["training_seconds"] for run in runs) / len(runs)),
-        "on": processor(run),
+        "on": run["on"],
     }
 
 

@@ -48,6 +48,7 @@ def make_records(
                 "pretraining",
                 "settings",
                 "precision",
+                "device",
                 "commit",
             )
         }

@@ -134,8 +134,11 @@ def results_table(records: list[dict], *, subset: str = "all") -> pd.DataFrame:
 
 
 def processor(record: dict) -> str:
-    """Return ``CPU`` or ``GPU``: the processor that scored a record, taken to be the one that trained its model."""
-    return "GPU" if record["device"].startswith("cuda") else "CPU"
+    """Return ``CPU`` or ``GPU``: the processor that trained a record's model.
+
+    Older records do not say which; there it is the one that scored the model.
+    """
+    return "GPU" if (record["trained_on"].get("device") or record["device"]).startswith("cuda") else "CPU"
 
 
 def protocol_table(table: pd.DataFrame) -> pd.DataFrame:

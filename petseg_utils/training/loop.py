@@ -132,9 +132,10 @@ class Run:
         gc.collect()  # frees an earlier run, whose parts refer to each other: memory must not grow from run to run
         self.settings, self.folder, self.seed, self.score, self.data = settings, folder, seed, score, data
         self.precision = chosen_precision(settings)
-        self.card = card | {"seed": seed, "settings": asdict(settings), "precision": self.precision}
         # Mixed precision uses our own `autocast`: Accelerate's setting is the same for all trainings of a process.
         self.device, self.is_main_process = best_device(), place()[0] == 0
+        how = {"settings": asdict(settings), "precision": self.precision, "device": self.device}
+        self.card = card | {"seed": seed} | how
         # Convolutions of oneDNN and cuDNN are fastest with channels last: about 1.4 times as fast on a CPU.
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         train_together(model)

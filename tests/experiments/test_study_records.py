@@ -15,6 +15,7 @@ from petseg_utils.experiments.study_records import (
 )
 from petseg_utils.scores.predictions import predict
 from petseg_utils.scores.records import append_records, make_records, read_records, write_records
+from petseg_utils.study.provenance import best_device
 from petseg_utils.training.train import train
 
 
@@ -59,6 +60,7 @@ def test_records_of_present_pictures_settings_and_seeds_are_taken(study, splits)
     assert scored.predictions[0].classes.shape == splits["test"].labels.shape and scored.clicks == {}
     path = study.runs_dir / "records.jsonl"
     good = read_records(path)
+    assert good[0]["trained_on"]["device"] == best_device()
     append_records(path, [record | {"data": "older pictures"} for record in good])
     append_records(path, [record | {"seed": 99} for record in good])
     table = update_study_records(study, splits)

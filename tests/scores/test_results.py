@@ -47,3 +47,9 @@ def test_a_table_of_one_model_is_not_made_of_two():
     two = results.results_table(read_records(ROOT / "figures" / "sample" / "records.jsonl"))
     with pytest.raises(ValueError, match=r"two rows of protocol .*: this table is of one model on one set of pictures"):
         results.protocol_table(two)
+
+
+def test_a_models_processor_is_the_one_that_trained_it():
+    assert results.processor({"device": "cpu", "trained_on": {"device": "cuda"}}) == "GPU"
+    assert results.processor({"device": "cuda:0", "trained_on": {"device": "cpu"}}) == "CPU"
+    assert results.processor({"device": "cuda:0", "trained_on": {}}) == "GPU"  # an older record

@@ -1,4 +1,4 @@
-"""Textures of the drawn surfaces: seamless tiles of noise, hair and relief, and the colours for them.
+"""Textures of the drawn surfaces: tiles of noise, hair and relief, and the colours for them.
 
 All arithmetic is in float64 and rounded to whole grey levels only at the end, so every machine draws the same pixels.
 """
@@ -14,7 +14,7 @@ from skimage import data as photos
 Array = NDArray[np.float64]
 Colour = tuple[int, int, int]  # red, green and blue, 0 to 255
 
-TILE = 256  # edge of a seamless tile, in pixels
+TILE = 256  # edge of a tile, in pixels
 N_ANGLES = 12  # number of directions in which hair is combed, over half a turn
 
 WARM = ((196, 164, 128), (168, 120, 84), (214, 196, 170), (150, 98, 66), (122, 92, 70), (232, 220, 200), (90, 72, 62))
@@ -109,7 +109,7 @@ def photo_tile(name: str) -> Array:
 
 
 def look_up(tile: Array, u: Array, v: Array) -> Array:
-    """Look values up in a seamless tile, with bilinear interpolation.
+    """Look values up in a tile that repeats, with bilinear interpolation.
 
     Parameters
     ----------
