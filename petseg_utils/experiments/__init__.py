@@ -1,1 +1,1 @@
-"""The questions of the notebooks, a file each, with its charts."""
+"""The experiments behind the notebooks: one file per question, with the charts that answer it."""

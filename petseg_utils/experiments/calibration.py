@@ -20,26 +20,26 @@ from petseg_utils.models.names import titled
 from petseg_utils.scores.metrics import picture_confusions, picture_miou
 from petseg_utils.scores.results import PRIMARY
 
-STEP = 2  # every second row and column: neighbours are nearly alike, and a quarter of the memory is enough
-BINS = 15  # of confidence, as in Guo et al.
+STEP = 2  # every second row and column: neighbours are nearly alike, and this takes a quarter of the memory
+BINS = 15  # bins of confidence, as in Guo et al.
 WORST = 0.1  # share of the pictures that count as failures
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """A model's logits on a picture set, and how sure and how good it is on each picture.
+    """A model's logits on a picture set, with its confidence and its score on each picture.
 
     Parameters
     ----------
     logits : ndarray
-        ``float32 (pixels, 3)``: every second row and column, border and padding left out.
+        ``float32 (pixels, 3)``: every second row and column, without border and padding.
     targets : ndarray
         ``uint8 (pixels,)``, the true classes.
     confidence : ndarray
-        ``float (n,)``, mean over each picture's pixels of the likeliest class's probability, border and padding left
-        out.
+        ``float (n,)``, the probability of the likeliest class, averaged over each picture's pixels without border and
+        padding.
     miou : ndarray
-        ``float (n,)``, mean IoU of each picture, border ignored.
+        ``float (n,)``, mean IoU of each picture, without the border.
     """
 
     logits: np.ndarray
@@ -68,7 +68,7 @@ def outputs_of(network: nn.Module, pictures: PictureSet) -> Outputs:
 
 
 def reliability(outputs: Outputs, temperature: float = 1.0) -> pd.DataFrame:
-    """Confidence and accuracy of the pixels in each of 15 equal bins of confidence.
+    """Return confidence and accuracy of the pixels in each of 15 equally wide bins of confidence.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def reliability(outputs: Outputs, temperature: float = 1.0) -> pd.DataFrame:
 
 
 def expected_calibration_error(outputs: Outputs, temperature: float = 1.0) -> float:
-    """Mean distance of confidence and accuracy over 15 bins, weighted by their pixels; 0 is perfect, 1 the worst.
+    """Return the mean gap between confidence and accuracy over 15 bins, weighted by pixels; 0 is perfect, 1 the worst.
 
     References
     ----------
@@ -102,9 +102,9 @@ def expected_calibration_error(outputs: Outputs, temperature: float = 1.0) -> fl
 
 
 def fit_temperature(outputs: Outputs) -> float:
-    """The number to divide logits by that minimises the pixels' negative log-likelihood; over 1, it was too sure there.
+    """Return the divisor of the logits that minimises the pixels' negative log-likelihood; over 1: overconfident there.
 
-    Fit it on validation pictures.  It changes no prediction.
+    Fit it on validation pictures.  Dividing by it changes no predicted class.
 
     References
     ----------
@@ -119,9 +119,9 @@ def fit_temperature(outputs: Outputs) -> float:
 
 
 def finds_failures(outputs: Outputs) -> float:
-    """Chance that a failed picture is less sure than one that did not fail (area under the ROC curve); 0.5 is a guess.
+    """Return the chance that a failed picture has less confidence than another one (ROC AUC); 0.5 is guessing.
 
-    Failed is the tenth of the pictures, one at least, with the lowest mIoU.
+    The tenth of the pictures with the lowest mIoU count as failed, at least one.
     """
     failed = np.zeros(len(outputs.miou), bool)
     failed[np.argsort(outputs.miou, kind="stable")[: max(1, round(WORST * len(failed)))]] = True
@@ -129,15 +129,15 @@ def finds_failures(outputs: Outputs) -> float:
 
 
 def calibrate(networks: dict[str, nn.Module], validation: PictureSet, test: PictureSet) -> tuple[pd.DataFrame, dict]:
-    """Calibration of each model on the test pictures, with the temperature of the validation pictures.
+    """Measure each model's calibration on the test pictures, with temperatures fitted on the validation pictures.
 
     Returns
     -------
     DataFrame
-        A row per model: ``accuracy`` and ``confidence`` of pixels, ``ECE``, ``temperature``, ``ECE after``, and ``finds
-        failures``, from `finds_failures`.
+        One row per model: ``accuracy`` and ``confidence`` of the pixels, ``ECE``, ``temperature``, ``ECE after``, and
+        ``finds failures``, from `finds_failures`.
     dict
-        Model to its `Outputs` on the test pictures.
+        Model name to its `Outputs` on the test pictures.
     """
     rows, by_model = {}, {}
     for name, network in networks.items():
@@ -156,7 +156,7 @@ def calibrate(networks: dict[str, nn.Module], validation: PictureSet, test: Pict
 
 
 def calibration_sentences(table: pd.DataFrame) -> str:
-    """Who is too sure, what temperature scaling does, and how low confidence finds failures; from `calibrate`."""
+    """Say which models are overconfident, what temperature scaling does, and how well low confidence finds failures."""
     sure = table["confidence"] - table["accuracy"]
     lower = table.index[table["ECE after"] < table["ECE"]].map(titled)
     otherwise = table.index[(sure > 0) != (table["temperature"] > 1)].map(titled)
@@ -175,7 +175,7 @@ def _listed(names: pd.Index) -> str:
 
 
 def reliability_chart(by_model: dict[str, Outputs], table: pd.DataFrame) -> Figure:
-    """Left and middle: accuracy by confidence before and after scaling.  Right: each picture's mIoU by confidence."""
+    """Draw accuracy by confidence before and after scaling (left, middle), and pictures' mIoU by confidence (right)."""
     figure, axes = new_figure(1, 3, width=11, height=3.7)
     for name, outputs in by_model.items():
         colour = MODEL_COLOURS[name]

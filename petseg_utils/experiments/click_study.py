@@ -1,4 +1,4 @@
-"""What does a click buy, and does it matter where it falls?  Experiments with the first prompt, and their charts."""
+"""What does a click gain, and does it matter where it falls?  Experiments with the first prompt, and their charts."""
 
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], list[Prompt]]] = {
 
 
 def near_the_centre(reach: float) -> Callable[[np.ndarray, np.random.Generator], list[Prompt]]:
-    """A user who clicks on the pet at most `reach` model pixels off its centre."""
+    """Return a simulated user who clicks on the pet, at most `reach` model pixels from its centre."""
     return lambda pet, rng: [jitter(centre_click(pet), pet, reach, rng)]
 
 
@@ -49,12 +49,12 @@ def iou_after(
     features: Features | None = None,
     sigma: float = SIGMA,
 ) -> np.ndarray:
-    """IoU of each pet after the first answer, ``float (n,)``.
+    """Return the IoU of each pet after the first prompts are answered, ``float (n,)``.
 
     Parameters
     ----------
     prompt : callable
-        ``prompt(pet, rng)``: the prompts for a pet ``bool (H, W)``.
+        ``prompt(pet, rng)`` returns the prompts for a pet ``bool (H, W)``.
     model, pictures, features, sigma
         As for `clicks.dialogue`.
     """
@@ -67,26 +67,26 @@ def iou_after(
 
 
 def summary(by: dict[object, np.ndarray], name: str, n_resamples: int) -> pd.DataFrame:
-    """Means of pictures' values and their 95 % bootstrap intervals.
+    """Return the mean of each group of per-picture values, with its 95 % bootstrap interval.
 
     Parameters
     ----------
     by : dict
         Key to values ``(n,)``; NaNs are left out.
     name : str
-        What the keys are.
+        What the keys are; the title of their column.
 
     Returns
     -------
     DataFrame
-        A row per key; columns `name`, ``iou``, ``low`` and ``high``.
+        One row per key; columns `name`, ``iou``, ``low`` and ``high``.
     """
     rows = [(key, *mean_interval(values, n_resamples)) for key, values in by.items()]
     return pd.DataFrame(rows, columns=[name, "iou", "low", "high"])
 
 
 def show_maps(maps: np.ndarray) -> Figure:
-    """The channels ``float (4, size, size)`` that `prompts.draw_prompts` makes, side by side."""
+    """Show the channels ``float (4, size, size)`` that `prompts.draw_prompts` makes, side by side."""
     figure, axes = new_figure(1, len(maps), width=9, height=2.6)
     for axis, channel, name in zip(axes, maps, CHANNELS, strict=True):
         axis.imshow(channel, cmap="cividis", vmin=0, vmax=1)
@@ -96,7 +96,7 @@ def show_maps(maps: np.ndarray) -> Figure:
 
 
 def clicks_curve(values: dict[str, np.ndarray], n_resamples: int) -> Figure:
-    """Left: IoU of the pet by number of clicks.  Right: share of the pictures that have reached an IoU by then."""
+    """Plot the pet's IoU by number of clicks (left), and the share of pictures that have reached an IoU (right)."""
     figure, (left, right) = new_figure(1, 2, width=9, height=3.3)
     after = [values["proposed"], *np.nanmean(values["iou"], 0)]
     table = summary(dict(enumerate(after)), "clicks", n_resamples)
@@ -114,14 +114,14 @@ def clicks_curve(values: dict[str, np.ndarray], n_resamples: int) -> Figure:
 
 
 def change_sentence(what: str, change: np.ndarray, n_resamples: int) -> str:
-    """What some clicks change of the pet's IoU, in a sentence, with the verdict that the interval allows.
+    """Say in a sentence by how much clicks change the pet's IoU, with the verdict that the interval allows.
 
     Parameters
     ----------
     what : str
-        The clicks, as the subject of the sentence, in the singular.
+        Names the clicks: the subject of the sentence, in the singular.
     change : ndarray
-        ``float (n,)``, IoU after less IoU before, of each picture; NaNs are left out.
+        ``float (n,)``, each picture's IoU afterwards minus its IoU before; NaNs are left out.
     """
     if not np.isfinite(change).any():
         return f"{what}: no picture asks for it here."
@@ -134,7 +134,7 @@ def change_sentence(what: str, change: np.ndarray, n_resamples: int) -> str:
 
 
 def kind_sentences(by_kind: dict[str, np.ndarray], n_resamples: int, against: str = "click at random") -> str:
-    """Each kind of first prompt against one of them, picture by picture; a Markdown list."""
+    """Compare each kind of first prompt with one of them, picture by picture; a Markdown list."""
     lines = []
     for kind in by_kind:
         if kind == against:
@@ -146,14 +146,14 @@ def kind_sentences(by_kind: dict[str, np.ndarray], n_resamples: int, against: st
 
 
 def show_dialogue(picture: PictureSet, masks: list[np.ndarray], said: list[Click]) -> Figure:
-    """A dialogue about one picture: each selection with the click that answers it, and the IoU that it has.
+    """Show a dialogue about one picture: each selection with its IoU and the click made on it.
 
     Parameters
     ----------
     masks : list of ndarray
         ``bool (H, W)``: the proposal, and the selection after each click.
     said : list of Click
-        One fewer, or as many where the last was not answered.
+        One click fewer than masks, or as many if the last click was not answered.
     """
     image, label = picture.images[0], np.array(picture.labels[0])
     pet, known, species = np.isin(label, (1, 2)), label < PADDING, picture.table["species"].iloc[0]
@@ -170,7 +170,7 @@ def show_dialogue(picture: PictureSet, masks: list[np.ndarray], said: list[Click
 
 
 def first_prompt_charts(by_reach: pd.DataFrame, by_sigma: pd.DataFrame, by_kind: pd.DataFrame) -> Figure:
-    """Three panels from `summary` tables: how far off the centre, how wide a click is drawn, what kind of prompt."""
+    """Draw three panels from `summary` tables: distance from the centre, width of the drawn click, kind of prompt."""
     figure, (left, middle, right) = new_figure(1, 3, width=11, height=3.3)
     for axis, table, name in ((left, by_reach, "reach"), (middle, by_sigma, "sigma")):
         axis.plot(table[name], table["iou"], "o-", color=COLOUR)
@@ -194,9 +194,9 @@ def first_prompt_charts(by_reach: pd.DataFrame, by_sigma: pd.DataFrame, by_kind:
 
 
 def show_corrections(model: PointSegmenter, pictures: PictureSet, features: Features | None = None) -> Figure:
-    """What one click on a missed part does, step by step: the true mask, the proposal with the click, the answer.
+    """Show step by step what a click on a missed part does: the true mask, the proposal with the click, the answer.
 
-    Shown are the four pictures whose proposal misses the deepest parts; see `clicks.natural_clicks`.
+    Shows the four pictures whose proposal misses the deepest parts; see `clicks.natural_clicks`.
     """
     steps = []
     for opened in open_pictures(model, pictures, features):
@@ -223,7 +223,7 @@ def show_corrections(model: PointSegmenter, pictures: PictureSet, features: Feat
 
 
 def natural_chart(values: dict[str, np.ndarray]) -> Figure:
-    """IoU of each pet before and after one natural click, on a missed part (left) and on an excess (right)."""
+    """Plot each pet's IoU before and after one natural click: on a missed part (left), on an excess part (right)."""
     figure, axes = new_figure(1, 2, width=8.5, height=4)
     titles = {"missed": '"This is the pet", on what is missing', "excess": '"This is not", on what is too much'}
     all_values = np.concatenate([values[name].ravel() for name in titles])

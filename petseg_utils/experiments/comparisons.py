@@ -1,4 +1,4 @@
-"""Which differences between models are shown?  Predictions are remade on the same pictures and compared pairwise."""
+"""Which differences between models are real?  All models predict the same pictures again and are compared in pairs."""
 
 import contextlib
 from dataclasses import dataclass, replace
@@ -26,36 +26,36 @@ from petseg_utils.study import PetsegError, Study, load_study
 from petseg_utils.training.checkpoints import find_checkpoint, load
 from petseg_utils.training.recipes import RECIPES
 
-SEGMENTERS = ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED)  # as the notebooks have them
+SEGMENTERS = ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED)  # in the order of the notebooks
 LEVEL = 0.95
-PAIRED_RESAMPLES = 10_000  # Bonferroni looks at the outermost 0.5 % of the resamples, where 1,000 of them are too few
-TABLE_RESAMPLES = 1000  # a study with fewer is a trial run, which is to be quick
+PAIRED_RESAMPLES = 10_000  # for Bonferroni's outermost 0.5 % of the resamples, 1,000 of them are too few
+TABLE_RESAMPLES = 1000  # a study with fewer is a trial run, which should be quick
 
 
 def paired_resamples(study: Study) -> int:
-    """Resamples for a paired comparison: 10,000 at least, but no more than usual in a study that is a trial run."""
+    """Return how many resamples a paired comparison takes: at least 10,000, but in a trial run no more than usual."""
     own = study.bootstrap_resamples
     return own if own < TABLE_RESAMPLES else max(own, PAIRED_RESAMPLES)
 
 
 @dataclass(frozen=True)
 class Remade:
-    """A model's predictions on the test pictures, made anew.
+    """A model's predictions on the test pictures, computed again.
 
     Parameters
     ----------
     counts : ndarray
         ``int (n, 5, 3)`` from `metrics.picture_confusions`, summed over the seeds picture by picture.
     by_seed : list of ndarray
-        The same of each seed.
+        The same for each seed.
     classes : ndarray
-        ``uint8 (n, size, size)``, of the first seed.
+        ``uint8 (n, size, size)``, predicted with the first seed.
     encoder : str or None
-        The frozen encoder, where the model has one.
+        The frozen encoder, if the model has one.
     seconds : float
-        Least time for a picture in a batch, the encoder's included; NaN where it was not taken.
+        Shortest time per picture when predicting a batch, including the encoder's; NaN where it was not measured.
     parameters : int
-        All weights, frozen ones too.
+        Number of all weights, including frozen ones.
     """
 
     counts: np.ndarray
@@ -67,21 +67,21 @@ class Remade:
 
 
 def compared_models(study: Study) -> tuple[str, ...]:
-    """The study's segmenters, in the order of the notebooks; self-training only where its pictures are."""
+    """Return the study's segmenters in the order of the notebooks; self-training only if its pictures are there."""
     selftrained = "decoder_selftrained" in study.models and study.unlabelled_dir
     return tuple(name for name in SEGMENTERS if selftrained or name != "decoder_selftrained")
 
 
 def remake(networks: dict[str, list[nn.Module]], pictures: PictureSet) -> dict[str, Remade]:
-    """Predict pictures anew with every model, one after the other.
+    """Predict the pictures again with every model, one after the other.
 
-    The click model is there after one click at random on the pet, as ``point, one click``: before it, its masks are
-    those of the decoder that it stands on.
+    The click model appears as ``point, one click``, after one click at random on the pet: before the click, its masks
+    are those of the decoder that it is built on.
 
     Parameters
     ----------
     networks : dict
-        Model's name to its networks, one per seed.
+        Model name to its networks, one per seed.
     """
     remade = {}
     alone = {name: seeds[0] for name, seeds in networks.items() if not isinstance(seeds[0], PointSegmenter)}
@@ -106,9 +106,9 @@ def _remade(classes: list[np.ndarray], pictures: PictureSet, network: nn.Module,
 
 
 def least_seconds(networks: dict[str, nn.Module], pictures: PictureSet) -> dict[str, float]:
-    """Seconds for a picture: each model's fastest of six passes over one batch, the models taking turns.
+    """Return the seconds per picture: each model's fastest of six passes over one batch, the models taking turns.
 
-    Other work of the machine can only make a pass slower, and comes and goes.
+    Other work on the machine comes and goes, and can only make a pass slower.
     """
     batch = replace(
         pictures, table=pictures.table.iloc[:BATCH], images=pictures.images[:BATCH], labels=pictures.labels[:BATCH]
@@ -118,7 +118,7 @@ def least_seconds(networks: dict[str, nn.Module], pictures: PictureSet) -> dict[
 
 
 def predict_clicked(model: PointSegmenter, pictures: PictureSet) -> np.ndarray:
-    """Classes ``uint8 (n, size, size)`` after one click at random on each pet.
+    """Return the classes ``uint8 (n, size, size)`` after one click at random on each pet.
 
     See `clicks.clicked_classes`.  The clicks are the first ones of `clicks.click_values`.
     """
@@ -129,11 +129,11 @@ def predict_clicked(model: PointSegmenter, pictures: PictureSet) -> np.ndarray:
 
 
 def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
-    """Difference in mIoU of each pair of models, border ignored, with its paired bootstrap interval.
+    """Return the mIoU difference of each pair of models, border ignored, with its paired bootstrap interval.
 
-    Several seeds are pooled: their counts are added up picture by picture, so pictures stay the unit that is drawn.
-    A difference is shown where an interval at the level ``1 - 0.05 / pairs`` leaves zero out (Bonferroni), so that at
-    most one of twenty such studies has a wrong verdict or more; and where it has the same sign with every seed.
+    Several seeds are pooled: their counts are added up picture by picture, so that pictures remain the resampled unit.
+    A difference counts as shown if its interval at the level ``1 - 0.05 / pairs`` excludes zero (Bonferroni), so that
+    most one in twenty such studies has any wrong verdict; and if it has the same sign with every seed.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
         ``study``, ``a``, ``b`` (a has the higher score), ``encoder a``, ``encoder b``, ``difference`` (a minus b, 0 to
         1), ``low``, ``high`` (95 %), ``real`` (it is shown), ``every seed`` (whether a leads with each), ``compared``
         (how many pairs the verdict allows for), ``prompted`` (one of them was clicked), ``pictures``, ``seeds``,
-        ``resamples``, ``recipe a`` and ``recipe b`` (versions), largest difference first.
+        ``resamples``, ``recipe a`` and ``recipe b`` (versions); the largest difference first.
     """
     by_score = sorted(remade, key=lambda name: -pooled_miou(remade[name].counts, PRIMARY))
     pairs = list(combinations(by_score, 2))
@@ -177,8 +177,8 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
 
 
 def fewer_resamples(pairs: pd.DataFrame) -> str:
-    """A sentence where pairs of a file were compared with fewer resamples than pairs are today; else nothing."""
-    made = int(pairs["resamples"].min()) if "resamples" in pairs else TABLE_RESAMPLES  # before there was that column
+    """Return a sentence if a file's pairs were compared with fewer resamples than is usual now; else an empty text."""
+    made = int(pairs["resamples"].min()) if "resamples" in pairs else TABLE_RESAMPLES  # older files lack the column
     if made >= PAIRED_RESAMPLES:
         return ""
     return (
@@ -188,18 +188,18 @@ def fewer_resamples(pairs: pd.DataFrame) -> str:
 
 
 def recipe_version(name: str) -> int:
-    """Version of the recipe that a compared model was trained by; 1 for somebody's own model."""
+    """Return the version of the recipe that a compared model was trained with; 1 for a user's own model."""
     recipe = RECIPES.get(PROMPTED if name == CLICKED else name)
     return recipe.version if recipe else 1
 
 
 def timing_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
-    """What a picture costs each model that nobody helped, beside its mIoU, border ignored.
+    """Return the time per picture of each model that takes no clicks, beside its mIoU, border ignored.
 
     Returns
     -------
     DataFrame
-        ``study``, ``model``, ``encoder``, ``mIoU``, ``ms`` a picture in batches of 16, the encoder's share included,
+        ``study``, ``model``, ``encoder``, ``mIoU``, ``ms`` per picture in batches of 16, including the encoder's time,
         ``parameters``, ``pictures``.
     """
     rows = [
@@ -212,15 +212,15 @@ def timing_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
 
 
 def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
-    """`paired_table` of the models whose checkpoints of all seeds are there, without training what is not.
+    """Return the `paired_table` of the models with checkpoints of all seeds; train nothing that is missing.
 
-    Those that a former version of a recipe made are left out.
+    Models trained with an older version of their recipe are left out.
 
     Writes ``pairs.csv`` and ``timing.csv`` into the study's folder of figures.
 
     Raises
     ------
-    PetsegError
+    If fewer than two trained models are found.
         If fewer than two finished ones are there.
     """
     networks = {}
@@ -242,7 +242,7 @@ def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataF
 
 
 def cost_chart(table: pd.DataFrame) -> Figure:
-    """Quality against cost: mIoU against milliseconds a picture; the area of a dot grows with the number of parameters.
+    """Draw quality against cost: mIoU by milliseconds per picture; a dot's area grows with the number of parameters.
 
     Parameters
     ----------
@@ -260,12 +260,12 @@ def cost_chart(table: pd.DataFrame) -> Figure:
     legend = figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8, labelspacing=1)
     handles: Any = legend.legend_handles
     for handle in handles:
-        handle.set_sizes([40])  # the dots' own sizes would overlap in the list
+        handle.set_sizes([40])  # at the dots' own sizes, the legend's entries would overlap
     return figure
 
 
 def pairs_chart(pairs: pd.DataFrame) -> Figure:
-    """Differences of a `paired_table` with their intervals; grey where not shown."""
+    """Draw the differences of a `paired_table` with their intervals; grey where a difference is not shown."""
     figure, axis = new_figure(width=8.5, height=1.1 + 0.32 * len(pairs))
     rows = np.arange(len(pairs))[::-1]
     colours = ["#0072B2" if shown else GREY for shown in pairs["real"]]

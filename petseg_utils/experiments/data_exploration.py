@@ -1,4 +1,4 @@
-"""Figures of what is in the data (notebook 01)."""
+"""Figures of the data (notebook 01)."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from petseg_utils.models.prompts import distance_to
 
 
 def class_balance(splits: dict[str, PictureSet]) -> Figure:
-    """Pictures per species and split, and pictures per breed."""
+    """Draw the number of pictures per species and split, and per breed."""
     figure, (left, right) = new_figure(1, 2, width=9, height=3.4, width_ratios=(1, 2))
     for offset, (species, name) in zip((-0.2, 0.2), SPECIES.items(), strict=True):
         counts = [int((pictures.table["species"] == species).sum()) for pictures in splits.values()]
@@ -31,7 +31,7 @@ def class_balance(splits: dict[str, PictureSet]) -> Figure:
 
 
 def photo_sizes(pictures: PictureSet) -> Figure:
-    """Width against height of the pictures, and their aspect ratios."""
+    """Draw the pictures' widths against their heights, and their aspect ratios."""
     figure, (left, right) = new_figure(1, 2)
     width, height = pictures.table["width"], pictures.table["height"]
     for species, name in SPECIES.items():
@@ -47,13 +47,13 @@ def photo_sizes(pictures: PictureSet) -> Figure:
 
 
 def foreground_share(pictures: PictureSet) -> np.ndarray:
-    """Share of each picture, padding left out, that is pet; border pixels count as neither; ``float (n,)``, 0 to 1."""
+    """Return the pet's share of each picture, ``float (n,)``, 0 to 1; padding and border pixels are not counted."""
     pet = ((pictures.labels == 1) | (pictures.labels == 2)).sum((1, 2))
     return pet / ((pictures.labels != PADDING) & (pictures.labels != BORDER)).sum((1, 2))
 
 
 def foreground_shares(pictures: PictureSet) -> Figure:
-    """How much of the picture is pet, by species."""
+    """Draw how much of a picture is pet, by species."""
     figure, axis = new_figure(height=2.8)
     shares, species = foreground_share(pictures), pictures.table["species"].to_numpy()
     for value, name in SPECIES.items():
@@ -65,7 +65,7 @@ def foreground_shares(pictures: PictureSet) -> Figure:
 
 
 def mean_masks(pictures: PictureSet) -> Figure:
-    """Where pets sit: for each pixel of the square, the share of pictures that have the pet there."""
+    """Show where pets are: for each pixel of the square, the share of pictures that have the pet there."""
     figure, axes = new_figure(1, 2, width=7, height=3.2)
     for axis, (species, name) in zip(axes, SPECIES.items(), strict=True):
         mean = (pictures.labels[pictures.table["species"].to_numpy() == species] == species).mean(0)
@@ -77,10 +77,10 @@ def mean_masks(pictures: PictureSet) -> Figure:
 
 
 def border_widths(pictures: PictureSet) -> np.ndarray:
-    """Width of each picture's border band in model pixels, ``float (n,)``; NaN where there is no border.
+    """Return the width of each picture's border band in model pixels, ``float (n,)``; NaN where there is no border.
 
-    In a band of width w (even, 2 at least) pixels lie 1, 2, …, w / 2, …, 2, 1 from what is outside, so their mean
-    distance is (w + 2) / 4.
+    In a band of width w (even, at least 2) the pixels' distances to the outside are 1, 2, …, w / 2, …, 2, 1, so their
+    mean is (w + 2) / 4.
     """
     widths = np.full(len(pictures), np.nan)
     for row, label in enumerate(pictures.labels):
@@ -91,7 +91,7 @@ def border_widths(pictures: PictureSet) -> np.ndarray:
 
 
 def border_band(pictures: PictureSet) -> Figure:
-    """How wide the border band is, and how much of the picture it takes."""
+    """Draw how wide the border band is, and how much of the picture it takes up."""
     figure, (left, right) = new_figure(1, 2, height=2.8)
     size = pictures.labels.shape[1]
     left.hist(border_widths(pictures), bins=25, color=CLASS_COLOURS["background"])
@@ -103,7 +103,7 @@ def border_band(pictures: PictureSet) -> Figure:
 
 
 def rules_of_averaging(values: dict[str, float]) -> Figure:
-    """The same prediction under several rules of averaging, as bars; the first rule is ours."""
+    """Draw the score of one prediction under several rules of averaging, as bars; the first rule is ours."""
     figure, axis = new_figure(width=7, height=0.9 + 0.45 * len(values))
     bars = axis.barh(list(values), list(values.values()), color=["#333333", *["#B5B5B5"] * (len(values) - 1)])
     axis.bar_label(bars, fmt=" %.3f")
@@ -114,10 +114,10 @@ def rules_of_averaging(values: dict[str, float]) -> Figure:
 
 
 def show_samples(pictures: PictureSet) -> Figure:
-    """The first six pictures of each species, one a breed, with their masks over them."""
+    """Show six pictures of each species, all of different breeds, with their masks over them."""
     first = pictures.table.drop_duplicates("breed").sort_values("species", kind="stable")
     rows = np.concatenate([first.index[first["species"] == species][:6] for species in SPECIES])
-    rows = np.resize(rows, len(rows) + len(rows) % 2)  # an odd number shows the first picture twice
+    rows = np.resize(rows, len(rows) + len(rows) % 2)  # if their number is odd, the first picture is shown twice
     half = np.split(rows, 2)
     lines, names = [], []
     for part in half:
@@ -129,7 +129,7 @@ def show_samples(pictures: PictureSet) -> Figure:
 
 
 def show_letterbox(image: np.ndarray, size: int) -> Figure:
-    """A picture ``uint8 (H, W, 3)``, the same squashed to a square, and letterboxed."""
+    """Show a picture ``uint8 (H, W, 3)`` as it is, squashed to a square, and letterboxed."""
     squashed = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
     height, width = image.shape[:2]
     boxed = Letterbox(height, width, size).image(image)
@@ -142,7 +142,7 @@ def show_letterbox(image: np.ndarray, size: int) -> Figure:
 
 
 def show_augmentation(pictures: PictureSet, row: int) -> Figure:
-    """One training picture as the model meets it: as it is, and augmented six times."""
+    """Show one training picture as it is, and as the model sees it in training: augmented, six times."""
     augment = make_augmentation()
     images, masks = [pictures.images[row]], [pictures.labels[row]]
     for seed in range(6):

@@ -1,4 +1,4 @@
-"""Diagrams of the networks, narrow enough for a phone; every shape in them is that of a real module's output."""
+"""Diagrams of the networks, narrow enough for a phone; every shape in them comes from a real module's output."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ from petseg_utils.models.click_head import PointSegmenter
 from petseg_utils.models.decoder import FrozenSegmenter
 from petseg_utils.models.unet import UNet, UNetEncoder, receptive_field
 
-WIDTH = 5.2  # inches: a phone shows it 3.3 wide, and its words can still be read
-ROW = 0.68  # inches from one row of boxes to the next
-BOX = 0.6  # height of a box, of that
+WIDTH = 5.2  # inches: a phone shows it 3.3 inches wide, with its words still legible
+ROW = 0.68  # inches between the centres of two rows of boxes
+BOX = 0.6  # height of a box, as a share of that
 INK = "#20242A"
-FIXED = "#E2E2E2"  # what stays as it is while the model is trained
-GIVEN = "white"  # what goes in and what comes out
+FIXED = "#E2E2E2"  # parts that stay fixed while the model is trained
+GIVEN = "white"  # inputs and outputs
 Boxes = dict[str, tuple[tuple[float, float], str, str]]  # by name: column and row from the top left, text, colour
 
 
 def unet_diagram(network: UNet, size: int) -> Figure:
-    """The U-Net on pictures of ``size x size`` pixels: down on the left, up on the right, skip connections across."""
+    """Draw the U-Net for pictures of ``size x size`` pixels: down on the left, up on the right, skips across."""
     down, up = list(network.encoder.blocks), list(network.decoder.blocks)
     picture = torch.zeros(1, 3, size, size)
     shapes = output_shapes(network, [*down, *up, network.decoder.head], picture)
@@ -36,7 +36,7 @@ def unet_diagram(network: UNet, size: int) -> Figure:
 
 
 def stage_table(encoder: UNetEncoder, maps: list[Tensor]) -> pd.DataFrame:
-    """A row per stage of the U-Net's encoder, which gave these maps: their shapes, and what a stage sees and costs."""
+    """Return a row per stage of the U-Net's encoder with the shapes of these maps, and what a stage sees and costs."""
     weights = [sum(values.numel() for values in block.parameters()) for block in encoder.blocks]
     return pd.DataFrame(
         {
@@ -50,7 +50,7 @@ def stage_table(encoder: UNetEncoder, maps: list[Tensor]) -> pd.DataFrame:
 
 
 def autoencoder_diagram(network: Autoencoder, size: int) -> Figure:
-    """The autoencoder without skip connections, on pictures of ``size x size`` pixels; its code at the bottom."""
+    """Draw the autoencoder without skip connections for pictures of ``size x size`` pixels, its code at the bottom."""
     down, (squeeze, widen) = list(network.encoder.blocks), network.bottleneck
     *up, last = [layer for layer in network.decoder.children() if not isinstance(layer, nn.ConvTranspose2d)]
     picture = torch.zeros(1, 3, size, size)
@@ -64,7 +64,7 @@ def autoencoder_diagram(network: Autoencoder, size: int) -> Figure:
 
 
 def decoder_diagram(network: FrozenSegmenter, size: int) -> Figure:
-    """The decoder on a frozen encoder, for masks of ``size x size`` pixels: maps on the left, its path on the right."""
+    """Draw the decoder on a frozen encoder for masks of ``size x size`` pixels: maps left, its path right."""
     decoder, colour = network.decoder, MODEL_COLOURS["decoder"]
     picture = torch.zeros(1, 3, network.scale * size, network.scale * size)
     with torch.inference_mode():
@@ -95,7 +95,7 @@ def decoder_diagram(network: FrozenSegmenter, size: int) -> Figure:
 
 
 def click_head_diagram(network: PointSegmenter, size: int) -> Figure:
-    """The click head, for masks of ``size x size`` pixels: what is known before a click on the left, down, and up."""
+    """Draw the click head for masks of ``size x size`` pixels: what is known before a click, the way down, and up."""
     head, colour = network.head, MODEL_COLOURS["point"]
     picture = torch.zeros(1, 3, network.scale * size, network.scale * size)
     prompts, latest = torch.zeros(1, 4, size, size), torch.ones(1)
@@ -119,7 +119,7 @@ def click_head_diagram(network: PointSegmenter, size: int) -> Figure:
 
 
 def output_shapes(network: nn.Module, parts: Sequence[nn.Module], *inputs: Tensor | None) -> list[str]:
-    """What each part of a network gives for some inputs, as ``channels × height × width``."""
+    """Return the output shape of each part of a network for given inputs, as ``channels × height × width``."""
     shapes: dict[nn.Module, str] = {}
 
     def note(part: nn.Module, _: tuple, output: Tensor) -> None:
@@ -136,12 +136,12 @@ def output_shapes(network: nn.Module, parts: Sequence[nn.Module], *inputs: Tenso
 
 
 def words(name: str, tensor: Tensor) -> str:
-    """A name above the shape of one example of a batch."""
+    """Return a name with the shape of one example of a batch below it."""
     return f"{name}\n" + " × ".join(str(edge) for edge in tensor.shape[1:])
 
 
 def _down_and_up(down: list[str], up: list[str], colour: str) -> tuple[Boxes, list[tuple[str, str]]]:
-    """Two columns of boxes below the rows of picture and end: shapes going down, deepest last, and back up."""
+    """Return two columns of boxes between the picture and the end: shapes going down, the deepest last, and back up."""
     boxes: Boxes = {f"down {row}": ((0, row), shape, colour) for row, shape in enumerate(down, start=1)}
     boxes |= {f"up {row}": ((1, row), shape, colour) for row, shape in enumerate(reversed(up), start=1)}
     arrows = [("picture", "down 1"), ("up 1", "end")]
@@ -150,7 +150,7 @@ def _down_and_up(down: list[str], up: list[str], colour: str) -> tuple[Boxes, li
 
 
 def _draw(boxes: Boxes, arrows: list[tuple[str, str]], fixed: str = "") -> Figure:
-    """Boxes in columns and rows, arrows from box to box, and words beside those of the first column that are fixed."""
+    """Draw boxes in columns and rows, arrows between them, and a label beside the fixed boxes of the first column."""
     columns, rows = (1 + max(place[axis] for place, _, _ in boxes.values()) for axis in (0, 1))
     figure, axis = new_figure(width=WIDTH, height=ROW * rows)
     axis.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.6, -0.4))

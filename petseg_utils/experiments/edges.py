@@ -1,7 +1,7 @@
-"""How near masks and cut-outs come to the true edge, on drawn pictures of about 1,000 pixels, whose hairs are known.
+"""How close masks and cut-outs come to the true edge, on drawn pictures of about 1,000 pixels with known hairs.
 
-Two masks of 224 pixels are enlarged: the true one, so that nothing but the edge is measured, and what the decoder that
-ships proposes.  Photos have no such truth; look at them.
+Two masks of 224 pixels are enlarged: the true one, so that only the edge is measured, and the one proposed by the
+decoder that ships.  Photos have no such ground truth, so judge those by eye.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ EDGES = ROOT / "figures" / "shipped" / "edges.csv"
 ENLARGEMENT = 4
 NUMBER = 2  # which picture of each breed
 NARROW = 0.003  # half the width of the band of the boundary IoU, as a share of the diagonal: about 4 pixels
-NEAR = 7  # pixels: how far from a mixed pixel the error of alpha is taken
-FOUND = 0.8  # IoU that a proposal must reach to say something of edges
+NEAR = 7  # pixels: the error of alpha is taken up to this distance from a mixed pixel
+FOUND = 0.8  # a proposal must reach this IoU to say anything about edges
 
 
 def edge_scores(cut: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """Of one cut-out: ``boundary IoU`` of the mask, and ``alpha error``, the mean square difference near the edge.
+    """Return ``boundary IoU`` of a cut-out's mask, and ``alpha error``, the mean squared difference near the edge.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def edge_scores(cut: np.ndarray, true: np.ndarray) -> dict[str, float]:
 
 
 def compare_edges(breeds: Sequence[Breed]) -> pd.DataFrame:
-    """Scores of `edge_scores`, means over pictures, of the enlarged mask and of the photo's own edges.
+    """Score the enlarged masks, with hard edges and with the photo's own, by `edge_scores`; means over pictures.
 
     Returns
     -------
     DataFrame
-        A row for each mask of 224 pixels and way to enlarge it: ``boundary IoU``, ``alpha error``, ``n_images``, and
+        One row for each mask of 224 pixels and way to enlarge it: ``boundary IoU``, ``alpha error``, ``n_images``, and
         ``weights``, the decoder's SHA-256.
     """
     segmenter, rows = Segmenter.load("decoder", runtime="torch"), []

@@ -1,4 +1,4 @@
-"""Photos from elsewhere: how a study's models, and the weights that ship, do on photos that its data set does not hold.
+"""Photos from elsewhere: how a study's models and the weights that ship do on photos from outside its data set.
 
 Usage: python -m petseg_utils.experiments.elsewhere "Oxford test=FOLDER" "cats outdoors=FOLDER"  (the weights that ship)
 """
@@ -44,12 +44,12 @@ from petseg_utils.training.recipes import recipe_of
 ELSEWHERE = ROOT / "figures" / "shipped" / "elsewhere.jsonl"
 TESTED = ELSEWHERE.with_name("elsewhere_pictures.csv")
 SHIPPED_MODELS = ("decoder", "point")
-SOURCE_COLOURS = ("#1A1A1A", "#0072B2", "#9A5B00")  # none of a model's
-SIZES = (0.04, 0.15)  # shares of the photo between small, middling and large pets
+SOURCE_COLOURS = ("#1A1A1A", "#0072B2", "#9A5B00")  # none of them the colour of a model
+SIZES = (0.04, 0.15)  # shares of the photo that separate small, middling and large pets
 
 
 def elsewhere_pictures(study: Study) -> PictureSet | None:
-    """The test split of the study's folder from elsewhere, in one of the layouts of `datasets`; None without one."""
+    """Return the test split of the study's folder from elsewhere (layouts: see `datasets`); None without a folder."""
     if study.elsewhere_dir is None:
         return None
     listed = list_pictures(study.elsewhere_dir, "test")
@@ -61,8 +61,8 @@ def compare_sets(
 ) -> pd.DataFrame:
     """Score models on several picture sets.
 
-    A set may hold one species only, and then mIoU over three classes would hang on a few pixels given to the absent
-    one.  So the pet's outline and its name are scored apart.
+    A set may hold one species only; mIoU over three classes would then depend on the few pixels assigned to the absent
+    one.  So finding the pet and naming its species are scored separately.
 
     Returns
     -------
@@ -86,14 +86,14 @@ def compare_sets(
 
 
 def outline_and_name(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """``pet IoU`` and ``right name`` of confusion matrices ``(..., 3, 3)``, see `compare_sets`."""
+    """Return ``pet IoU`` and ``right name`` of confusion matrices ``(..., 3, 3)``, see `compare_sets`."""
     pet, named = matrix[..., 1:, 1:].sum((-2, -1)), matrix[..., 1, 1] + matrix[..., 2, 2]
     with np.errstate(invalid="ignore"):
         return {"pet IoU": pet_against_rest(matrix), "right name": named / pet}
 
 
 def by_set(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of `compare_sets` for reading: a row per model and score, a column per picture set."""
+    """Return the table of `compare_sets` in a form for reading: a row per model and score, a column per picture set."""
     cells = table.apply(lambda row: with_interval(row["value"], row["low"], row["high"]), axis=1)
     titles = table.apply(lambda row: f"{row['pictures']} ({row['n_images']}, {row['species']})", axis=1)
     table = table.assign(model=table["model"].map(titled))
@@ -103,7 +103,7 @@ def by_set(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def set_sentences(table: pd.DataFrame) -> str:
-    """What each model loses from ``its cats`` to ``elsewhere``, sets of `compare_sets`, with intervals; Markdown."""
+    """Say what each model loses from ``its cats`` to ``elsewhere`` (of `compare_sets`), with intervals; Markdown."""
     scored = table.set_index(["pictures", "model", "score"])[["value", "low", "high"]]
     lines = []
     for name in table["model"].unique():
@@ -117,10 +117,10 @@ def set_sentences(table: pd.DataFrame) -> str:
 
 
 def with_border(pictures: PictureSet, width: float) -> PictureSet:
-    """Pictures whose masks have no border, with one of so many pixels along the outline, half of it on either side.
+    """Give pictures whose masks have no border one that is `width` pixels wide: half inside the outline, half outside.
 
-    Where a data set marks the outline as uncertain and leaves it out of the scores, and another one does not, their
-    scores cannot be compared: most mistakes lie on outlines.
+    If one data set marks the outline as uncertain and leaves it out of the scores, and another does not, their scores
+    cannot be compared: most mistakes lie on outlines.
     """
     labels = np.array(pictures.labels)
     for label in labels:
@@ -134,15 +134,15 @@ def with_border(pictures: PictureSet, width: float) -> PictureSet:
 def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
     """Score the weights that ship on the test splits of several folders; each record names its ``source``.
 
-    The first source is home.  Where home marks a border and another source does not, the other one is scored twice: as
-    its masks are, and with a border as wide as home's (`with_border`).  Each record says how wide its border is, in
-    pixels (the median of `data_exploration.border_widths`), as ``border_width``, and how much of pet and border
-    together it takes, as ``border_share``.
+    The first source is home.  If home marks a border and another source does not, the other one is scored twice: with
+    its masks as they are, and with a border as wide as home's (`with_border`).  Each record gives the border's width in
+    pixels (the median of `data_exploration.border_widths`) as ``border_width``, and its share of pet and border
+    together as ``border_share``.
 
     Parameters
     ----------
     sources : dict of str to Path
-        What to call a source of photos, to its folder in one of the layouts of `datasets`.
+        Name of each source of photos to its folder, in one of the layouts of `datasets`.
     """
     records: list[dict] = []
     for source, folder in sources.items():
@@ -171,7 +171,7 @@ def score_shipped(sources: dict[str, Path], out: Path) -> list[dict]:
 
 
 def list_tested(sources: dict[str, Path]) -> pd.DataFrame:
-    """The test photos of several folders, so that others can repeat `score_shipped` on the same ones.
+    """List the test photos of several folders, so that others can repeat `score_shipped` on the same ones.
 
     Returns
     -------
@@ -188,12 +188,12 @@ def list_tested(sources: dict[str, Path]) -> pd.DataFrame:
 
 
 def comparable(records: list[dict]) -> list[dict]:
-    """Those of `score_shipped`'s records whose scores leave out the outline as the first source's do."""
+    """Return those of `score_shipped`'s records that leave out the outline, or count it, as the first source's do."""
     return [record for record in records if (record["border_width"] > 0) == (records[0]["border_width"] > 0)]
 
 
 def by_size(pictures: PictureSet, counts: np.ndarray) -> dict[str, dict]:
-    """The IoU of the pet, border ignored, by the pet's share of the photo: ``iou`` and ``n_images``."""
+    """Return the pet's IoU, border ignored, by the pet's share of the photo: ``iou`` and ``n_images``."""
     groups = np.digitize(foreground_share(pictures), SIZES)
     matrices = protocol_matrix(counts, PRIMARY)
     names = [f"under {SIZES[0]:.0%}", f"{SIZES[0]:.0%} to {SIZES[1]:.0%}", f"over {SIZES[1]:.0%}"]
@@ -207,12 +207,12 @@ def by_size(pictures: PictureSet, counts: np.ndarray) -> dict[str, dict]:
 
 
 def shipped_records() -> list[dict]:
-    """The committed records of `score_shipped`."""
+    """Return the committed records of `score_shipped`."""
     return read_records(ELSEWHERE)
 
 
 def where_it_fails(records: list[dict]) -> pd.DataFrame:
-    """Sizes of pets and kinds of the decoder's mistakes in `score_shipped`'s records, a column per source."""
+    """Return sizes of pets and kinds of the decoder's mistakes from `score_shipped`'s records, a column per source."""
     columns = {}
     for record in comparable(records):
         if (record["model"], record["protocol"]) == ("decoder", PRIMARY):
@@ -226,20 +226,20 @@ def where_it_fails(records: list[dict]) -> pd.DataFrame:
 
 
 def clicked_records(records: list[dict]) -> list[dict]:
-    """Of `score_shipped`'s records the comparable ones that hold the click model's scores, one per source of photos."""
+    """Return `score_shipped`'s comparable records with the click model's scores, one per source of photos."""
     return [record for record in comparable(records) if "clicks" in record and record["protocol"] == PRIMARY]
 
 
 def whole_records(records: list[dict]) -> list[dict]:
-    """The click model's records of the sources whose masks mark no border, as they are: every pixel counts."""
+    """Return the click model's records of sources whose masks mark no border, as they are: every pixel counts."""
     clicked = [record for record in records if "clicks" in record and record["protocol"] == PRIMARY]
     return [record for record in clicked if not record["border_width"]]
 
 
 def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Figure:
-    """IoU of the pet against the number of clicks, a line per source of photos, with 95 % intervals over photos.
+    """Draw the pet's IoU by number of clicks, one line per source of photos, with 95 % intervals over photos.
 
-    The border is left out of all scores; dashed is what comes out where every pixel of the outline counts.
+    All scores leave out the border; dashed lines show the scores with every pixel of the outline counted.
     """
     figure, axis = new_figure(width=4.2 if narrow else 8.6, height=3.6 if narrow else 3.4)
     names = ("proposed", "iou@1", "iou@3", "iou@5")
@@ -267,10 +267,10 @@ def home_and_elsewhere_chart(records: list[dict], *, narrow: bool = False) -> Fi
 
 
 def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
-    """The scores of `score_shipped` for reading: a row per score, a column per source of photos.
+    """Return the scores of `score_shipped` in a form for reading: a row per score, a column per source of photos.
 
-    The outline is left out as it is at home (see `comparable`), but for the rows that say that every pixel counts;
-    the scores with clicks are of the click model.
+    The outline is left out as it is at home (see `comparable`), except in the rows that say that every pixel counts;
+    the scores with clicks are those of the click model.
     """
     columns: dict[str, dict[str, str]] = {}
     for record in comparable(records):
@@ -300,9 +300,9 @@ def home_and_elsewhere(records: list[dict]) -> pd.DataFrame:
 
 
 def away_from_home(records: list[dict]) -> pd.DataFrame:
-    """Elsewhere less at home, the first source, of `score_shipped`'s records: a row per score, a column per source.
+    """Return scores elsewhere minus those at home, the first source: a row per score, a column per source.
 
-    The outline is left out everywhere.  See `intervals.unpaired_difference` for the intervals.
+    The outline is left out everywhere.  The intervals are those of `intervals.unpaired_difference`.
     """
     scored = {}
     for record in clicked_records(records):

@@ -25,7 +25,7 @@ TRIED = ((LITE, True), (LITE + TWICE, True), (LITE2, True), (LITE2 + TWICE, True
 
 
 def encoding_ms(images: torch.Tensor) -> dict[str, float]:
-    """Milliseconds that each encoder takes for a picture: of several passes, taken in turns, the fastest.
+    """Return the milliseconds per picture of each encoder: its fastest of six passes, the encoders taking turns.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ def encoding_ms(images: torch.Tensor) -> dict[str, float]:
 
 
 def encoders_in_words(table: pd.DataFrame) -> str:
-    """What each change of the encoder was worth, and cost, in a table that `main` wrote; Markdown."""
+    """Say what each change of the encoder gained and cost, from a table that `main` wrote; Markdown."""
     cached = table["cache"] == "mirrored pictures"
-    # Differences are those of the rounded scores that stand beside them.
+    # Differences are taken between the rounded scores shown beside them.
     score = table[cached].groupby("encoder")["miou"].mean().round(3)
     cost = table[cached].groupby("encoder")["encoding_ms"].mean()
     named = {
@@ -63,7 +63,7 @@ def encoders_in_words(table: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Train on each encoder, with the feature cache and, on the study's own, without it."""
+    """Train on each encoder with the feature cache, and on lite0 with the second look also without it."""
     parser = command_line(__doc__, "oxford-cpu")
     parser.add_argument("--seeds", default="0")
     options = parser.parse_args()

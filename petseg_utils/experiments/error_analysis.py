@@ -23,12 +23,12 @@ from petseg_utils.models.prompts import distance_to
 from petseg_utils.scores.metrics import picture_confusions, picture_miou, protocol_matrix, scores
 from petseg_utils.scores.results import PRIMARY
 
-DISTANCES = (0, 2, 4, 8, 16, 32)  # bounds of the bins in model pixels; the last bin is open
-PET_SHARES = (0, 0.15, 0.25, 0.35, 0.5, 1)  # bounds of the groups of pictures by how much of them is pet
+DISTANCES = (0, 2, 4, 8, 16, 32)  # edges of the bins in model pixels; the last bin is open-ended
+PET_SHARES = (0, 0.15, 0.25, 0.35, 0.5, 1)  # edges of the groups of pictures by the pet's share of them
 
 
 def confusion(pictures: PictureSet, predicted: np.ndarray) -> Figure:
-    """Where the pixels of each true class went, in percent of that class; border and padding left out."""
+    """Draw which classes the pixels of each true class were given, in percent of it; border and padding left out."""
     matrix = protocol_matrix(picture_confusions(pictures.labels, predicted).sum(0), PRIMARY)
     share = matrix / matrix.sum(1, keepdims=True).clip(1)
     figure, axis = new_figure(width=4.6, height=3.6)
@@ -41,7 +41,7 @@ def confusion(pictures: PictureSet, predicted: np.ndarray) -> Figure:
 
 
 def error_by_distance(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:
-    """Error rate of pixels by their distance to the border band, in bins of `DISTANCES`.
+    """Return the error rate of pixels by their distance to the border band, in bins of `DISTANCES`.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFra
     -------
     DataFrame
         ``distance`` (text), ``side`` (``pet`` or ``background``), ``error`` (0 to 1, NaN where there are no pixels),
-        ``misnamed`` (the part of it that is the other species), ``pixels``, ``pictures`` (that have such pixels).
+        ``misnamed`` (the part of it that is the other species), ``pixels``, ``pictures`` (number with such pixels).
     """
     wrong, misnamed, total, pictures_with = np.zeros((4, 2, len(DISTANCES)))
     for label, guess in zip(pictures.labels, predicted, strict=True):
@@ -78,7 +78,7 @@ def error_by_distance(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFra
 
 
 def distances_in_words(table: pd.DataFrame) -> str:
-    """What the table of `error_by_distance` says of the pet's pixels beside the border and deepest inside."""
+    """Say what the table of `error_by_distance` shows of the pet's pixels at the border and of those deepest inside."""
     pet = table[(table["side"] == "pet") & (table["pixels"] > 0)]
     near, deep = pet.iloc[0], pet.iloc[-1]
     said = (
@@ -93,7 +93,7 @@ def distances_in_words(table: pd.DataFrame) -> str:
 
 
 def errors_by_distance(table: pd.DataFrame, size: int) -> Figure:
-    """The table of `error_by_distance`, drawn."""
+    """Draw the table of `error_by_distance`."""
     figure, axis = new_figure(height=2.9)
     for offset, side in ((-0.2, "pet"), (0.2, "background")):
         rows = table[table["side"] == side]
@@ -108,13 +108,13 @@ def errors_by_distance(table: pd.DataFrame, size: int) -> Figure:
 
 
 def pet_against_rest(matrix: np.ndarray) -> np.ndarray:
-    """IoU of pet against rest, 0 to 1, from matrices ``(..., 3, 3)``: cat taken for dog counts as right."""
+    """Return the IoU of pet against rest, 0 to 1, of matrices ``(..., 3, 3)``: a cat taken for a dog is right."""
     pet, union = matrix[..., 1:, 1:].sum((-2, -1)), matrix.sum((-2, -1)) - matrix[..., 0, 0]
     return pet / np.maximum(1, union)
 
 
 def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]:
-    """How often most of what was found of a pet has the right species' name.
+    """Return how often most of what was found of a pet has the right species' name.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]
     float
         Share of the pictures, 0 to 1; NaN where no pet was found.
     int
-        Of how many pictures: those in which some of the pet was found.
+        The number of those pictures: the ones in which some of the pet was found.
     """
     named = counts[:, 1:3, 1:3].sum(1)  # of the pet's pixels, those called cat and those called dog
     seen = named.any(axis=1)
@@ -135,7 +135,7 @@ def rightly_named(pictures: PictureSet, counts: np.ndarray) -> tuple[float, int]
 
 
 def names_in_words(pictures: PictureSet, counts: np.ndarray) -> str:
-    """How many animals got the right name, and how good the masks would be if names did not matter."""
+    """Say how many animals got the right name, and how good the masks would be if names did not matter."""
     share, number = rightly_named(pictures, counts)
     matrix = protocol_matrix(counts.sum(0), PRIMARY)
     _, cat, dog = scores(matrix)["iou"]
@@ -147,14 +147,14 @@ def names_in_words(pictures: PictureSet, counts: np.ndarray) -> str:
 
 
 def species_in_words(counts: np.ndarray) -> str:
-    """How many of the pixels of each species are given the other one's name; from counts ``(n, 5, 3)``."""
+    """Say how many pixels of each species are given the other one's name; from counts ``(n, 5, 3)``."""
     matrix = protocol_matrix(counts.sum(0), PRIMARY)
     share = matrix / matrix.sum(1, keepdims=True).clip(1)
     return f"{share[1, 2]:.1%} of the cats' pixels are called dog, {share[2, 1]:.1%} of the dogs' cat"
 
 
 def scores_by_size(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:
-    """Scores of groups of pictures by how much of them is pet, see `PET_SHARES`."""
+    """Return the scores of groups of pictures by the pet's share of them, see `PET_SHARES`."""
     shares = foreground_share(pictures)
     counts = picture_confusions(pictures.labels, predicted)
     rows = []
@@ -168,7 +168,7 @@ def scores_by_size(pictures: PictureSet, predicted: np.ndarray) -> pd.DataFrame:
 
 
 def sizes_in_words(table: pd.DataFrame) -> str:
-    """Whether small pets are harder, by the outermost groups of `scores_by_size` with a tenth of the pictures."""
+    """Say whether small pets are harder, by the outermost groups of `scores_by_size` with a tenth of all pictures."""
     held = table[table["pictures"] >= 0.1 * table["pictures"].sum()]
     small, large = held.iloc[0], held.iloc[-1]
     words = []
@@ -183,7 +183,7 @@ def sizes_in_words(table: pd.DataFrame) -> str:
 
 
 def size_chart(table: pd.DataFrame) -> Figure:
-    """The table of `scores_by_size`, drawn."""
+    """Draw the table of `scores_by_size`."""
     figure, axis = new_figure(height=2.9)
     for name, colour in (("mIoU", MODEL_COLOURS["unet"]), ("IoU pet against rest", CLASS_COLOURS["pet"])):
         axis.plot(table["pet share"], table[name], "o-", color=colour, label=name)
@@ -199,7 +199,7 @@ def size_chart(table: pd.DataFrame) -> Figure:
 
 
 def best_median_worst(counts: np.ndarray) -> tuple[list[int], list[str]]:
-    """Two best, two median and two worst pictures by their own mIoU, border ignored.
+    """Return two best, two median and two worst pictures by their own mIoU, border ignored.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def best_median_worst(counts: np.ndarray) -> tuple[list[int], list[str]]:
 
 
 def show_predictions(pictures: PictureSet, predicted: np.ndarray, rows: list[int], titles: list[str]) -> Figure:
-    """Pictures beside their true and their predicted masks ``uint8 (n, size, size)``, one column each."""
+    """Show pictures above their true and predicted masks ``uint8 (n, size, size)``, one column each."""
     lines = [
         blank_padding(pictures, rows),
         with_masks(pictures, rows, pictures.labels),

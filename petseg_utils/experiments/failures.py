@@ -1,4 +1,4 @@
-"""Where do the models still fail?  Breeds, sizes and the hardest pictures, all models beside each other."""
+"""Where do the models still fail?  Breeds, sizes and the hardest pictures, with all models side by side."""
 
 import textwrap
 
@@ -18,12 +18,12 @@ from petseg_utils.scores.results import CLICKED, PRIMARY
 
 
 def breed_table(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
-    """IoU of each breed's own species, border ignored, a column per model; calling it the other species is a miss.
+    """Return the IoU of each breed's own species per model, border ignored; naming the other species counts as a miss.
 
     Returns
     -------
     DataFrame
-        Index ``breed``; ``species``, ``pictures``, and a column per model, by the mean over models.
+        Index ``breed``; ``species``, ``pictures``, and a column per model, sorted by the mean over models.
     """
     rows = []
     for breed, group in pictures.table.groupby("breed"):
@@ -38,10 +38,10 @@ def breed_table(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame
 
 
 def what_went_wrong(counts: np.ndarray, species: int) -> str:
-    """The largest kind of mistake in one picture's prediction, in words, from its counts ``(5, 3)``.
+    """Name the largest kind of mistake in one picture's prediction, from its counts ``(5, 3)``.
 
-    Compared are pet pixels that were missed, pet pixels that got the other species' name, and background pixels that
-    were taken for pet, border left out.
+    It compares pet pixels that were missed, pet pixels that got the other species' name, and background pixels that
+    were taken for pet; the border is left out.
     """
     matrix = protocol_matrix(counts, PRIMARY)
     other = SPECIES[3 - species]
@@ -59,12 +59,12 @@ def what_went_wrong(counts: np.ndarray, species: int) -> str:
 
 
 def mistakes_of(pictures: PictureSet, counts: np.ndarray) -> pd.Series:
-    """`what_went_wrong` in each picture, from its counts ``(n, 5, 3)``."""
+    """Return `what_went_wrong` in each picture, from its counts ``(n, 5, 3)``."""
     return pd.Series([what_went_wrong(*pair) for pair in zip(counts, pictures.table["species"], strict=True)])
 
 
 def mistake_counts(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFrame:
-    """How many pictures of each model have which largest mistake, by `what_went_wrong`; first seeds only."""
+    """Count how often each kind of mistake is the largest, per model, by `what_went_wrong`; first seeds only."""
     columns = {}
     other = {f"called a {species}": "the other species" for species in SPECIES.values()}
     for name, entry in remade.items():
@@ -73,11 +73,11 @@ def mistake_counts(remade: dict[str, Remade], pictures: PictureSet) -> pd.DataFr
 
 
 def breeds_chart(table: pd.DataFrame) -> Figure:
-    """IoU of each breed's own species by model, the twelve hardest breeds, from `breed_table`."""
+    """Draw the IoU of each breed's own species per model for the twelve hardest breeds of `breed_table`."""
     part = table.iloc[:12]
     figure, axis = new_figure(width=8.5, height=1.1 + 0.4 * len(part))
     rows, models = np.arange(len(part))[::-1], part.columns.drop(["species", "pictures"])
-    offsets = np.linspace(0.27, -0.27, len(models))  # one below the other, for two of them may be equal
+    offsets = np.linspace(0.27, -0.27, len(models))  # one below the other, as two of them may be equal
     for column, offset in zip(models, offsets, strict=True):
         axis.scatter(part[column], rows + offset, color=COLOURS[column], s=26, label=titled(column))
     names = [f"{breed}, {row['species']}, n = {row['pictures']}" for breed, row in part.iterrows()]
@@ -88,7 +88,7 @@ def breeds_chart(table: pd.DataFrame) -> Figure:
 
 
 def sizes_chart(remade: dict[str, Remade], pictures: PictureSet) -> Figure:
-    """The mIoU by how much of the picture is pet, a line per model that nobody helped."""
+    """Draw the mIoU by the pet's share of the picture, one line for each model that takes no clicks."""
     figure, axis = new_figure(height=3.2)
     for name in [name for name in remade if name != CLICKED]:
         table = scores_by_size(pictures, remade[name].classes)
@@ -100,13 +100,13 @@ def sizes_chart(remade: dict[str, Remade], pictures: PictureSet) -> Figure:
 
 
 def hardest(remade: dict[str, Remade]) -> np.ndarray:
-    """Rows of the six pictures with the lowest mIoU, mean over the models that nobody helped, hardest first."""
+    """Return the rows of the six pictures with the lowest mIoU, mean over models that take no clicks, hardest first."""
     each = [picture_miou(entry.counts, PRIMARY) for name, entry in remade.items() if name != CLICKED]
     return np.argsort(np.nanmean(each, axis=0))[:6]
 
 
 def failure_gallery(remade: dict[str, Remade], pictures: PictureSet, rows: np.ndarray) -> Figure:
-    """Pictures, their true masks and each model's, a column a picture, with the largest mistake of each in words."""
+    """Show pictures, their true masks and each model's, one column per picture, naming each mask's largest mistake."""
     each = (pictures.labels, *(entry.classes for entry in remade.values()))
     images = [blank_padding(pictures, rows), *(with_masks(pictures, rows, masks) for masks in each)]
     species = pictures.table["species"].to_numpy()

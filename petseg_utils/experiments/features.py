@@ -1,4 +1,4 @@
-"""Figures of what a frozen encoder sees: its maps as colours, and which patches look alike to it."""
+"""Figures of what a frozen encoder sees: its feature maps as colours, and which patches look alike to it."""
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,12 @@ from petseg_utils.models.prompts import centre_click
 
 
 def encode(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> list[Tensor]:
-    """Feature maps ``(k, C, h, w)`` of some pictures."""
+    """Return the feature maps ``(k, C, h, w)`` of some pictures."""
     return encoder(to_tensor(pictures.at(encoder.scale)[rows]))
 
 
 def pca_colours(features: Tensor) -> np.ndarray:
-    """Feature maps as colours: the first three principal components of all cells together, as red, green and blue.
+    """Return feature maps as colours: the first three principal components of all cells together as red, green, blue.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def pca_colours(features: Tensor) -> np.ndarray:
 
 
 def show_features(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Figure:
-    """Pictures above their feature maps, one row a map, as the colours of `pca_colours`."""
+    """Show pictures above their feature maps, one row per map, in the colours of `pca_colours`."""
     lines = [blank_padding(pictures, rows)]
     names = ["picture"]
     for number, features in enumerate(encode(encoder, pictures, rows), 1):
@@ -57,17 +57,17 @@ def show_features(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Fi
 
 
 def variance_shares(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> pd.DataFrame:
-    """What the cells of each of an encoder's maps differ by: by picture, or by what they show.
+    """Return how much of the variance of each feature map's cells lies between pictures, and between pet and ground.
 
-    Cells whose middle lies on a border or on padding are left out.  Shares are of sums of squared distances, as in an
-    analysis of variance.
+    Cells whose middle lies on a border or on padding are left out.  The shares are shares of sums of squared distances,
+    as in an analysis of variance.
 
     Returns
     -------
     DataFrame
-        A row a map: ``map``, ``cells`` along an edge; ``between pictures``, the share of all variance that is left
-        where each cell is replaced by its picture's mean, 0..1; ``pet or ground``, of the variance within pictures the
-        share that is left where each cell is replaced by the mean of the pet, or of the ground, of its picture.
+        One row per map: ``map``, ``cells`` along an edge; ``between pictures``, the share of all variance that is left
+        if each cell is replaced by its picture's mean, 0..1; ``pet or ground``, the share of the variance in pictures
+        that is left if each cell is replaced by the mean of the pet, or of the ground, of its picture.
     """
     table = []
     for number, (features, stride) in enumerate(zip(encode(encoder, pictures, rows), encoder.strides, strict=True), 1):
@@ -85,14 +85,14 @@ def variance_shares(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> 
 
 
 def alike_on_pets(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> tuple[float, float]:
-    """How often the cell most like one in the middle of a pet is on a pet too, and how many of all cells are.
+    """Return how often the cell most like one in the middle of a pet is on a pet too, and how many of all cells are.
 
-    Each picture is asked about in turn, by the likeness of `show_neighbours`, and each other one answers.
+    Each picture is the query in turn, compared as in `show_neighbours`; every other picture gives one answer.
 
     Returns
     -------
     tuple of float
-        Share of the answers, and share of all cells outside border and padding, each 0..1.
+        Share of the answers that are on a pet, and share of all cells outside border and padding that are, each 0..1.
     """
     features, stride = centred(encode(encoder, pictures, rows)[-2]), encoder.strides[-2]
     labels = np.array(pictures.labels[rows])
@@ -108,18 +108,18 @@ def alike_on_pets(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> tu
 
 
 def centred(features: Tensor) -> Tensor:
-    """Feature maps ``(N, C, h, w)`` of which the mean over all cells is taken away, each cell of length 1.
+    """Subtract the mean over all cells from feature maps ``(N, C, h, w)``, and scale each cell to length 1.
 
-    The cells of a vision transformer have much in common, so without this every two are alike.
+    The cells of a vision transformer have much in common, so that without this any two of them are alike.
     """
     return F.normalize(features - features.mean((0, 2, 3), keepdim=True), dim=1)
 
 
 def show_neighbours(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> Figure:
-    """How much cells of other pictures resemble the one in the middle of the first animal, by their features' cosine.
+    """Show how similar cells of other pictures are to the one in the middle of the first animal (cosine of features).
 
-    What all cells have in common is taken away before (see `centred`).  The features are those of the encoder's last
-    map but one; the first of the `rows` is the picture asked about.
+    What all cells have in common is subtracted first (see `centred`).  The features are those of the encoder's
+    second-to-last map; the first of the `rows` is the query picture.
     """
     stride = encoder.strides[-2]
     features = centred(encode(encoder, pictures, rows)[-2])
@@ -140,7 +140,7 @@ def show_neighbours(encoder: Encoder, pictures: PictureSet, rows: list[int]) -> 
 
 
 def ablation_chart(table: pd.DataFrame) -> Figure:
-    """Validation mIoU of decoders (``decoder``, ``miou``) as dots; the first row is the one with every part."""
+    """Draw validation mIoU of decoders (``decoder``, ``miou``) as dots; the first row is the one with every part."""
     figure, axis = new_figure(width=7, height=0.9 + 0.4 * len(table))
     rows, whole = range(len(table)), table["miou"].iloc[0]
     axis.axvline(whole, color="#333333", linewidth=1, linestyle=":")
@@ -157,8 +157,8 @@ def ablation_chart(table: pd.DataFrame) -> Figure:
 
 
 def ablation_in_words(table: pd.DataFrame) -> str:
-    """Which parts of the table of `ablation_chart` were missed by more than may be `CHANCE`."""
-    scores = table.set_index("decoder")["miou"].map("{:.3f}".format).astype(float)  # as the chart has them
+    """Say which parts of the table of `ablation_chart` were missed by more than `CHANCE`."""
+    scores = table.set_index("decoder")["miou"].map("{:.3f}".format).astype(float)  # as shown in the chart
     change = (scores - scores.iloc[0])[scores.index.str.startswith("without ")].sort_values().round(3)
     change.index = change.index.str.removeprefix("without ")
     missed = [f"*{name}* ({loss:+.3f})" for name, loss in change[change < -CHANCE].items()]

@@ -15,7 +15,7 @@ from petseg_utils.study import Study, TrainingSettings
 
 
 def small_study(study: Study) -> Study:
-    """The study at the picture size of these experiments, its encoder too where that names sizes."""
+    """Return the study at the picture size of these experiments, with its encoder adapted if that names sizes."""
     size = study.labels.image_size
     return replace(study, image_size=size, encoder=re.sub(r"@\d+\+\d+$", f"@{size}+{2 * size}", study.encoder))
 
@@ -32,19 +32,19 @@ def run_shares(
 ) -> pd.DataFrame:
     """Train a model on shares of the labelled pictures, and score it on the whole validation split.
 
-    A share is drawn from each species.  Its pictures are repeated until an epoch has as many steps as with all of them,
-    so that runs differ in the number of labels and not in the length of training.
+    The share is drawn from each species.  Its pictures are repeated until an epoch has as many steps as with all of
+    them, so that runs differ in the number of labels and not in the length of training.
 
     Parameters
     ----------
     name : str
-        What to call it in tables and charts.
+        What to call the runs in tables and charts.
     study, splits : Study, dict
         From `small_study`, and its pictures.
     settings : TrainingSettings
         How to train; the number of epochs is the study's for these experiments.
     shares : tuple of float, optional
-        Instead of the study's.
+        Shares to use in place of the study's.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def run_shares(
 
 
 def write_label_runs(study: Study, splits: dict[str, PictureSet], rows: pd.DataFrame) -> None:
-    """Write the study's ``labels.csv``: the rows of `run_shares`, and of which pictures and settings they are."""
+    """Write the study's ``labels.csv``: `run_shares`'s rows with their picture size, epochs and data fingerprint."""
     made_of = {"image_size": study.labels.image_size, "epochs": study.labels.epochs}
     study.figures_dir.mkdir(parents=True, exist_ok=True)
     rows = rows.assign(**made_of, data=splits["train"].fingerprint)
@@ -73,7 +73,7 @@ def write_label_runs(study: Study, splits: dict[str, PictureSet], rows: pd.DataF
 
 
 def labels_in_words(runs: pd.DataFrame) -> str:
-    """How far a model comes with few and with all labels; from `run_shares`."""
+    """Say what score a model reaches with few and with all labels; from `run_shares`."""
     by_number = runs.groupby("pictures")["miou"].mean()
     few, most = by_number.index[0], by_number.index[-1]
     return (
@@ -83,7 +83,7 @@ def labels_in_words(runs: pd.DataFrame) -> str:
 
 
 def label_curve(runs: pd.DataFrame) -> Figure:
-    """Validation mIoU by number of labelled pictures: a dot per run, and the means as a line; from `run_shares`."""
+    """Draw validation mIoU by number of labelled pictures: a dot per run, the means as a line; from `run_shares`."""
     figure, axis = new_figure(width=6.5, height=3.4)
     mean = runs.groupby("pictures")["miou"].mean()
     axis.plot(mean.index, mean, color=MODEL_COLOURS["decoder"])

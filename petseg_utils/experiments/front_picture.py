@@ -1,4 +1,4 @@
-"""The picture of the front page and the README: a photo that needs no click, and a drawing that needs two."""
+"""The picture of the front page and the README: a photo that needs no click, and a drawing that needs two clicks."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,19 +19,19 @@ NOT_THE_PET = (Click(60, 250, positive=False), Click(60, 340, positive=False))  
 
 
 def drawn_dog() -> tuple[np.ndarray, np.ndarray]:
-    """A drawn dog beside a cushion, RGB ``uint8 (H, W, 3)``, and where it is, ``bool (H, W)``."""
+    """Return a drawn dog beside a cushion, RGB ``uint8 (H, W, 3)``, and the dog's mask, ``bool (H, W)``."""
     breed = next(breed for breed in BREEDS if breed.name == "ginger_bounder")
     picture, alpha = draw_hair(breed, 3, 3)
-    return picture[:, :682], alpha[:, :682] > 127  # as wide for its height as the photo
+    return picture[:, :682], alpha[:, :682] > 127  # the same aspect ratio as the photo
 
 
 def front_picture(*, upright: bool = False) -> Figure:
-    """What the click model that ships makes of a photo and of a drawing, step by step.
+    """Draw what the shipped click model makes of a photo and of a drawing, step by step.
 
     Parameters
     ----------
     upright : bool
-        Steps below each other, for a phone, in place of beside each other.
+        Whether the steps go below each other, for a phone, instead of side by side.
 
     Returns
     -------
@@ -70,12 +70,12 @@ def front_picture(*, upright: bool = False) -> Figure:
 
 
 def faded(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """A picture that is nearly white where the mask ``bool (H, W)`` is false."""
+    """Return a picture that is nearly white where the mask ``bool (H, W)`` is false."""
     return np.where(mask[..., None], image, np.uint8(192) + image // 4)
 
 
 def on_board(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """A picture, as opaque as alpha ``uint8 (H, W)`` says, on a grey and white board."""
+    """Return a picture on a grey and white checkerboard, as opaque as alpha ``uint8 (H, W)`` says."""
     height, width = alpha.shape
     squares = (np.indices((height, width)) // max(1, max(height, width) // 40)).sum(0) % 2
     share = alpha[..., None] / 255

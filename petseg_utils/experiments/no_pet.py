@@ -1,4 +1,4 @@
-"""Photos without any pet, of which the right mask is empty; and how sure of a pet a part of a mask must be to stay.
+"""Photos without any pet, whose correct mask is empty; and how sure of a pet a part of a mask must be to be kept.
 
 Usage: python -m petseg_utils.experiments.no_pet "Oxford=FOLDER" "cats outdoors=FOLDER"  (writes both tables)
 """
@@ -27,7 +27,7 @@ from petseg_utils.training.process import set_up_process
 NO_PET = ROOT / "figures" / "shipped" / "no_pet.csv"
 PEAKS_COMPARED = ROOT / "figures" / "shipped" / "peaks.csv"
 PEAKS = (0.0, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-LEAST = 0.3  # of a photo's shorter side: narrower parts beside the pet are no photo
+LEAST = 0.3  # of a photo's shorter side: narrower parts beside the pet do not count as a photo
 SHOWN = (
     "astronaut",
     "camera",
@@ -46,7 +46,7 @@ DRAWN = 40
 
 
 def parts_beside_pets(pictures: list[Picture]) -> Iterator[np.ndarray]:
-    """Of each photo the largest rectangle above, below or beside its pets, if it is large enough."""
+    """Yield the largest rectangle above, below or beside each photo's pets, if it is large enough."""
     for picture in pictures:
         image, label = read_image(picture.image), read_label(picture)
         window = beside_pet(label)
@@ -56,7 +56,7 @@ def parts_beside_pets(pictures: list[Picture]) -> Iterator[np.ndarray]:
 
 
 def drawn_scenes() -> Iterator[np.ndarray]:
-    """Rooms and gardens of the embedded pictures, with nobody in them."""
+    """Yield rooms and gardens of the embedded pictures, with no animal in them."""
     for number in range(DRAWN):
         rng = np.random.default_rng([7, number])
         place = scenes.PLACES[number % len(scenes.PLACES)]
@@ -64,30 +64,30 @@ def drawn_scenes() -> Iterator[np.ndarray]:
 
 
 def free_photos() -> Iterator[np.ndarray]:
-    """Pictures that come with scikit-image and show no animal."""
+    """Yield pictures that come with scikit-image and show no animal."""
     for name in SHOWN:
         image = Image.fromarray(getattr(data, name)())
         yield np.asarray(image.convert("RGB"))
 
 
 def proposals(segmenter: Segmenter, images: Iterator[np.ndarray]) -> list[float]:
-    """Which share of each photo is proposed as pet."""
+    """Return the share of each photo that is proposed as pet."""
     return [float((segmenter.predict(image) > 0).mean()) for image in images]
 
 
 def nothing_proposed(sources: dict[str, Path]) -> pd.DataFrame:
-    """How often the decoder that ships proposes nothing where there is no pet.
+    """Measure how often the decoder that ships proposes nothing on photos without a pet.
 
     Parameters
     ----------
     sources : dict of str to Path
-        Data sets, of whose test photos the parts beside the pets are taken.
+        Data sets; the parts beside the pets of their test photos are used.
 
     Returns
     -------
     DataFrame
-        A row for each kind of photo, and for all: ``n_images``; ``nothing``, the share of them without a selected
-        pixel; ``little``, the share with less than a hundredth of the photo selected; ``weights``, their SHA-256.
+        One row per kind of photo, and one for all: ``n_images``; ``nothing``, the share without a selected pixel;
+        ``little``, the share with less than a hundredth of the photo selected; ``weights``, their SHA-256.
     """
     segmenter = Segmenter.load("decoder", runtime="torch")
     kinds = {
@@ -109,21 +109,21 @@ def nothing_proposed(sources: dict[str, Path]) -> pd.DataFrame:
 
 
 def compare_peaks(sources: dict[str, Path]) -> pd.DataFrame:
-    """What it costs and buys to leave out parts of a mask in which the decoder that ships is nowhere sure of a pet.
+    """Measure cost and gain of dropping parts of a mask in which the decoder that ships is nowhere sure of a pet.
 
-    By photos that were held out of training, none of which is tested on; see `selection.unsure_parts`.
+    Uses photos held out of training that are not in the test set; see `selection.unsure_parts`.
 
     Parameters
     ----------
     sources : dict of str to Path
-        Data sets, of whose training photos a part was held out.
+        Data sets; the part held out of their training photos is used.
 
     Returns
     -------
     DataFrame
-        A row for each of `PEAKS`: ``peak``; ``iou``, the mean IoU of the pet over the photos, ``lost``, the share of
-        them of which nothing of the pet is left, and ``n_images``; ``nothing``, the share of the parts beside pets on
-        which nothing is proposed, and ``n_empty``; ``weights``, their SHA-256.
+        One row for each of `PEAKS`: ``peak``; ``iou``, the mean IoU of the pet, ``lost``, the share of the photos
+        in which nothing of the pet is left, and ``n_images``; ``nothing``, the share of the parts beside pets on which
+        nothing is proposed, and ``n_empty``; ``weights``, their SHA-256.
     """
     segmenter = Segmenter.load("decoder", runtime="torch")
     share = load_study(segmenter.card["study"]).validation_share
@@ -155,7 +155,7 @@ def compare_peaks(sources: dict[str, Path]) -> pd.DataFrame:
 
 
 def peaks_in_words(table: pd.DataFrame, peak: float) -> str:
-    """What a `peak` does by the table of `compare_peaks`, beside the next higher one and none at all."""
+    """Say what a `peak` does according to `compare_peaks`, compared with the next higher one and with none at all."""
     rows = table.set_index("peak")
     here, none, above = rows.loc[peak], rows.loc[0.0], rows.loc[min(other for other in rows.index if other > peak)]
     best = "the best of those compared" if here["iou"] == rows["iou"].max() else "not the best of those compared"
@@ -169,7 +169,7 @@ def peaks_in_words(table: pd.DataFrame, peak: float) -> str:
 
 
 def pet_chances(segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
-    """Probability of each pixel of the letterboxed photo to be of a pet, ``float32 (size, size)``; 0 in the padding."""
+    """Return each pixel's probability of pet in the letterboxed photo, ``float32 (size, size)``; 0 in the padding."""
     chance = np.zeros((segmenter.card["image_size"],) * 2, np.float32)
     window = segmenter.letterbox(image).window
     chance[window] = pet_chance(segmenter.look(segmenter.squares([image])).logits)[0][window]
@@ -177,7 +177,7 @@ def pet_chances(segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
 
 
 def kept(chance: np.ndarray, peak: float) -> np.ndarray:
-    """The mask of what is likelier pet than not, without the parts whose greatest probability is below `peak`."""
+    """Return the mask of pixels likelier pet than not, without parts whose greatest probability is below `peak`."""
     return (chance > 0.5) & ~unsure_parts(chance, peak)
 
 

@@ -1,4 +1,4 @@
-"""How a notebook begins, and how it shows sentences and code."""
+"""How a notebook starts, and how it shows sentences and code."""
 
 import ast
 import inspect
@@ -17,7 +17,7 @@ from petseg_utils.training.process import set_up_process
 
 
 def begin() -> Study:
-    """Set up the process and the style of figures, print versions, study, device and seeds, and return the study."""
+    """Set up process and figure style, print versions, study, device and seeds, and return the study."""
     logging.basicConfig(stream=sys.stdout, format="%(message)s", force=True)
     logging.getLogger("petseg_utils").setLevel(logging.INFO)
     plt.rcParams.update(STYLE)
@@ -28,12 +28,12 @@ def begin() -> Study:
 
 
 def say(text: str) -> None:
-    """Show a sentence as Markdown, for prose that holds computed numbers."""
+    """Show a sentence as Markdown, for text that contains computed numbers."""
     display(Markdown(text))
 
 
 def show_source(thing: Callable, *, first: str = "", last: str = "") -> Markdown:
-    """Code of a function, method or class as it stands in its module, highlighted, under the module's name and lines.
+    """Show the code of a function, method or class as in its module, highlighted, under the module's name and lines.
 
     Docstrings are left out.
 
@@ -42,12 +42,12 @@ def show_source(thing: Callable, *, first: str = "", last: str = "") -> Markdown
     thing : callable
         A function, a class, or a method such as ``UNetDecoder.forward``.
     first, last : str
-        Show from the first line that holds this text, to the next one that holds that; by default from the beginning,
+        Show from the first line that contains `first` to the next one that contains `last`; by default from the start
         and to the end.
 
     Raises
     ------
-    ValueError
+    If no line contains `first` or `last`.
         If no line holds `first` or `last`.
     """
     lines, start = inspect.getsourcelines(thing)
@@ -60,7 +60,7 @@ def show_source(thing: Callable, *, first: str = "", last: str = "") -> Markdown
 
 
 def _line_with(text: str, lines: list[str], begin: int) -> int:
-    """Number of the first line from `begin` on that holds a text."""
+    """Return the number of the first line, from `begin` on, that contains a text."""
     for number in range(begin, len(lines)):
         if text in lines[number]:
             return number
@@ -68,7 +68,7 @@ def _line_with(text: str, lines: list[str], begin: int) -> int:
 
 
 def _docstring_lines(source: str) -> set[int]:
-    """Numbers, from 0, of the lines that docstrings take, with the blank line after a class's."""
+    """Return the numbers, from 0, of the lines taken up by docstrings, and by the blank line after a class's."""
     hidden: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:

@@ -1,6 +1,6 @@
-"""The original work's table, whose scores cannot come from one rule of averaging, and rules that give such rows.
+"""The original work's table, whose scores cannot come from one averaging rule, and rules that give such rows.
 
-What is said of its code was read in github.com/AlvGar9/Pet-Segmentation-Deep-Learning; notebook 07 links the files.
+Statements about its code come from github.com/AlvGar9/Pet-Segmentation-Deep-Learning; notebook 07 links the files.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from petseg_utils.data.labels import CLASSES
 from petseg_utils.experiments.plotting import new_figure
 from petseg_utils.scores.metrics import protocol_matrix, scores
 
-# The table of its README, "Advanced Pet Image Segmentation: A Comparative Study".
+# The table in its README, "Advanced Pet Image Segmentation: A Comparative Study".
 PUBLISHED = pd.DataFrame(
     [
         ("U-Net", 0.3051, 0.4702, 0.8660, 0.5982),
@@ -26,7 +26,7 @@ RULES = ("by one rule", "as UNET.py does", "as perturbations_testing does")
 
 
 def highest_dice(miou: np.ndarray | float) -> np.ndarray | float:
-    """The highest mean Dice that a mean IoU allows: 2 mIoU / (1 + mIoU); the lowest is the mIoU itself.
+    """Return the highest mean Dice that a mean IoU allows, 2 mIoU / (1 + mIoU); the lowest is the mIoU itself.
 
     For each class Dice = 2 IoU / (1 + IoU), a concave function above the diagonal.  So the mean of the classes' Dice
     lies above the mean of their IoU, and below the function of that mean (Jensen's inequality).
@@ -35,17 +35,17 @@ def highest_dice(miou: np.ndarray | float) -> np.ndarray | float:
 
 
 def examined(table: pd.DataFrame = PUBLISHED) -> pd.DataFrame:
-    """A table's ``mIoU`` and ``Dice`` with what one rule of averaging allows, and whether the pair keeps to it."""
+    """Add to a table's ``mIoU`` and ``Dice`` what one averaging rule allows, and whether the pair obeys it."""
     low, high = table["mIoU"], highest_dice(table["mIoU"])
     one_rule = table["Dice"].between(low - 1e-9, high + 1e-9)
     return table.assign(**{"Dice at least": low, "at most": high, "one rule": one_rule})
 
 
 def absent_as_zero(counts: np.ndarray) -> float:
-    """The mIoU as a mean over pictures and classes in which a class that is nowhere counts as 0.
+    """Return the mIoU as a mean over pictures and classes in which a class that does not occur counts as 0.
 
-    That is what torchmetrics' `MeanIoU` did before version 1.7.1 (its issues 2866, 2747 and 3031 are about it).  On
-    pictures of one species a perfect prediction gets 2/3.
+    This is what torchmetrics' `MeanIoU` did before version 1.7.1 (see its issues 2866, 2747 and 3031).  On pictures of
+    one species a perfect prediction then gets 2/3.
 
     Parameters
     ----------
@@ -56,11 +56,11 @@ def absent_as_zero(counts: np.ndarray) -> float:
 
 
 def its_scores(counts: np.ndarray) -> dict[str, float]:
-    """What the original work's code makes of a split: mean over classes of IoU, Dice of all pixels, mean recall.
+    """Score a split as the original work's code does: mean IoU over classes, Dice over all pixels, mean recall.
 
-    Those are torchmetrics' defaults for `MeanIoU`, `DiceScore` (before version 1.9.0, which made it a mean over
-    classes too) and `MulticlassAccuracy`, with all pixels as one sample.  UNET.py takes a batch of 32 pictures for one
-    sample and the mean over batches; here the split is one batch.
+    These are torchmetrics' defaults for `MeanIoU`, `DiceScore` (before version 1.9.0, which made it a mean over
+    classes too) and `MulticlassAccuracy`, with all pixels as one sample.  UNET.py treats a batch of 32 pictures as one
+    sample and averages over batches; here the split is one batch.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def its_scores(counts: np.ndarray) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        ``mIoU``, ``Dice`` (of all pixels whatever their class, which is the share of right pixels) and ``Accuracy``.
+        ``mIoU``, ``Dice`` (over all pixels regardless of class, which is the share of correct pixels) and ``Accuracy``.
     """
     matrix = protocol_matrix(counts.sum(0), ITS_PROTOCOL)
     of_classes, truth = scores(matrix), matrix.sum(1)
@@ -79,17 +79,17 @@ def its_scores(counts: np.ndarray) -> dict[str, float]:
 
 
 def rescored(counts: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Predictions scored by one rule, and as two files of the original work score them; a row each.
+    """Score predictions by one rule, and as two files of the original work score them; one row each.
 
     Parameters
     ----------
     counts : dict
-        Name to ``(n, 5, 3)``.
+        Model name to counts ``(n, 5, 3)``.
 
     Returns
     -------
     DataFrame
-        ``model``, ``rule`` (one of `RULES`: `its_scores` is as UNET.py; perturbations_testing takes each picture for a
+        ``model``, ``rule`` (one of `RULES`: `its_scores` does as UNET.py; perturbations_testing takes each picture as a
         sample, so that with the torchmetrics of its time an absent class counts as 0 in the mIoU), ``mIoU``, ``Dice``,
         ``Accuracy``, ``Dice at least``, ``at most``, ``one rule``.
     """
@@ -106,12 +106,12 @@ def rescored(counts: dict[str, np.ndarray]) -> pd.DataFrame:
 
 
 def perfect(labels: np.ndarray) -> np.ndarray:
-    """The true masks as a prediction ``uint8``: border and padding as background, which is what this protocol wants."""
+    """Return the true masks as a prediction, ``uint8``: border and padding as background, as this protocol expects."""
     return np.where(labels < len(CLASSES), labels, 0).astype(np.uint8)
 
 
 def possible_chart(published: pd.DataFrame, ours: pd.DataFrame) -> Figure:
-    """Which pairs of mIoU and mean Dice one rule of averaging allows, and where the tables' rows lie."""
+    """Draw which pairs of mIoU and mean Dice one averaging rule allows, and where the tables' rows lie."""
     figure, axis = new_figure(width=7.5, height=4.2)
     miou = np.linspace(0, 1, 200)
     axis.fill_between(miou, miou, highest_dice(miou), color="#007A5A", alpha=0.25, label="one rule")

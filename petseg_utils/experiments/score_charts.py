@@ -13,7 +13,7 @@ COLOURS = MODEL_COLOURS | {CLICKED: MODEL_COLOURS[PROMPTED]}
 
 
 def axis_titles(table: pd.DataFrame) -> list[str]:
-    """A table's models for the labels of an axis: the encoder on a second line."""
+    """Return the labels of a table's models for an axis, with the encoder on a second line."""
     titles = []
     for name, encoder in zip(table["model"], table["encoder"], strict=True):
         below = f"\non {encoder_title(encoder)}" if isinstance(encoder, str) else ""
@@ -22,10 +22,10 @@ def axis_titles(table: pd.DataFrame) -> list[str]:
 
 
 def scores_chart(table: pd.DataFrame) -> Figure:
-    """Scores with 95 % intervals of a `results_table` of one protocol, a panel a score, the best model on top.
+    """Draw scores with 95 % intervals of a `results_table` of one protocol, one panel per score, the best model on top.
 
-    A thin line beside each whisker spans the seeds, where there are several.  The click model is left out: before a
-    click its masks are those of the decoder that it stands on.
+    With several seeds, a thin line beside each whisker spans them.  The click model is left out: before a click, its
+    masks are those of the decoder that it is built on.
     """
     order = table[table["model"] != PROMPTED].sort_values("mIoU", ascending=False)
     rows = np.arange(len(order))[::-1].astype(float)
@@ -43,9 +43,9 @@ def scores_chart(table: pd.DataFrame) -> Figure:
 
 
 def score_intervals(table: pd.DataFrame) -> Figure:
-    """Scores with their 95 % intervals, a panel per score, a row per protocol of a `results_table`, model by model.
+    """Draw scores with 95 % intervals, one panel per score, one row per protocol of a `results_table`, model by model.
 
-    Narrow enough for a phone.
+    The figure is narrow enough for a phone.
     """
     lines: list[tuple[str, pd.Series | None]] = []
     for (model, study), rows in table.groupby(["model", "study"], sort=False):

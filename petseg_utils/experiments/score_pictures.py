@@ -1,4 +1,4 @@
-"""What the scores mean, drawn: an invented mask beside the true one, and the numbers that the metrics give for them."""
+"""What the scores mean, drawn: an invented mask beside the true one, and what the metrics give for them."""
 
 import math
 
@@ -13,12 +13,12 @@ from petseg_utils.experiments.plotting import new_figure
 
 SIZE = 64  # pixels of the square
 COLOURS = {"neither": "#ECECEC", "in both": "#0072B2", "only true": "#E69F00", "only predicted": "#CC79A7"}
-DIALOGUE = (0.55, 0.71, 0.82, 0.88, 0.91)  # the IoU of an invented selection, before any click and after each
+DIALOGUE = (0.55, 0.71, 0.82, 0.88, 0.91)  # IoU of an invented selection, before any click and after each one
 TARGET = 0.85
 
 
 def two_masks() -> tuple[np.ndarray, np.ndarray]:
-    """A true and a predicted mask, ``uint8 (64, 64)``, 1 for the cat: two ellipses that overlap."""
+    """Return a true and a predicted mask, ``uint8 (64, 64)``, 1 for the cat: two ellipses that overlap."""
     y, x = np.mgrid[:SIZE, :SIZE]
     true, predicted = (((x - at) / 20) ** 2 + ((y - 32) / 15) ** 2 < 1 for at in (27, 35))
     return true.astype(np.uint8), predicted.astype(np.uint8)
@@ -31,12 +31,12 @@ def outline(mask: np.ndarray) -> np.ndarray:
 
 
 def kinds_of_pixels(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Of each pixel the position of its kind in `COLOURS`."""
+    """Return, for each pixel, the position of its kind in `COLOURS`."""
     return np.choose(true + 2 * predicted, (0, 2, 3, 1))
 
 
 def show_scores() -> Figure:
-    """IoU, Dice, accuracy and boundary IoU of the `two_masks`, and the number of clicks of an invented dialogue."""
+    """Draw IoU, Dice, accuracy and boundary IoU of the `two_masks`, and the clicks that an invented dialogue needs."""
     masks = two_masks()
     pixels, rim = kinds_of_pixels(*masks), kinds_of_pixels(*map(outline, masks))
     neither, both, missed, excess = np.bincount(pixels.ravel()).tolist()
@@ -61,7 +61,7 @@ def show_scores() -> Figure:
 
 
 def _show_clicks(axis: Axes) -> None:
-    """The invented dialogue, and the click after which its IoU reaches the target."""
+    """Draw the invented dialogue, marking the click after which its IoU reaches the target."""
     needed = next(clicks for clicks, value in enumerate(DIALOGUE) if value >= TARGET)
     axis.plot(range(len(DIALOGUE)), DIALOGUE, "o-", color=COLOURS["in both"])
     axis.axhline(TARGET, color="#333333", linewidth=1, linestyle=":")

@@ -1,11 +1,11 @@
-"""What helps on breeds with few pictures: model 3 in variants, by cross-validation over their labelled pictures.
+"""What helps on breeds with few pictures: variants of model 3, cross-validated on their labelled pictures.
 
 Usage: python -m petseg_utils.experiments.small_breeds [--study oxford-cpu] [--folds 4] [--csv OUT]
 
-Small are all breeds but the three with the most pictures.  Too few of theirs are in the validation split to choose
-anything by.  So each of them, from training and validation together, is predicted by a decoder that did not learn from
-its fold; the test split plays no part.  A variant takes a decoder for each fold, so all are narrower than the study's
-and trained more briefly.  Variants are compared with the first picture by picture.
+All breeds count as small but the three with the most pictures.  The validation split holds too few of their pictures
+to base a choice on.  So each of their pictures, from training and validation together, is predicted by a decoder that
+did not learn from its fold; the test split plays no part.  A variant needs one decoder per fold, so all of them are
+narrower than the study's and trained more briefly.  Variants are compared with the first one picture by picture.
 """
 
 from dataclasses import replace
@@ -25,18 +25,18 @@ from petseg_utils.study import Study, TrainingSettings, load_study
 from petseg_utils.training.process import set_up_process
 from petseg_utils.training.train import train
 
-LARGE = 3  # breeds; the others are small
+LARGE = 3  # the breeds with the most pictures; all others are small
 
 
 def folds_of(pictures: PictureSet, folds: int) -> list[list[str]]:
-    """Names of the pictures of small breeds, breed by breed dealt out to so many folds."""
+    """Deal the names of the pictures of small breeds out to `folds` folds, breed by breed."""
     large = pictures.table["breed"].value_counts().index[:LARGE]
     few = pictures.table[~pictures.table["breed"].isin(large)].sort_values(["breed", "name"])["name"].tolist()
     return [few[fold::folds] for fold in range(folds)]
 
 
 def without(pictures: PictureSet, names: list[str]) -> PictureSet:
-    """The pictures but those of these names."""
+    """Return the pictures except those with these names."""
     rest = ~pictures.table["name"].isin(names)
     return pictures.subset(pictures.table["name"][rest].tolist())
 
@@ -44,7 +44,7 @@ def without(pictures: PictureSet, names: list[str]) -> PictureSet:
 def confusions_by_fold(
     variant: str, settings: TrainingSettings, study: Study, splits: dict[str, PictureSet], folds: list[list[str]]
 ) -> np.ndarray:
-    """Confusion counts of each held-out picture, ``(n, 5, 3)``, fold after fold."""
+    """Return the confusion counts of each held-out picture, ``(n, 5, 3)``, fold after fold."""
     everything, counts = join(splits["train"], splits["validation"]), []
     for number, held_out in enumerate(folds):
         parts = {split: without(splits[split], held_out) for split in ("train", "validation")}
@@ -56,7 +56,7 @@ def confusions_by_fold(
 
 
 def breeds_in_words(table: pd.DataFrame) -> str:
-    """What a table that `main` wrote says of each variant, against the first; Markdown."""
+    """Say what a table that `main` wrote shows of each variant, compared with the first; Markdown."""
     first, others = table.iloc[0], table.iloc[1:]
     lines = [
         f"* A decoder {first['decoder']} reaches mIoU **{with_interval(first['miou'], first['low'], first['high'])}** "
@@ -71,7 +71,7 @@ def breeds_in_words(table: pd.DataFrame) -> str:
 
 
 def main() -> None:
-    """Train each variant once a fold, and score the folds together."""
+    """Train each variant once per fold, and score the folds together."""
     parser = command_line(__doc__, "oxford-cpu")
     parser.add_argument("--folds", type=int, default=4)
     options = parser.parse_args()

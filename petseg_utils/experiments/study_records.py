@@ -1,4 +1,4 @@
-"""Records of a study's runs: made by scoring its models, kept beside its figures, marked where they are out of date."""
+"""Records of a study's runs: made by scoring its models, kept beside its figures, marked when out of date."""
 
 from dataclasses import dataclass
 
@@ -23,16 +23,16 @@ from petseg_utils.training.recipes import RECIPES
 
 @dataclass(frozen=True)
 class ScoredRuns:
-    """What `score_runs` gives.
+    """What `score_runs` returns.
 
     Parameters
     ----------
     table : DataFrame
-        The study's table after it, of all models, from `update_study_records`.
+        The updated table of all the study's models, from `update_study_records`.
     predictions : dict of int to Predictions
-        Of the test pictures, by seed.
+        Predictions on the test pictures, by seed.
     clicks : dict of int to dict
-        By seed the `clicks.click_values` of a model that takes prompts; else empty.
+        For a model that takes prompts, its `clicks.click_values` by seed; else empty.
     """
 
     table: pd.DataFrame
@@ -47,7 +47,7 @@ def score_runs(
     splits: dict[str, PictureSet],
     features: Features | None = None,
 ) -> ScoredRuns:
-    """Score a model's runs on the test pictures, and keep their records beside the study's figures.
+    """Score a model's runs on the test pictures, and keep the records beside the study's figures.
 
     Parameters
     ----------
@@ -69,18 +69,18 @@ def score_runs(
 
 
 def update_study_records(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
-    """Copy a study's records beside its figures and make its tables from them.
+    """Copy a study's records to the folder of its figures, and make its tables from them.
 
-    Taken are the records of finished runs with the study's present seeds, settings and pictures.  They replace what
-    was there of the same model, encoder and seed.  Anything else that was there stays, so that a machine
-    that lacks a run does not delete its scores; what no longer fits the study is marked ``stale``.  Writes
-    ``records.jsonl``, ``results.csv`` and ``results.md`` into ``study.figures_dir``; on photos also ``pictures.csv``,
-    the names of those that were there, so that somebody with all of them can repeat the study.
+    The records copied are those of finished runs with the study's present seeds, settings and pictures.  They replace
+    earlier ones of the same model, encoder and seed.  Everything else there is kept, so that a machine that lacks a run
+    does not delete its scores; what no longer fits the study is marked ``stale``.  The function writes
+    ``records.jsonl``, ``results.csv`` and ``results.md`` into ``study.figures_dir``; for photos also ``pictures.csv``,
+    with the names of the pictures used, so that somebody with all of them can repeat the study.
 
     Returns
     -------
     DataFrame
-        `results_table` of the test split, without what is stale, and of each model on the encoder that was evaluated
+        `results_table` of the test split, without stale records; of each model, only the encoder evaluated last.
         last.
     """
     fresh = [record for record in read_records(study.runs_dir / "records.jsonl") if _fits(record, study, splits)]
@@ -98,7 +98,7 @@ def update_study_records(study: Study, splits: dict[str, PictureSet]) -> pd.Data
         names = pd.concat([part.table[["name", "breed"]].assign(split=split) for split, part in splits.items()])
         names[["name", "breed"]] = names[["name", "breed"]].map(safe_cell)
         names.sort_values(["split", "name"]).to_csv(study.figures_dir / "pictures.csv", index=False)
-    newest = {record["model"]: record["encoder"] for record in fresh}  # of each model, the last that was evaluated
+    newest = {record["model"]: record["encoder"] for record in fresh}  # per model, the one evaluated last
     current = [record for record in records if "stale" not in record]
     return results_table(
         [record for record in current if record["encoder"] == newest.get(record["model"], record["encoder"])]
@@ -106,13 +106,13 @@ def update_study_records(study: Study, splits: dict[str, PictureSet]) -> pd.Data
 
 
 def _run(record: dict) -> tuple:
-    """What a record is of; its data, subsets and protocols may change from one evaluation to the next."""
+    """Return what identifies a record; its data, subsets and protocols may differ from one evaluation to the next."""
     return tuple(record[key] for key in ("model", "encoder", "study", "seed", "split"))
 
 
 def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
-    """Whether a record is of a finished run with the study's present seeds, settings and pictures."""
-    settings = study.models.get(record["model"])  # of somebody's own model the study knows nothing
+    """Return whether a record is of a finished run with the study's present seeds, settings and pictures."""
+    settings = study.models.get(record["model"])  # the study knows nothing about a user's own model
     then = record["trained_on"]["settings"]
     version = RECIPES[record["model"]].version if record["model"] in RECIPES else record["trained_on"].get("version")
     return (
@@ -127,7 +127,7 @@ def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
 
 
 def longer_trained(records: list[dict], brief: list[dict]) -> list[dict]:
-    """Those of a study's records whose models had more epochs than another study, of records `brief`, gave them."""
+    """Return a study's records whose models had more epochs than in another study, which has the records `brief`."""
     given = {record["model"]: record["trained_on"]["settings"]["epochs"] for record in brief}
     return [
         record
@@ -137,11 +137,11 @@ def longer_trained(records: list[dict], brief: list[dict]) -> list[dict]:
 
 
 def committed_records(name: str, *models: str) -> list[dict]:
-    """Records that are committed beside the figures of a study, of all models or some; none if it has none."""
+    """Return the records committed beside a study's figures, of all models or some; an empty list if there are none."""
     records = read_records(ROOT / "figures" / name / "records.jsonl")
     return [record for record in records if not models or record["model"] in models]
 
 
 def study_records(study: Study) -> list[dict]:
-    """Records that lie beside a study's figures, wherever these are."""
+    """Return the records beside a study's figures, wherever these are."""
     return read_records(study.figures_dir / "records.jsonl")

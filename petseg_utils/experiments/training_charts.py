@@ -1,4 +1,4 @@
-"""What a network and its training look like."""
+"""Charts of training runs."""
 
 from collections.abc import Iterable
 
@@ -16,12 +16,12 @@ from petseg_utils.training.recipes import RECIPES
 
 
 def histories(model: str, study: Study) -> dict[int, pd.DataFrame]:
-    """Seed to the history of a model's run, a row per epoch."""
+    """Return the history of each of a model's runs, by seed, with one row per epoch."""
     return {seed: pd.read_csv(run_folder(model, study, seed) / "history.csv") for seed in study.seeds}
 
 
 def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> Figure:
-    """Loss and validation mIoU per epoch, a line per seed; the epoch that was kept is marked."""
+    """Draw loss and validation mIoU per epoch, one line per seed; the epoch that was kept is marked."""
     figure, (left, right) = new_figure(1, 2)
     for position, history in enumerate(histories.values()):
         shade = max(0.3, 1 - 0.3 * position)
@@ -37,10 +37,10 @@ def training_curves(histories: dict[int, pd.DataFrame], model: str = "unet") -> 
 
 
 def score_over_time(study: Study, models: Iterable[str]) -> Figure:
-    """Validation mIoU after each epoch against minutes of training, a line per model and seed.
+    """Draw validation mIoU after each epoch against minutes of training, one line per model and seed.
 
-    A model that starts from another one begins when that one was done.  The click model is left out: before a click
-    its masks are the decoder's.
+    A model that starts from another one begins where that one's training ended.  The click model is left out: before a
+    click, its masks are the decoder's.
     """
     figure, axis = new_figure(height=3.4)
     for model in (name for name in models if name != PROMPTED):
@@ -57,10 +57,10 @@ def score_over_time(study: Study, models: Iterable[str]) -> Figure:
 
 
 def scores_by_time(records: list[dict]) -> Figure:
-    """Test mIoU of finished runs against the minutes that they took, border ignored, from their records.
+    """Draw the test mIoU of finished runs, border ignored, against their minutes of training, from their records.
 
-    A dot is a run on a CPU, a ring one on a GPU.  The minutes hold those of the model that a run started from, if it is
-    in the record.  The click model is left out, as in `score_over_time`.
+    A filled dot is a run on a CPU, a ring one on a GPU.  The minutes include those of the model that a run started
+    from, if the record has them.  The click model is left out, as in `score_over_time`.
     """
     figure, axis = new_figure(height=3.6)
     groups: dict[tuple, list[tuple[float, float]]] = {}
@@ -76,7 +76,7 @@ def scores_by_time(records: list[dict]) -> Figure:
         minutes, miou = np.transpose(runs)
         colour = MODEL_COLOURS[model]
         axis.scatter(minutes, miou, s=36, edgecolors=colour, facecolors=colour if device == "CPU" else "none", zorder=3)
-        above = miou.max() > best - 0.005  # or its words would lie on the next one's
+        above = miou.max() > best - 0.005  # otherwise its label would overlap the next one's
         axis.annotate(
             f"{titled(model)}, {epochs} epochs, {device}",
             (minutes.mean(), miou.max() if above else miou.min()),
@@ -94,19 +94,19 @@ def scores_by_time(records: list[dict]) -> Figure:
 
 
 def curves_caption(settings: TrainingSettings) -> str:
-    """What the lines of `training_curves` are, for a model with these settings."""
+    """Explain the lines of `training_curves` for a model with these settings."""
     lines = "Left: loss on training (dashed) and validation pictures (solid). Right: validation mIoU. A line per seed."
     dice = " Dashed lines hold the Dice term and solid ones do not, so the heights of the two are not comparable."
     return lines + (dice if settings.dice else "")
 
 
 def near_best(history: pd.DataFrame) -> int:
-    """The first epoch whose validation mIoU is within 0.01 of the best."""
+    """Return the first epoch whose validation mIoU is within 0.01 of the best."""
     return int(history.loc[history["miou"] > history["miou"].max() - 0.01, "epoch"].iloc[0])
 
 
 def run_in_words(history: pd.DataFrame) -> str:
-    """What a run's history says: its best epoch, how unsteady its score was, whether it stopped too early or late."""
+    """Say what a run's history shows: its best epoch, how steady its score was, if it stopped too early or too late."""
     best, miou, loss = history.loc[history["miou"].idxmax()], history["miou"], history["validation_loss"]
     said = (
         f"Best validation mIoU **{best['miou']:.3f}**, in epoch {best['epoch']:.0f} of {len(history)}; first within "
@@ -141,7 +141,7 @@ def run_in_words(history: pd.DataFrame) -> str:
 
 
 def grid_heatmap(table: pd.DataFrame) -> Figure:
-    """Validation mIoU by learning rate and batch size, from columns ``learning_rate``, ``batch_size``, ``miou``."""
+    """Draw validation mIoU by learning rate and batch size (columns ``learning_rate``, ``batch_size``, ``miou``)."""
     grid = table.pivot(index="batch_size", columns="learning_rate", values="miou")
     figure, axis = new_figure(width=5, height=1.2 + 0.7 * len(grid))
     axis.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")

@@ -3,8 +3,8 @@
 Usage: python -m petseg_utils.experiments.unet_length [--study oxford-gpu] [--widths 16,64] [--epochs 24,200]
        [--csv OUT]
 
-All else is the study's.  A finished run is not repeated.  In figures/oxford-gpu/unet.csv the rows of 24 epochs are of
-the study oxford-cpu, with its batches and learning rate: --study oxford-cpu --widths 16 --epochs 24.
+Everything else is as in the study.  Finished runs are not repeated.  In figures/oxford-gpu/unet.csv the 24-epoch rows
+belong to the study oxford-cpu, with its batch size and learning rate: --study oxford-cpu --widths 16 --epochs 24.
 """
 
 from dataclasses import replace
@@ -20,7 +20,7 @@ from petseg_utils.training.train import train
 
 
 def table_row(folder: Path) -> dict:
-    """The row of a finished run, from its card."""
+    """Return a finished run's row, from its card."""
     card = read_card(folder / "best.safetensors")
     settings = card["settings"]
     return {
@@ -41,13 +41,13 @@ def table_row(folder: Path) -> dict:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has come to its end."""
+    """Return whether a run is complete."""
     path = folder / "best.safetensors"
     return path.with_suffix(".json").is_file() and "training_seconds" in read_card(path)
 
 
 def main() -> None:
-    """Train what is not there yet, and write a row for each run."""
+    """Train what is missing, and write a row for each run."""
     parser = command_line(__doc__, "oxford-gpu")
     parser.add_argument("--widths", default="16,64")
     parser.add_argument("--epochs", default="24,200")

@@ -1,4 +1,4 @@
-"""Why does a model score otherwise on validation pictures than on test pictures?  Both, breed by breed.
+"""Why does a model score differently on validation and on test pictures?  Both, breed by breed.
 
 Usage: python -m petseg_utils.experiments.validation_gap  (the decoder's checkpoints of PETSEG_STUDY)
 """
@@ -22,13 +22,13 @@ CELLS = [f"{target} as {predicted}" for target in CLASSES for predicted in CLASS
 
 
 def by_breed(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
-    """Confusion counts of the study's decoder on validation and test pictures, border ignored, a row a breed.
+    """Return the confusion counts of the study's decoder on validation and test pictures, border ignored, by breed.
 
     Returns
     -------
     DataFrame
-        ``split``, ``breed``, ``pictures``, ``seeds``, and a column for each cell of the confusion matrix, as ``cat as
-        background``: pixels, summed over the breed's pictures and the seeds.
+        One row per split and breed: ``split``, ``breed``, ``pictures``, ``seeds``, and a column for each cell of the
+        confusion matrix, such as ``cat as background``: pixels, summed over the breed's pictures and the seeds.
     """
     networks, rows = [load(find_checkpoint(MODEL, study, seed))[0] for seed in study.seeds], []
     for split in PARTS:
@@ -42,12 +42,12 @@ def by_breed(study: Study, splits: dict[str, PictureSet]) -> pd.DataFrame:
 
 
 def miou_of(rows: pd.DataFrame) -> float:
-    """Mean IoU of some rows of `by_breed` together, 0..1."""
+    """Return the mean IoU of some rows of `by_breed` together, 0..1."""
     return float(scores(rows[CELLS].to_numpy().sum(0).reshape(len(CLASSES), -1))["miou"])
 
 
 def gap_sentence(table: pd.DataFrame) -> str:
-    """How far validation lies from test, and which breeds make the difference; from `by_breed`'s table."""
+    """Say how far validation is from test, and which breeds make the difference; from `by_breed`'s table."""
     whole = table.groupby("breed")["pictures"].sum().sort_values(ascending=False)
     frequent = table["breed"].isin(whole.index[:FREQUENT])
     said = []

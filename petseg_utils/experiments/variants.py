@@ -1,4 +1,4 @@
-"""Variants of a model: each is trained in a folder of its own, and told by its best epoch on the validation split."""
+"""Variants of a model: each is trained in its own folder, and judged by its best epoch on the validation split."""
 
 import argparse
 from dataclasses import replace
@@ -14,11 +14,11 @@ from petseg_utils.training.conditions import conditions
 from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.train import train, why_stale
 
-CHANCE = 0.02  # two points of mIoU: by so much short runs differ that differ in nothing but their seed
+CHANCE = 0.02  # two points of mIoU: short runs that differ only in their seed differ by this much
 
 
 def trained_briefly(settings: TrainingSettings) -> TrainingSettings:
-    """A decoder's settings, narrower and with fewer epochs, from the feature cache: several of them are trained."""
+    """Return a decoder's settings made narrower, with fewer epochs and the feature cache, as several are trained."""
     return replace(settings, width=64, epochs=30, patience=10, mixed_precision="no", cache=True)
 
 
@@ -34,9 +34,9 @@ def best_epoch(
     start: Path | None = None,
     length: int | None = None,
 ) -> pd.Series:
-    """The row of a variant's history with the highest `score`; it is trained where no finished run is in its folder.
+    """Return the row with the highest `score` of a variant's history, training it if its folder has no finished run.
 
-    `start` and `length` are as for `train.train`.  All runs of a folder are of one length.
+    `start` and `length` are as in `train.train`.  All runs of a folder have the same length.
     """
     path = folder / "best.safetensors"
     before = read_card(start) if start else None
@@ -48,7 +48,7 @@ def best_epoch(
 
 
 def command_line(description: str | None, study: str) -> argparse.ArgumentParser:
-    """What the commands of these experiments share: a study, and a file for the table."""
+    """Return a parser with the options that these experiments share: a study, and a file for the table."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default=study)
     parser.add_argument("--csv", type=Path)
@@ -56,12 +56,12 @@ def command_line(description: str | None, study: str) -> argparse.ArgumentParser
 
 
 def made_of(splits: dict[str, PictureSet]) -> dict[str, str | None]:
-    """The columns of a table that say where its rows come from."""
+    """Return the columns of a table that say where its rows come from."""
     return {"data": splits["train"].fingerprint, "torch": versions()["torch"], "commit": git_commit()}
 
 
 def add_row(rows: list[dict], row: dict, csv: Path | None) -> None:
-    """Add a row to a table that grows run by run, print it, and write the table where a file is named."""
+    """Add a row to a table that grows run by run, print it, and write the table if a file is named."""
     rows.append(row)
     print(row, flush=True)
     if csv:

@@ -1,4 +1,4 @@
-"""A baseline without training: patches named by the words they resemble most."""
+"""A baseline without training: each patch is named by the words that it resembles most."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from petseg_utils.data.tensors import batches_of
 from petseg_utils.models.clip import load_clip, normalisation
 from petseg_utils.study.provenance import best_device
 
-# Some of the 80 that CLIP's authors wrote for ImageNet: those that suit a patch of a photo.
+# Those of the 80 templates by CLIP's authors for ImageNet that suit a patch of a photo.
 TEMPLATES = (
     "a photo of a {}.",
     "a photo of the {}.",
@@ -24,7 +24,7 @@ TEMPLATES = (
     "a cropped photo of a {}.",
     "a blurry photo of a {}.",
 )
-# No caption says "background", so it is named by what is seen around pets.  Chosen without a look at any score.
+# No caption says "background", so it is named by what is seen around pets.  Chosen without looking at any score.
 WORDS = {
     "background": (
         "grass", "ground", "sand", "snow", "water", "sky", "tree", "flower", "wall", "floor", "carpet", "sofa", "bed",
@@ -37,11 +37,11 @@ WORDS = {
 
 @torch.inference_mode()
 def segment_by_words(spec: str, pictures: PictureSet) -> dict[str, np.ndarray]:
-    """Classes of every pixel by the likeness of CLIP's patches to words, with two kinds of features of a patch.
+    """Classify every pixel by the similarity of CLIP's patches to words, with two kinds of patch features.
 
     Each patch is compared with each of `WORDS`, by the cosine of its features and the word's embedding (`embed_words`).
-    The cosines are enlarged to pixels, bilinear, and a pixel has the class of the word it resembles most.  So the score
-    of a class is that of its best word: an average over grass and sofa would resemble neither.
+    The cosines are enlarged to pixels bilinearly, and a pixel gets the class of the word it resembles most.  So a class
+    scores as high as its best word; an average of grass and sofa would resemble neither.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def segment_by_words(spec: str, pictures: PictureSet) -> dict[str, np.ndarray]:
     References
     ----------
     Radford et al.: "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021,
-    arXiv:2103.00020.  Zhou, Loy, Dai: "Extract Free Dense Labels from CLIP", ECCV 2022, arXiv:2112.01071; its code
+    arXiv:2103.00020.  Zhou, Loy, Dai: "Extract Free Dense Labels from CLIP", ECCV 2022, arXiv:2112.01071, whose code
     names the background by several words, too.
     """
     size = pictures.images.shape[1]
@@ -84,22 +84,22 @@ def segment_by_words(spec: str, pictures: PictureSet) -> dict[str, np.ndarray]:
 
 @torch.inference_mode()
 def embed_words(model: nn.Module, spec: str) -> Tensor:
-    """CLIP's embedding of each of `WORDS`: the mean of its embeddings in all `TEMPLATES`.
+    """Return CLIP's embedding of each of `WORDS`: the mean of its embeddings in all `TEMPLATES`.
 
-    Each sentence's embedding is brought to length 1 before the mean, and the mean again (Radford et al. 2021, section
-    3.1.4, and the notebook of its prompts).
+    Each sentence's embedding is scaled to length 1 before taking the mean, and so is the mean (Radford et al. 2021,
+    section 3.1.4, and the notebook of its prompts).
 
     Parameters
     ----------
     model : nn.Module
-        A whole CLIP, see `clip.load_clip`.
+        A complete CLIP, see `clip.load_clip`.
     spec : str
-        Its ``clip:`` spec, which says how it splits sentences into tokens.
+        Its ``clip:`` spec, which decides how sentences are split into tokens.
 
     Returns
     -------
     Tensor
-        ``(words, D)`` of length 1 each, class by class in the order of `CLASSES`, on the model's device.
+        ``(words, D)``, each of length 1, class by class in the order of `CLASSES`, on the model's device.
     """
     import open_clip
 
@@ -113,19 +113,19 @@ def embed_words(model: nn.Module, spec: str) -> Tensor:
 
 
 def patch_features(tower: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Features of each patch in the space that pictures and texts share, of two kinds, by one pass of the image tower.
+    """Return two kinds of patch features in the space shared by pictures and texts, in one pass of the image tower.
 
-    - ``output tokens``: the last block's patch tokens.  CLIP was trained by the class token alone, so nothing made
-      them say what is seen in their own patch: a lower bound.
-    - ``value features``: the `value_features` of the last block.  Of these the class token is put together, and each is
-      of one patch.
+    - ``output tokens``: the last block's patch tokens.  CLIP was trained through the class token alone, so nothing made
+      these tokens describe what is seen in their own patch: a lower bound.
+    - ``value features``: the `value_features` of the last block.  The class token is composed of them, and each of them
+      belongs to one patch.
 
-    Both go the class token's way out: through the final layer norm and the projection.
+    Both leave the tower as the class token does: through the final layer norm and the projection.
 
     Parameters
     ----------
     tower : nn.Module
-        open_clip's ``VisionTransformer`` with the class token's way out, as a CLIP of `clip.load_clip` has it.
+        open_clip's ``VisionTransformer`` with its final layer norm and projection, as in a CLIP of `clip.load_clip`.
     images : Tensor
         ``(N, 3, H, W)``, normalised as `clip.normalisation` says, of the size that the tower was loaded for.
 
@@ -149,18 +149,18 @@ def patch_features(tower: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 
 def value_features(block: nn.Module, tokens: Tensor) -> Tensor:
-    """What a block's attention would put out for each token if the token attended to itself alone.
+    """Return what a block's attention would output for each token if the token attended to itself alone.
 
-    MaskCLIP's features: the last attention without queries and keys.  Its authors' code for vision transformers adds
-    the block's input to them and sends the sum through the block's MLP.  Both are left out here, as in ClearCLIP, whose
-    authors find that input to be the main source of noise in such maps.
+    These are MaskCLIP's features: the last attention without queries and keys.  Its authors' code for vision
+    transformers adds the block's input to them and sends the sum through the block's MLP.  Both are left out here, as
+    in ClearCLIP, whose authors find that input to be the main source of noise in such maps.
 
     Parameters
     ----------
     block : nn.Module
         open_clip's ``ResidualAttentionBlock``, whose attention is an ``nn.MultiheadAttention``.
     tokens : Tensor
-        ``(N, L, width)``: what enters the block.
+        ``(N, L, width)``: the block's input.
 
     Returns
     -------
