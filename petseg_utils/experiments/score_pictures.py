@@ -25,7 +25,7 @@ def two_masks() -> tuple[np.ndarray, np.ndarray]:
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """A mask's boundary band as in `metrics.boundary_counts`: its pixels within 2 % of the diagonal of its outside."""
+    """Return a mask's boundary band as in `metrics.boundary_counts`: pixels up to 2 % of the diagonal from outside."""
     distance = round(0.02 * math.hypot(*mask.shape))
     return mask - cv2.erode(mask, np.ones((3, 3), np.uint8), iterations=distance)
 

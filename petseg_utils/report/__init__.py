@@ -1,1 +1,1 @@
-"""The notebooks as pages, and the index in front of them."""
+"""The notebooks as pages, and the index that leads to them."""

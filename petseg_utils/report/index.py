@@ -1,6 +1,6 @@
 """The front page of a report: the question and its answer on photos, the notebooks, and what this run made.
 
-Where a study has photos, its own numbers come first; the records that come with the project follow.
+If a study has photos, its own numbers come first; the records that come with the project follow.
 """
 
 import io
@@ -49,8 +49,8 @@ from petseg_utils.study import ROOT, Study, load_study
 from petseg_utils.study.provenance import git_commit, versions
 from petseg_utils.training.recipes import recipe_of
 
-PHOTOS = "oxford-cpu"  # the study on photos whose records are committed
-THOROUGH = "oxford-gpu"  # and two of its models, trained longer
+PHOTOS = "oxford-cpu"  # the study on photos with committed records
+THOROUGH = "oxford-gpu"  # the study with two of its models, trained longer
 WAYS = {
     "unet": (
         "It learns everything from the masks. An encoder halves the picture until each cell sees a large part of it, "
@@ -69,13 +69,13 @@ WAYS = {
         "belongs to what was clicked. Each further click costs that network only."
     ),
 }
-DRAWN: dict[str, tuple[str, Callable[[Any, int], Figure]]] = {  # what each way's diagram shows
+DRAWN: dict[str, tuple[str, Callable[[Any, int], Figure]]] = {  # what the diagram of each way shows
     "unet": ("unet", diagrams.unet_diagram),
     "autoencoder_unet": ("autoencoder", diagrams.autoencoder_diagram),
     "decoder": ("decoder", diagrams.decoder_diagram),
     "point": ("point", diagrams.click_head_diagram),
 }
-FIGURES = {  # the figure of a notebook that says what it finds
+FIGURES = {  # the figure of each notebook that shows its finding
     "01": "01_samples",
     "02": "02_scores_photos",
     "03": "03_scores",
@@ -84,17 +84,17 @@ FIGURES = {  # the figure of a notebook that says what it finds
     "06": "06_loss_photos",
     "07": "07_photos",
 }
-# The same of a run on photos, which has its own.
+# The same for a run on photos, which has its own figures.
 OWN_FIGURES = FIGURES | {"02": "02_training", "04": "04_labels", "06": "06_loss", "07": "07_scores"}
 
 
 def render_index(
     study: Study, sheets: list[Sheet], out: Path, seconds: dict[str, float], try_it: TryPage | None = None
 ) -> str:
-    """Front page: the question and its answer on photos, the notebooks, and what this run made; see the module."""
+    """Render the front page: question and answer on photos, the notebooks, what this run made; see the module."""
     records = select(read_records(study.runs_dir / "records.jsonl"))
     newest = [record for record in records if record["data"] == records[-1]["data"]]
-    encoder = re.sub("//.*/", "//", resolve(study.encoder))  # of weights from a file its name alone
+    encoder = re.sub("//.*/", "//", resolve(study.encoder))  # for weights from a file, only its name
     facts = {"study": study.name, "encoder": encoder, "seeds": ", ".join(map(str, study.seeds))}
     facts["commit"] = git_commit()
     if newest:
@@ -128,15 +128,15 @@ def render_index(
 
 
 def _answers(records: list[dict], folder: Path, pictures: str) -> list[str]:
-    """Who leads, whether that is shown and what clicks add, from a study's records and, where they are, its pairs."""
+    """Say who leads, whether that is shown, and what clicks add, from a study's records and, if present, its pairs."""
     if not records:
         return []
     return answer(results_table(records), records, _file(folder / "pairs.csv"), pictures)
 
 
 def _findings(study: Study, records: list[dict]) -> dict[str, str]:
-    """What each notebook finds on photos: those of the study, else those of the records that come with the project."""
-    if study.draws_its_data:  # what drawn pictures show says nothing of photos
+    """Return each notebook's finding on photos: from the study, else from the records that come with the project."""
+    if study.draws_its_data:  # drawn pictures show nothing about photos
         return (_photos() or {"findings": {}})["findings"]
     files = (_file(study.figures_dir / f"{name}.csv") for name in ("pairs", "pictures", "robustness"))
     pairs, pictures, perturbed = files
@@ -145,19 +145,19 @@ def _findings(study: Study, records: list[dict]) -> dict[str, str]:
 
 
 def _file(path: Path) -> pd.DataFrame:
-    """A table; an empty one where there is no file."""
+    """Read a table; return an empty one if there is no file."""
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-@cache  # the index is written anew after each notebook
+@cache  # cached, as the index is written again after each notebook
 def _picture() -> dict[str, str]:
-    """The first picture."""
+    """Return the picture at the top of the page."""
     return _two_sizes(front_picture(), front_picture(upright=True), CAPTION)
 
 
 @cache
 def _photos() -> dict | None:
-    """What is known of photos, from the committed records; None where an installed package has none."""
+    """Return what is known about photos from the committed records; None in an installed package without them."""
     records, shipped, folder = committed_records(PHOTOS), shipped_records(), ROOT / "figures" / PHOTOS
     if not records or not shipped:
         return None
@@ -186,7 +186,7 @@ def _photos() -> dict | None:
 
 
 def _plain_table(table: pd.DataFrame, caption: str) -> Markup:
-    """A table of words and numbers for reading."""
+    """Render a table of words and numbers for reading."""
     numbers = [table[name].str.fullmatch(r"[\d.]+").all() for name in table]
     rows = [
         [cell(text, number=number) for text, number in zip(row, numbers, strict=True)]
@@ -196,7 +196,7 @@ def _plain_table(table: pd.DataFrame, caption: str) -> Markup:
 
 
 def _ways(records: list[dict]) -> list[dict]:
-    """The four models: what each does, as a diagram and in words, and how well; all of one study."""
+    """Describe the four models: what each does, as a diagram and in words, and its score; all in one study."""
     current, ways, study = select(records, protocol=PRIMARY), [], load_study(PHOTOS)
     rows = results_table(current).set_index("model")
     encoder = load_encoder(study.encoder)
@@ -219,7 +219,7 @@ def _ways(records: list[dict]) -> list[dict]:
 
 
 def _two_sizes(wide: Figure, narrow: Figure, alt: str) -> dict[str, str]:
-    """A figure for a desktop and one for a phone, as addresses that hold them."""
+    """Return a figure for a desktop and one for a phone as data addresses."""
     return {"wide": _drawn(wide), "narrow": _drawn(narrow), "alt": alt}
 
 
@@ -231,14 +231,14 @@ def _drawn(figure: Figure) -> str:
 
 
 def _results(records: list[dict], name: str) -> Markup:
-    """A study's results, a tab per protocol; nothing where there are no records."""
+    """Render a study's results, one tab per protocol; empty if there are no records."""
     if not records:
         return Markup("")
     return protocol_tabs(results_table(records), f"Study {name}, {records[0]['n_images']} test pictures")
 
 
 def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None, on_photos: dict[str, str]) -> dict:
-    """Collect what the index shows of a notebook: what it finds on photos, else first, and the figure that says so."""
+    """Collect what the index shows of a notebook: its finding, preferably on photos, and the figure that shows it."""
     card = {"sheet": sheet, "page": page.name if page.is_file() else None, "state": "", "failed": False}
     if not page.is_file():
         return card | {"state": "not run yet"}
@@ -267,14 +267,14 @@ def _card(sheet: Sheet, study: Study, page: Path, seconds: float | None, on_phot
 
 
 def _citation() -> str:
-    """Title and authors of CITATION.cff in one line; nothing where there is no such file."""
+    """Return title and authors from CITATION.cff in one line; empty if there is no such file."""
     if not (cff := _cff()):
         return ""
     return f"{_authors(cff)}. {cff['title']}. Version {cff['version']}, {cff['date-released']}."
 
 
 def _reference(of: dict[str, Any]) -> dict[str, str]:
-    """A reference of CITATION.cff: ``text``, and ``link``, empty where there is none."""
+    """Format a reference of CITATION.cff: ``text``, and ``link``, which is empty if there is none."""
     place = (of.get("conference") or {}).get("name") or of.get("journal") or (of.get("publisher") or {}).get("name")
     pages = f"pp. {of['start']}–{of['end']}" if "end" in of else None
     text = ", ".join(str(part) for part in (place, of.get("year"), pages) if part)

@@ -9,7 +9,7 @@ from petseg_utils.study import Study
 
 
 def model_card(card: dict) -> str:
-    """A card for reading: what the weights are, learned from, score, are for and are not for.
+    """Return a model card as Markdown: what the weights are, their data and scores, what they are for and not for.
 
     The headings follow Mitchell et al., "Model Cards for Model Reporting", FAT* 2019, arXiv:1810.03993.
     """
@@ -43,7 +43,7 @@ def model_card(card: dict) -> str:
 
 
 def _learned_from(card: dict) -> str:
-    """Counts of what a model was shown, with and without true masks."""
+    """Say how many pictures a model was shown, with and without true masks."""
     parts = [f"{card['n_images']} photos with masks, of {card['n_breeds']} breeds"]
     before = card.get("pretraining") or {}
     if more := card.get("more"):
@@ -56,7 +56,7 @@ def _learned_from(card: dict) -> str:
 
 
 def data_sheet(study: Study, splits: dict[str, PictureSet]) -> str:
-    """What the data is, where it is from, how it was labelled, and what it should not be used for; Markdown.
+    """Return a data sheet as Markdown: what the data is, its origin, its labels, and what it should not be used for.
 
     The headings follow Gebru et al., "Datasheets for Datasets", CACM 2021, arXiv:1803.09010.
     """
@@ -88,5 +88,5 @@ def data_sheet(study: Study, splits: dict[str, PictureSet]) -> str:
 
 
 def folded(title: str, text: str) -> str:
-    """Markdown as HTML that opens on a click."""
+    """Wrap Markdown in HTML that opens on a click."""
     return f'<details class="more card-text"><summary>{title}</summary>\n{markdown2html(text)}\n</details>'

@@ -1,4 +1,4 @@
-"""A notebook that was run becomes a page that stands on its own."""
+"""Turn a notebook that was run into a self-contained page."""
 
 import base64
 import hashlib
@@ -24,11 +24,11 @@ from traitlets.config import Config
 from petseg_utils.study import Study
 from petseg_utils.study.provenance import git_commit
 
-PICTURES = ("PNG", "JPEG", "GIF", "WEBP")  # what figures are
-HEAVY = 150_000  # bytes from which a figure is compressed again
-WIDEST = 1800  # pixels; the page shows figures 1080 wide, phones and good screens have up to twice as many
-TRY_TAG = "try-page"  # of a notebook's cell whose widget the page for own photos replaces
-WIDE = 800  # pixels of a figure that a phone does not shrink to its screen
+PICTURES = ("PNG", "JPEG", "GIF", "WEBP")  # the formats of figures
+HEAVY = 150_000  # bytes; figures from this size on are compressed again
+WIDEST = 1800  # pixels; the page shows figures 1080 wide, and phones and good screens have up to twice as many
+TRY_TAG = "try-page"  # tag of the notebook cell whose widget is replaced by the page for one's own photos
+WIDE = 800  # pixels; wider figures are not shrunk to a phone's screen
 _ONE = r"[-+−±]?[\d.,]+(e[-+]?\d+)?\s?%?"
 NUMBER = re.compile(rf"{_ONE}( \[{_ONE}, {_ONE}\])?|nan|none|absent|–|-?inf", re.IGNORECASE)  # with its interval
 _CELLS = """
@@ -91,9 +91,9 @@ class TryPage:
     Parameters
     ----------
     link : str or None
-        Its address; None where it was left out.
+        Its address; None if it was left out.
     reason : str
-        Why it was.
+        Why it was left out.
     """
 
     link: str | None
@@ -101,7 +101,7 @@ class TryPage:
 
 
 def read_sheet(path: Path) -> Sheet:
-    """Read a notebook's first heading, and its first quotation or else its first paragraph."""
+    """Read a notebook's heading, and its first quotation or, failing that, its first paragraph."""
     book = nbformat.read(path, as_version=4)
     text = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     soup = BeautifulSoup(markdown2html(text), "html.parser")
@@ -120,14 +120,14 @@ def render_page(
     seconds: float,
     try_it: TryPage | None = None,
 ) -> str:
-    """Page of one notebook that was run.
+    """Render the page of one notebook that was run.
 
     Parameters
     ----------
     book : NotebookNode
-        The notebook with its outputs; the cell that failed, if one did, has ``failed`` in its metadata.
+        The notebook with its outputs; if a cell failed, it has ``failed`` in its metadata.
     try_it : TryPage, optional
-        What stands where a cell has the tag `TRY_TAG`; by default its outputs.
+        Replaces the outputs of a cell with the tag `TRY_TAG`; by default, those outputs stay.
     """
     book.metadata.pop("widgets", None)
     exporter = HTMLExporter(
@@ -163,10 +163,10 @@ def render_page(
 
 
 def _tidy_page(soup: BeautifulSoup, sheet: Sheet, pages: dict[str, str]) -> None:
-    """Make a notebook's HTML readable everywhere: nothing fetched, headings in order, tables that scroll."""
-    for tag in soup(["script", "link", "iframe", "object", "embed", "meta", "base", "form"]):  # which lead elsewhere
+    """Make a notebook's HTML readable everywhere: nothing is fetched, headings are in order, tables scroll."""
+    for tag in soup(["script", "link", "iframe", "object", "embed", "meta", "base", "form"]):  # they lead elsewhere
         tag.decompose()
-    for style in soup.select("style[scoped]"):  # pandas' own look of tables
+    for style in soup.select("style[scoped]"):  # pandas' own styling of tables
         style.decompose()
     for tag in soup.select("[src]"):
         if not tag["src"].startswith("data:image/"):
@@ -201,7 +201,7 @@ def _tidy_image(image: Tag) -> None:
 
 
 def _tidy_link(link: Tag, pages: dict[str, str]) -> None:
-    """Point links between notebooks to their pages; links to other files of the project would be dead in a report."""
+    """Point links between notebooks to their pages; unlink other files of the project, which a report does not have."""
     if "anchor-link" in link.get("class", []):
         link["aria-label"] = "link to this section"
         return
@@ -215,8 +215,8 @@ def _tidy_link(link: Tag, pages: dict[str, str]) -> None:
 
 
 def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
-    """Let a table scroll on its own, mark its heads, and put numbers below each other."""
-    if "results" in table.get("class", []):  # made by `report.tables`, which has done all of this
+    """Let a table scroll on its own, mark its headers, and align its numbers."""
+    if "results" in table.get("class", []):  # made by `report.tables`, which has done all this
         return
     table.attrs.pop("border", None)
     table.attrs.pop("style", None)
@@ -228,11 +228,11 @@ def _tidy_table(soup: BeautifulSoup, table: Tag) -> None:
     for cell in table.select("td"):
         if NUMBER.fullmatch(cell.get_text(strip=True)):
             cell["class"] = [*cell.get("class", []), "number"]
-    # A column's head stands where its cells stand.
+    # A column's header is aligned like its cells.
     rows = table.select("tbody > tr")
     if rows and (heads := table.select("thead > tr")):
         heads, cells = (row.find_all(["th", "td"]) for row in (heads[0], rows[0]))
-        for head, cell in zip(heads, cells, strict=True) if len(heads) == len(cells) else ():  # no head spans columns
+        for head, cell in zip(heads, cells, strict=True) if len(heads) == len(cells) else ():  # no header spans columns
             if "number" in cell.get("class", []):
                 head["class"] = [*head.get("class", []), "number"]
     table.wrap(_new(soup, "div", "", **{"class": "scroll", "tabindex": "0", "role": "region", "aria-label": "table"}))
@@ -245,12 +245,12 @@ def _new(soup: BeautifulSoup, name: str, text: str, **attributes: str) -> Tag:
 
 
 def data_of(address: str) -> bytes:
-    """Bytes of a base64 data address."""
+    """Return the bytes of a base64 data address."""
     return base64.b64decode(address.partition(",")[2])
 
 
 def data_uri(picture: Image.Image, widest: int) -> str:
-    """Picture as the address of a WebP file, at most so many pixels wide."""
+    """Return a picture as the data address of a WebP file, at most `widest` pixels wide."""
     if picture.mode == "P":
         picture = picture.convert("RGBA")
     if picture.width > widest:
@@ -261,22 +261,22 @@ def data_uri(picture: Image.Image, widest: int) -> str:
 
 
 def _text_of(tag: Tag | None) -> str:
-    """Text of a tag in one line."""
+    """Return the text of a tag in one line."""
     return " ".join(tag.get_text().split()) if tag else ""
 
 
 def today() -> str:
-    """Date of this moment in UTC, as ``3 May 2026``."""
+    """Return today's date in UTC, such as ``3 May 2026``."""
     return f"{datetime.now(UTC):%d %B %Y}".lstrip("0")
 
 
 @cache
 def template(name: str = "report.html.j2") -> Template:
-    """The page that goes around everything, with its style sheet; or another template."""
+    """Return the template that surrounds every page, with its style sheet; or another template."""
     folder = Path(__file__).parent / "templates"
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals["css"] = Markup((folder / "report.css").read_text(encoding="utf-8"))
-    # The page's own script is allowed by its sum: none of a notebook's outputs runs, nor their handlers of events.
+    # Only the page's own script is allowed, by its hash: no script or event handler from a notebook's outputs runs.
     script = (folder / "report.js").read_text(encoding="utf-8")
     environment.globals["script"] = Markup(script)
     environment.globals["script_sum"] = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

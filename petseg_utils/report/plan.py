@@ -1,4 +1,4 @@
-"""What a study takes, before it is begun: downloads, disk, memory and hours, from its settings."""
+"""What a study needs, estimated before it starts: downloads, disk, memory and hours, from its settings."""
 
 import functools
 import json
@@ -22,24 +22,24 @@ from petseg_utils.study import ROOT, Study, TrainingSettings, load_study
 from petseg_utils.training.export import operations_of
 from petseg_utils.training.recipes import recipe_of
 
-PHOTOS_GB = 0.8  # download, as the authors' server has it
-BACKWARD = 3  # a training step takes about so many forward passes
+PHOTOS_GB = 0.8  # download, from the authors' server
+BACKWARD = 3  # a training step costs about this many forward passes
 VARIANTS = 4  # of the autoencoder, in notebook 03
 MACHINES = {"oxford-cpu": "two CPU cores", "oxford-gpu": "one H100"}
-REHEARSED = ROOT / "figures" / "oxford" / "rehearsal.json"  # by tools.rehearse
+REHEARSED = ROOT / "figures" / "oxford" / "rehearsal.json"  # written by tools.rehearse
 ENCODED = ("decoder", "decoder_selftrained", "point")
 
 
 def plan(study: Study) -> str:
-    """What a study on the whole of Oxford-IIIT Pet takes, as text for the terminal.
+    """Return what a study on the whole of Oxford-IIIT Pet needs, as text for the terminal.
 
-    Work is counted in operations of the networks.  How many a machine does in a second is taken from a training on it
-    in the committed records (`MACHINES`).
+    Work is counted in the networks' operations.  How many of them a machine does in a second is derived from a training
+    run on it in the committed records (`MACHINES`).
 
     Parameters
     ----------
     study : Study
-        On photos; its encoder's weights need not be on disk.
+        A study on photos; its encoder's weights need not be on disk.
     """
     encoder = blank_encoder(study)
     sizes, work = disk(study, encoder), operations(study, encoder)
@@ -65,7 +65,7 @@ def plan(study: Study) -> str:
 
 
 def blank_encoder(study: Study) -> Encoder:
-    """The study's encoder with random weights, which cost as much as trained ones."""
+    """Return the study's encoder with random weights, which cost as much as trained ones."""
     spec = resolve(study.encoder)
     if spec.startswith("clip:"):
         spec = f"clip:{spec.removeprefix('clip:').partition('/')[0]}/random"
@@ -73,7 +73,7 @@ def blank_encoder(study: Study) -> Encoder:
 
 
 def weights_gb(study: Study) -> float:
-    """Size of the weights of a study's CLIP, image and text towers, as float32."""
+    """Return the size in gigabytes of a study's CLIP weights, image and text towers, as float32."""
     from petseg_utils.models.clip import load_clip
 
     name = resolve(study.encoder).removeprefix("clip:").partition("/")[0]
@@ -82,21 +82,21 @@ def weights_gb(study: Study) -> float:
 
 
 def numbers(study: Study) -> tuple[int, int, int]:
-    """How many photos of the whole data set are for training, validation and test."""
+    """Return how many photos of the whole data set are for training, validation and test."""
     held_out = round(study.validation_share * OFFICIAL_COUNTS["trainval"])
     return OFFICIAL_COUNTS["trainval"] - held_out, held_out, OFFICIAL_COUNTS["test"]
 
 
 def disk(study: Study, encoder: Encoder) -> dict[str, float]:
-    """Gigabytes that the study writes, by what they are."""
+    """Return the gigabytes that the study writes, by what they hold."""
     train, validation, test = numbers(study)
     small = small_study(study)
     cached = any(study.settings(name).cache for name in ENCODED if name in study.models)
     mirrored = train if cached else 0
     bytes_ = picture_bytes(encoder, study.image_size)
     small_bytes = picture_bytes(load_encoder_like(small, encoder), small.image_size)
-    squares = 4 + (3 * encoder.scale**2 if encoder.scale > 1 else 0)  # bytes a pixel: photo, mask, detail
-    # Of the run at work also its average and both moments; of those that came to their end the best weights.
+    squares = 4 + (3 * encoder.scale**2 if encoder.scale > 1 else 0)  # bytes per pixel: photo, mask, detail
+    # The run in progress also stores the average and both moments; finished runs store their best weights.
     run_bytes = [4 * trained_weights(study, name, encoder) for name in study.models]
     return {
         "decoded photos": (train + validation + test) * squares * study.image_size**2 / 1e9
@@ -108,7 +108,7 @@ def disk(study: Study, encoder: Encoder) -> dict[str, float]:
 
 
 def memory_gb(study: Study) -> float:
-    """Gigabytes of the largest process: as measured with few pictures, and predicted masks of all test photos.
+    """Return the gigabytes of the largest process: measured with few pictures, plus predicted masks of all test photos.
 
     Photos, their masks and features stay on disk.
     """
@@ -117,24 +117,24 @@ def memory_gb(study: Study) -> float:
 
 
 def load_encoder_like(study: Study, encoder: Encoder) -> Encoder:
-    """The same encoder for another size of pictures."""
+    """Return the same encoder for another picture size."""
     return encoder if encoder.identity.startswith("clip:") else load_encoder(study.encoder, study.image_size)
 
 
 def trained_weights(study: Study, model: str, encoder: Encoder) -> int:
-    """How many weights of a model are trained."""
+    """Return how many weights of a model are trained."""
     network = build(study, model, encoder)
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def build(study: Study, model: str, encoder: Encoder) -> nn.Module:
-    """A model of the study with random weights."""
+    """Return a model of the study with random weights."""
     recipe = recipe_of(model)
     return recipe.build(study.settings(model), encoder if recipe.on_frozen_encoder else None).eval()
 
 
 def operations(study: Study, encoder: Encoder) -> pd.Series:
-    """Floating-point operations of all networks of the study's notebooks, by what they are for."""
+    """Return the floating-point operations of all networks in the study's notebooks, by purpose."""
     train, validation, test = numbers(study)
     seeds, small = len(study.seeds), small_study(study)
     area = (small.image_size / study.image_size) ** 2
@@ -177,7 +177,7 @@ def operations(study: Study, encoder: Encoder) -> pd.Series:
 
 
 def click(model: nn.Module, maps: list[torch.Tensor], images: torch.Tensor) -> Callable[[], object]:
-    """One click on one picture, to be counted."""
+    """Return a function that answers one click on one picture, whose operations can be counted."""
     assert isinstance(model, PointSegmenter)
     seen = model.look(images, maps)
     size = seen[1].shape[-1]
@@ -185,7 +185,7 @@ def click(model: nn.Module, maps: list[torch.Tensor], images: torch.Tensor) -> C
 
 
 def operations_a_second(study: str) -> float:
-    """Operations a second of a machine, from a training in a study's committed records of which all epochs ran."""
+    """Return a machine's operations per second, from a training run in a study's records that ran all its epochs."""
     chosen = load_study(study)
     record = next(
         record

@@ -1,4 +1,4 @@
-"""Run the numbered notebooks, and make a report of them or keep their outputs in the files."""
+"""Run the numbered notebooks, and either make a report of them or keep their outputs in the files."""
 
 import asyncio
 import contextlib
@@ -35,13 +35,13 @@ from petseg_utils.study.paths import OUTPUTS
 ENDING = (signal.SIGINT, signal.SIGTERM)
 ELSEWHERE = "run this one in another copy of the project"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-_BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm writes, with and without a known total
+_BAR = re.compile(r"\d+%\|.*\||\d+it \[")  # what tqdm prints, with and without a known total
 _PLACE = re.compile(r"(?<![\w.:/<~-])~?(?:/[\w.@+-]+){2,}")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A notebook that did not run to its end.
+    """A notebook that did not run to the end.
 
     Parameters
     ----------
@@ -62,11 +62,11 @@ class Failure:
 
 
 class _OwnKernel(AsyncKernelManager):
-    """Starts the interpreter that runs this code, whichever kernels are registered on the machine."""
+    """Start the interpreter that runs this code, whichever kernels are registered on the machine."""
 
     @default("transport_encryption")
     def _encrypt_if_possible(self) -> str:
-        return "auto" if zmq.has("curve") else "disabled"  # kernels warn where it could be used and is not
+        return "auto" if zmq.has("curve") else "disabled"  # kernels warn if it is available but not used
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -83,8 +83,8 @@ def build_report(
 ) -> list[Failure]:
     """Run notebooks and write a page for each, and an index.
 
-    Pages are written as soon as they are done, so a run that is cut leaves what it had.  A notebook that fails gets its
-    page too, with the error in it, and the next ones still run.
+    Pages are written as soon as they are done, so an interrupted run leaves those it finished.  A notebook that fails
+    gets its page too, showing the error, and the next ones still run.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def build_report(
         Where the notebooks are, and where pages go; see `notebook_folder` and `report_folder`.
     write_page : callable, optional
         Writes the page on which readers try the models on their own photos, see `apps.web_page`, into a given file.
-        It stands in a frame where a cell has the tag `pages.TRY_TAG`.  Where it raises a `PetsegError`, pages say so.
+        It appears in a frame in place of a cell tagged `pages.TRY_TAG`.  If it raises a `PetsegError`, pages say so.
 
     Returns
     -------
@@ -104,15 +104,15 @@ def build_report(
     Raises
     ------
     PetsegError
-        If there are no notebooks, or none with a number in `only`, the pages cannot be written, or another run writes
-        there.
+        If there are no notebooks, or none with a number in `only`; if the pages cannot be written; or if another run
+        writes there.
     """
     out = out or report_folder(study)
     sheets = _find(notebooks or notebook_folder())
     chosen = _choose(sheets, only)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()  # before hours of work
+        tempfile.TemporaryFile(dir=out).close()  # fails before hours of work, not after them
     except OSError as error:
         raise PetsegError(
             f"Could not write to {shown(out)} ({error.strerror}): make room there, or run a copy of the project that "
@@ -122,7 +122,7 @@ def build_report(
     failures: list[Failure] = []
     seconds: dict[str, float] = {}
     with alone_in(out, "petseg report", ELSEWHERE):
-        for part in out.glob("*.part"):  # of a run that was killed
+        for part in out.glob("*.part"):  # left by a run that was killed
             part.unlink()
         try_it = _write_try_page(write_page, out)
         for sheet, bar in _with_bar(chosen):
@@ -137,14 +137,14 @@ def build_report(
 
 
 def _write_try_page(write_page: Callable[[Path], object] | None, out: Path) -> TryPage | None:
-    """Write the page for own photos, where there is one to write; says what became of it."""
+    """Write the page for one's own photos, if there is one to write; return what became of it."""
     if write_page is None:
         return None
     path = out / "try.html"
     try:
         write_page(path)
     except PetsegError as error:
-        path.unlink(missing_ok=True)  # of an earlier report
+        path.unlink(missing_ok=True)  # left by an earlier report
         return TryPage(None, str(error))
     return TryPage(path.name)
 
@@ -181,17 +181,17 @@ def execute_in_place(study: Study, *, only: list[str] | None = None, notebooks: 
 
 
 def report_folder(study: Study) -> Path:
-    """Where a study's pages go."""
+    """Return the folder of a study's pages."""
     return OUTPUTS / "reports" / study.name
 
 
 def notebook_folder() -> Path:
-    """Where the notebooks are: in this checkout; for an installed package in the current folder's ``notebooks/``.
+    """Return where the notebooks are: in this checkout, or for an installed package in the current ``notebooks/``.
 
     Raises
     ------
     PetsegError
-        If an installed package is run where there are none.
+        If the package is installed and the current folder has no notebooks.
     """
     if IS_CHECKOUT:
         return ROOT / "notebooks"
@@ -209,7 +209,7 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def _find(folder: Path) -> list[Sheet]:
-    """Numbered notebooks of a folder, in order."""
+    """Return the numbered notebooks of a folder, in order."""
     paths = _numbered(folder)
     if not paths:
         raise PetsegError(f"No numbered notebooks, such as 01_data.ipynb, in {shown(folder)}.")
@@ -217,7 +217,7 @@ def _find(folder: Path) -> list[Sheet]:
 
 
 def _choose(sheets: list[Sheet], only: list[str] | None) -> list[Sheet]:
-    """Those with the numbers that were asked for; all by default."""
+    """Return the sheets with the requested numbers; by default all of them."""
     known = {sheet.number for sheet in sheets}
     wanted = known if only is None else {number.zfill(2) for number in only}
     if unknown := sorted(wanted - known):
@@ -226,7 +226,7 @@ def _choose(sheets: list[Sheet], only: list[str] | None) -> list[Sheet]:
 
 
 def _with_bar(sheets: list[Sheet]) -> Iterator[tuple[Sheet, tqdm]]:
-    """Each notebook with the bar that says which one is running."""
+    """Yield each notebook with the progress bar that says which one is running."""
     with tqdm(sheets, unit="notebook") as bar:
         for sheet in sheets:
             bar.set_description(sheet.name)
@@ -235,9 +235,9 @@ def _with_bar(sheets: list[Sheet]) -> Iterator[tuple[Sheet, tqdm]]:
 
 
 def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failure | None]:
-    """Run a copy of a notebook in its folder; its outputs are tidied, its first error is returned."""
+    """Run a copy of a notebook in its folder; tidy its outputs, and return its first error."""
     book = nbformat.read(sheet.path, as_version=4)
-    for cell in _code_cells(book):  # outputs of another run must not stand below a cell that does not run now
+    for cell in _code_cells(book):  # outputs of another run must not stay below a cell that does not run now
         cell.outputs, cell.execution_count = [], None
     running = {"cell": book.cells[0] if book.cells else NotebookNode()}
 
@@ -267,7 +267,7 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
             output = nbformat.v4.new_output("error", ename="", evalue="", traceback=[error])
             running["cell"].outputs.append(output)
         except KeyboardInterrupt:
-            client.shutdown_kernel = "immediate"  # as this process ends; asked to end in order, it would print errors
+            client.shutdown_kernel = "immediate"  # as this process ends too; an orderly shutdown would print errors
             raise
     for cell in _code_cells(book):
         cell.outputs = _tidy(cell.outputs)
@@ -279,8 +279,8 @@ def _execute(sheet: Sheet, study: Study, bar: tqdm) -> tuple[NotebookNode, Failu
 
 
 def _end_by_signals() -> None:
-    """Let Ctrl-C and SIGTERM end this process; nbclient has them end one notebook's kernel, and the next would run."""
-    with contextlib.suppress(RuntimeError):  # where its handlers cannot be, outside the main thread and on Windows
+    """Let Ctrl-C and SIGTERM end this process; with nbclient's handlers they end one kernel, and the next would run."""
+    with contextlib.suppress(RuntimeError):  # its handlers cannot exist outside the main thread and on Windows
         for number in ENDING:
             if asyncio.get_running_loop().remove_signal_handler(number):
                 signal.signal(number, signal.default_int_handler)
@@ -288,7 +288,7 @@ def _end_by_signals() -> None:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Put back afterwards what this process does on Ctrl-C and SIGTERM."""
+    """Restore afterwards what this process does on Ctrl-C and SIGTERM."""
     before = {number: signal.getsignal(number) for number in ENDING}
     try:
         yield
@@ -303,7 +303,7 @@ def _code_cells(book: NotebookNode) -> list[NotebookNode]:
 
 
 def _environment(study: Study, scratch: Path) -> dict[str, str]:
-    """Environment of a kernel, from which `load_study` reads the same study: absolute, as the kernel runs elsewhere."""
+    """Return the environment of a kernel that reads the same study; its paths are absolute, as it runs elsewhere."""
     places = {
         "PETSEG_DATA": None if study.draws_its_data else study.data_dir,
         "PETSEG_RUNS": study.runs_dir.parent,
@@ -314,14 +314,14 @@ def _environment(study: Study, scratch: Path) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if key not in places}
     env |= {key: str(place) for key, place in places.items() if place}
     env["PETSEG_STUDY"] = _study_name(study, scratch)
-    # Two warnings that say nothing of the study: frozen modules cannot be debugged; tqdm finds no widgets to draw with.
+    # Two warnings that say nothing about the study: frozen modules cannot be debugged; tqdm finds no widgets to draw.
     env["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     env["PYTHONWARNINGS"] = ",".join(filter(None, [env.get("PYTHONWARNINGS"), "ignore:IProgress not found"]))
     return env
 
 
 def _study_name(study: Study, scratch: Path) -> str:
-    """Name of the study if it ships; else the path of a file that says the same."""
+    """Return the study's name if it ships; else the path of a file that says the same."""
     if (STUDIES / f"{study.name}.toml").is_file() and _settings(load_study(study.name)) == _settings(study):
         return study.name
     path = scratch / f"{study.name}.toml"
@@ -330,7 +330,7 @@ def _study_name(study: Study, scratch: Path) -> str:
 
 
 def _settings(study: Study) -> dict[str, Any]:
-    """What a study's file says, without its name and its places."""
+    """Return what a study's file says, without its name and its folders."""
     values = dataclasses.asdict(study)
     places = {key for key, value in values.items() if isinstance(value, Path) or value is None}
     return {
@@ -339,8 +339,8 @@ def _settings(study: Study) -> dict[str, Any]:
 
 
 def _toml_lines(values: dict[str, Any], table: str = "") -> list[str]:
-    """Numbers, strings, lists of them, and tables of these, as TOML."""
-    # All but tables looks the same in JSON.
+    """Write numbers, strings, lists of them, and tables of these, as TOML."""
+    # Everything except tables looks the same in JSON.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
     for key, inner in values.items():
         if isinstance(inner, dict):
@@ -350,7 +350,7 @@ def _toml_lines(values: dict[str, Any], table: str = "") -> list[str]:
 
 
 def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Take progress bars and places of this machine out of outputs."""
+    """Remove progress bars and paths of this machine from outputs."""
     kept = []
     for output in outputs:
         data = output.get("data", {})
@@ -376,18 +376,18 @@ def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _without_places(text: str) -> str:
-    """Text in which paths of this machine are relative to the project, or only the file's name."""
+    """Return a text in which paths of this machine are made relative to the project, or reduced to the file's name."""
 
     def shorten(match: re.Match) -> str:
         path = Path(os.path.expanduser(match[0]))
         if path == home:
-            return "~"  # its last part is the user's name
+            return "~"  # the path's last part is the user's name
         return shown(path) if Path(*path.parts[:2]).exists() else match[0]
 
-    home = Path(os.path.expanduser("~"))  # stays as it is where there is none
+    home = Path(os.path.expanduser("~"))  # unchanged if there is none
 
-    # Literally first, as the pattern ends at a space and these folders may have one in their names; in both ways of
-    # writing them, as Windows has backslashes.
+    # First literally, as the pattern ends at a space and these folders may have one in their names; in both spellings,
+    # as Windows uses backslashes.
     for folder, short in ((ROOT, ""), (home, "~/")):
         for written in (str(folder), folder.as_posix()):
             text = re.sub(rf"{re.escape(written)}[\\/]", short, text)

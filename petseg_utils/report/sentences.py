@@ -1,4 +1,4 @@
-"""Sentences that hold numbers: each is made from records, so that it changes when they do."""
+"""Sentences that contain numbers: each is made from records, so that it changes when they do."""
 
 import math
 
@@ -16,27 +16,27 @@ from petseg_utils.scores.results import PRIMARY, PROMPTED, flat_clicks, results_
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the primary protocol that may be ranked: not stale, nobody helped, the best first."""
+    """Return the rows of the primary protocol that may be ranked: not stale, no clicks, the best first."""
     rows = table[(table["protocol"] == PRIMARY) & (table["model"] != PROMPTED) & (table["stale"] == "")]
     return rows.sort_values("mIoU", ascending=False)
 
 
 def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictures: str) -> list[str]:
-    """What came out, in three sentences.
+    """State the result in three sentences.
 
     Parameters
     ----------
     table : DataFrame
         `results.results_table` of one study and set of pictures.
     pairs : DataFrame
-        From `comparisons.paired_table`, or a file of it; empty where no pairs were compared.
+        From `comparisons.paired_table` or its file; empty if no pairs were compared.
     pictures : str
         What the pictures are: ``drawn pictures`` or ``photos``.
 
     Returns
     -------
     list of str
-        Who leads and by what score; whether the lead is shown; what clicks buy.
+        Who leads and by what score; whether the lead is shown; what clicks gain.
     """
     rows = ranked(table)
     if rows.empty:
@@ -46,7 +46,7 @@ def answer(table: pd.DataFrame, records: list[dict], pairs: pd.DataFrame, pictur
     leader = f"Without clicks, the {titled(best['model'], best['encoder'])} is best on {best['n_images']} {pictures} "
     leader += f"of {best['n_breeds']} breeds: mIoU {_score(best)}{seeds}"
     if len(others):
-        # An encoder that was just named need not be named again.
+        # an encoder that was just named is not named again
         encoders = others["encoder"].where(others["encoder"] != best["encoder"])
         names = [titled(model, encoder) for model, encoder in zip(others["model"], encoders, strict=True)]
         behind = [f"the {name} ({_score(row)})" for name, (_, row) in zip(names, others.iterrows(), strict=True)]
@@ -61,7 +61,7 @@ def _score(row: pd.Series) -> str:
 def summary_sentences(
     photos: list[dict], thorough: list[dict], shipped: list[dict], pairs: pd.DataFrame, breeds: pd.Series
 ) -> list[str]:
-    """What was compared, what came out and what a click adds; what the scores mean; what they were taken on.
+    """Say what was compared, the result, what a click adds, what the scores mean, and what they were measured on.
 
     Parameters
     ----------
@@ -101,18 +101,18 @@ def summary_sentences(
 def findings(
     photos: list[dict], thorough: list[dict], pairs: pd.DataFrame, breeds: pd.Series, perturbed: pd.DataFrame
 ) -> dict[str, str]:
-    """What each notebook finds on photos, in a sentence, by the notebook's name; without those that have not run.
+    """Return each notebook's finding on photos as a sentence, by the notebook's name; without those that have not run.
 
     Parameters
     ----------
     photos, thorough : list of dict
         Records of a study on photos, and of its U-Net trained longer; the latter may be empty.
     pairs : DataFrame
-        From `comparisons.paired_table` of the first study; empty where no pairs were compared.
+        From `comparisons.paired_table` of the first study; empty if no pairs were compared.
     breeds : Series
         The breed of each of its photos.
     perturbed : DataFrame
-        From `robustness.tables.curves` of it; empty where nothing was perturbed.
+        From `robustness.tables.curves` of the study; empty if nothing was perturbed.
     """
     tested = [record for record in select(photos, protocol=PRIMARY) if "stale" not in record]
     rows = ranked(results_table(tested)) if tested else pd.DataFrame()
@@ -163,7 +163,7 @@ def findings(
 
 
 def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
-    """Whether the first of the `ranked` rows really leads the second."""
+    """Say whether the first of the `ranked` rows is really ahead of the second."""
     if len(rows) < 2:
         return "There is nothing to compare it with."
     first, second = (titled(row["model"], row["encoder"]) for _, row in rows.iloc[:2].iterrows())
@@ -181,7 +181,7 @@ def lead_sentence(rows: pd.DataFrame, pairs: pd.DataFrame) -> str:
 
 
 def _verdict(pair: pd.Series) -> str:
-    """Whether a difference is shown: a word, a colon, and why."""
+    """Say whether a difference is shown: a word, a colon, and the reason."""
     if pair["real"]:
         return "shown: the interval, widened for the number of pairs, leaves out zero"
     if pair["low"] > 0:
@@ -196,13 +196,13 @@ def _verdict(pair: pd.Series) -> str:
 
 
 def _seeds(pairs: pd.DataFrame) -> str:
-    """How many training runs of each model the pairs compare, in words."""
+    """Say how many training runs of each model the pairs compare."""
     seeds = int(pairs["seeds"].min())
     return f"{seeds} seeds of each model" if seeds > 1 else "one seed of each model"
 
 
 def clicks_sentence(records: list[dict]) -> str:
-    """What clicks add, of the first study and encoder that were scored with clicks; means over its seeds."""
+    """Say what clicks add for the first study and encoder that were scored with clicks; means over its seeds."""
     scored = [record for record in select(records, protocol=PRIMARY) if record.get("clicks") and "stale" not in record]
     if not scored:
         return "The click model was not scored with clicks on this data."
@@ -216,9 +216,9 @@ def clicks_sentence(records: list[dict]) -> str:
 
 
 def mean_clicks(scored: list[dict]) -> tuple[int, dict[str, tuple[float, float, float]]]:
-    """How many runs are of the first record's model, encoder and study, and their mean click scores with bounds.
+    """Count the runs of the first record's model, encoder and study, and return their mean click scores with bounds.
 
-    The records are of one split, subset and protocol, and hold clicks.
+    The records must be of one split, subset and protocol, and hold clicks.
     """
     keys = ("model", "encoder", "study")
     runs = [flat_clicks(record) for record in scored if all(record[key] == scored[0][key] for key in keys)]
@@ -227,7 +227,7 @@ def mean_clicks(scored: list[dict]) -> tuple[int, dict[str, tuple[float, float, 
 
 
 def home_sentences(records: list[dict]) -> list[str]:
-    """How well the pet is found in photos at home and elsewhere, and what clicks add; two sentences.
+    """Say how well the pet is found in photos at home and elsewhere, and what clicks add; two sentences.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def home_sentences(records: list[dict]) -> list[str]:
 
 
 def unseen_sentence(records: list[dict], unseen: pd.DataFrame) -> str:
-    """Cats outdoors with weights that learned from such photos, and with a decoder that did not; a sentence.
+    """Compare, on cats outdoors, weights that learned from such photos with a decoder that did not; a sentence.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ def unseen_sentence(records: list[dict], unseen: pd.DataFrame) -> str:
 
 
 def size_sentence(records: list[dict]) -> str:
-    """How the size of the pet matters to the decoder that ships; from the same records."""
+    """Say how the size of the pet matters to the decoder that ships; from the same records."""
     last = [record for record in records if (record["model"], record["protocol"]) == ("decoder", PRIMARY)][-1]
     sizes = list(last["by_size"].items())
     (small, few), (large, many) = sizes[0], sizes[-1]
@@ -292,7 +292,7 @@ def size_sentence(records: list[dict]) -> str:
 
 
 def loss_sentence(curves: pd.DataFrame) -> str:
-    """Which perturbations cost the decoder most, and which least."""
+    """Say which perturbations cost the decoder most, and which least."""
     loss = relative_loss(curves).loc["decoder"].sort_values(ascending=False)
     titles = [TITLES_OF_PERTURBATIONS[kind][0] for kind in loss.index]
     names = [title if title.isupper() else title.lower() for title in titles]
@@ -305,12 +305,12 @@ def loss_sentence(curves: pd.DataFrame) -> str:
 
 
 def _listed(parts: list[str]) -> str:
-    """Several things, with commas and an "and"; one thing as it is."""
+    """Join several things with commas and an "and"; return one thing as it is."""
     return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
 
 
 def pair_sentences(pairs: pd.DataFrame) -> str:
-    """A sentence for each pair that says whether its difference is shown; Markdown."""
+    """Return a sentence for each pair that says whether its difference is shown; Markdown."""
     lines = []
     for _, pair in pairs.iterrows():
         gap = with_interval(pair["difference"], pair["low"], pair["high"], "+.3f")
@@ -322,7 +322,7 @@ def pair_sentences(pairs: pd.DataFrame) -> str:
 
 
 def training_sentence(records: list[dict]) -> str:
-    """Which photos a study's models learned from, and at what sizes they look; two sentences from its records."""
+    """Say which photos a study's models learned from and at what sizes they look, in two sentences from its records."""
     tested = [record for record in select(records, protocol=PRIMARY) if "stale" not in record]
     (labelled,) = {record["trained_on"]["n_images"] for record in tested}
     more: dict[int, list[str]] = {}
@@ -342,7 +342,7 @@ def training_sentence(records: list[dict]) -> str:
 
 
 def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
-    """How far the U-Net's distance to the decoder is a matter of training; from two studies' records."""
+    """Say how far the U-Net's distance to the decoder is a matter of training; from two studies' records."""
     (unet, decoder), (long_unet, long_decoder) = _unet_and_decoder(brief), _unet_and_decoder(thorough)
     short, long = _unet_settings(brief), _unet_settings(thorough)
     return (
@@ -355,7 +355,7 @@ def budget_sentence(brief: list[dict], thorough: list[dict]) -> str:
 
 
 def _unet_and_decoder(records: list[dict]) -> list[pd.Series]:
-    """The rows of the two models in a study's table, by the primary protocol, without what is stale."""
+    """Return the rows of the two models in a study's table, by the primary protocol, without stale ones."""
     rows = results_table([record for record in select(records, protocol=PRIMARY) if "stale" not in record])
     return [rows[rows["model"] == name].iloc[0] for name in ("unet", "decoder")]
 
@@ -367,7 +367,7 @@ def _unet_settings(records: list[dict]) -> dict:
 
 
 def limits(records: list[dict], breeds: pd.Series) -> str:
-    """What a study's numbers stand on, and what was not measured; Markdown."""
+    """Say what a study's numbers rest on, and what was not measured; Markdown."""
     tested = select(records, protocol=PRIMARY)
     first, machines = tested[0], sorted({f"{record['machine']}, {record['device']}" for record in tested})
     encoders = sorted({record["encoder"] for record in tested if record["encoder"]})
@@ -393,7 +393,7 @@ def limits(records: list[dict], breeds: pd.Series) -> str:
 
 
 def not_measured(records: list[dict]) -> str:
-    """What no record of a study says anything of, in a sentence."""
+    """Say in a sentence what no record of a study covers."""
     tested = select(records, protocol=PRIMARY)
     on_clip = any(encoder_title(record["encoder"] or "").startswith("CLIP") for record in tested)
     missing = [] if on_clip else ["CLIP's features"]

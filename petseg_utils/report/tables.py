@@ -1,4 +1,4 @@
-"""Tables of results as HTML: sortable in a report, and readable without its script and style."""
+"""Tables of results as HTML: sortable in a report, and readable without its script and style sheet."""
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -21,12 +21,12 @@ NOTE = "Before a click, the click model's masks are the decoder's. What clicks b
 
 
 def cell(text: str, value: object = None, *below: str, number: bool = True) -> dict:
-    """One cell: what it says, what it is sorted by, and small print below it."""
+    """Return one cell: its text, the value it is sorted by, and small print below it."""
     return {"text": text, "value": text if value is None else value, "below": below, "number": number}
 
 
 def html_table(columns: list[str], rows: list[list[dict]], caption: str) -> Markup:
-    """A sortable table of `cell` rows; the first cell of a row is its head."""
+    """Render a sortable table of `cell` rows; the first cell of a row is its header."""
     head = "".join(
         f'<th scope="col"{_class(first["number"])}>{escape(name)}</th>'
         for name, first in zip(columns, rows[0], strict=True)
@@ -51,10 +51,10 @@ def _cell(parts: dict, tag: str) -> str:
 
 
 def scores_table(table: pd.DataFrame, caption: str) -> Markup:
-    """Rows of a `results.results_table` of one protocol as a sortable table, the best first.
+    """Render rows of a `results.results_table` of one protocol as a sortable table, the best first.
 
-    Below a score stand its 95 % interval and, where there are several seeds, the smallest and largest of them.  What a
-    picture costs is not here: it is comparable in `comparisons.timing_table` only.
+    Below a score are its 95 % interval and, with several seeds, the smallest and largest of their scores.  The time per
+    picture is not here: it is comparable in `comparisons.timing_table` only.
     """
     table = table.sort_values("mIoU", ascending=False)
     names = list(SCORE_NAMES.values())
@@ -78,7 +78,7 @@ def scores_table(table: pd.DataFrame, caption: str) -> Markup:
 
 
 def breeds_table(table: pd.DataFrame) -> Markup:
-    """All breeds of a `failures.breed_table` as a sortable table that opens on a click."""
+    """Render all breeds of a `failures.breed_table` as a sortable table that opens on a click."""
     models = table.columns.drop(["species", "pictures"])
     rows = [
         [cell(breed, breed, row["species"], number=False), cell(str(row["pictures"]), row["pictures"])]
@@ -110,7 +110,7 @@ def _plain(value: float) -> dict:
 
 
 def natural_clicks_table(records: list[dict]) -> pd.DataFrame:
-    """What one click on the deepest wrong part does at home and elsewhere, for reading."""
+    """Return what one click on the deepest wrong part does at home and elsewhere, in a form for reading."""
     rows = []
     for name, part in (("missed@1", "is missing"), ("excess@1", "is too much")):
         for record in clicked_records(records):
@@ -130,11 +130,11 @@ def natural_clicks_table(records: list[dict]) -> pd.DataFrame:
 
 
 def budgets_table(records: list[dict]) -> pd.DataFrame:
-    """How long and how each model was trained, from records: a row per model and study, for reading.
+    """Return how, and for how long, each model was trained: a row per model and study, in a form for reading.
 
-    The records' own settings are given, not those that the study has now.  ``epochs`` are at most so many; ``training``
-    is the mean over seeds.  A model that makes no masks has no records: its row is made from those of the one that
-    starts from it.
+    The settings are those in the records, not the study's present ones.  ``epochs`` is the most there could be;
+    ``training`` is the mean over seeds.  A model that makes no masks has no records: its row is made from those of the
+    model that starts from it.
     """
     rows: dict[tuple[str, str], list[dict]] = {}
     for record in select(records, protocol=PRIMARY):
@@ -171,19 +171,19 @@ def _budget(study: str, model: str, runs: list[dict]) -> dict[str, str]:
 
 
 def protocol_tabs(table: pd.DataFrame, subject: str, *, opened: bool = True) -> Markup:
-    """The three protocols of a `results.results_table`, one open at a time, the primary one first.
+    """Render the three protocols of a `results.results_table`, one open at a time, the primary one first.
 
-    The click model has no row: before a click it is the decoder.
+    The click model has no row, because before a click it is the decoder.
 
     Parameters
     ----------
     table : DataFrame
-        All rows that are to be compared: of one set of pictures.  Those of the click model, which the
-        decoder's equal, are left out.
+        All rows to be compared, from one set of pictures.  Those of the click model, which equal the
+        decoder's, are left out.
     subject : str
-        What the table is of; it goes into the captions and tells groups of tabs apart.
+        What the table is about; it goes into the captions and tells groups of tabs apart.
     opened : bool
-        Whether the primary protocol is open; else each protocol is named after the subject.
+        Whether the primary protocol starts open; if not, the subject is put before each protocol's name.
     """
     parts, named = [], "" if opened else f"{escape(subject)}. "
     listed = table[table["model"] != PROMPTED]

@@ -1,1 +1,1 @@
-"""What breaks each model, and how fast (notebook 06)."""
+"""What breaks each model, and how quickly (notebook 06)."""

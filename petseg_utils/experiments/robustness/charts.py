@@ -1,4 +1,4 @@
-"""The figures of notebook 06: curves, losses, ranking, and pictures as severity grows."""
+"""The figures of notebook 06: curves, losses, the ranking, and pictures as severity grows."""
 
 import textwrap
 
@@ -23,16 +23,16 @@ from petseg_utils.scores.results import PROMPTED
 
 COLOURS = MODEL_COLOURS | {HELPED: MODEL_COLOURS[PROMPTED]}
 STYLES = {HELPED: "--"}
-SHOWN = (0, 3, 6, 9)  # levels of ten that strips of pictures show
+SHOWN = (0, 3, 6, 9)  # of the ten levels, those shown in strips of pictures
 
 
 def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
-    """One panel per perturbation: a score of each model by level, with 95 % intervals as bands.
+    """Draw one panel per perturbation: a score of each model by level, with 95 % intervals as bands.
 
     Parameters
     ----------
     score : str
-        ``mIoU`` or ``dice``; for Dice the claimed 0.9 is drawn too.
+        ``mIoU`` or ``dice``; for Dice, the claimed 0.9 is drawn as well.
     """
     table = table[table["score"] == score]
     figure, axes = new_figure(3, 4, width=12.5, height=8.6, sharey=True)
@@ -53,7 +53,7 @@ def curve_grid(table: pd.DataFrame, score: str = "mIoU") -> Figure:
 
 
 def loss_heatmap(loss: pd.DataFrame) -> Figure:
-    """Share of the unperturbed mIoU that the worst level of each perturbation costs, from `relative_loss`."""
+    """Draw the share of the unperturbed mIoU lost at the worst level of each perturbation, from `relative_loss`."""
     figure, axis = new_figure(width=11, height=1.9 + 0.42 * len(loss))
     axis.imshow(loss, cmap="Reds", vmin=0, vmax=1, aspect="auto")
     write_in_cells(axis, loss.to_numpy(), ".0%")
@@ -66,7 +66,7 @@ def loss_heatmap(loss: pd.DataFrame) -> Figure:
 
 
 def _short(kind: str) -> str:
-    """How far a perturbation goes; the worst level, which charts show, may lie before that."""
+    """Say how far a perturbation's levels go; the worst level, which charts show, may come before the last one."""
     signs = {
         "gaussian_noise": "sigma {}",
         "blur": "{} passes",
@@ -84,7 +84,7 @@ def _short(kind: str) -> str:
 
 
 def ranking_chart(table: pd.DataFrame) -> Figure:
-    """Left: what each model keeps of its own mIoU, from `ranking`.  Right: the mIoU it is left with."""
+    """Draw what each model keeps of its own mIoU, from `ranking` (left), and the mIoU it is left with (right)."""
     figure, (left, right) = new_figure(1, 2, width=10, height=1.1 + 0.42 * len(table), sharey=True)
     rows = np.arange(len(table))[::-1]
     colours = table["model"].map(COLOURS)
@@ -101,14 +101,14 @@ def ranking_chart(table: pd.DataFrame) -> Figure:
 
 
 def show_levels(pictures: PictureSet, row: int, kinds: tuple[str, ...]) -> Figure:
-    """One picture at the `SHOWN` levels of some perturbations, a row each."""
+    """Show one picture at the `SHOWN` levels of some perturbations, one row each."""
     picture = pictures.subset([pictures.table["name"].iloc[row]])
     lines = [[perturbed(picture, kind, LEVELS[kind][at])[0][0] for at in SHOWN] for kind in kinds]
     return picture_grid(lines, [f"level {at}" for at in SHOWN], [TITLES[kind][0] for kind in kinds], size=1.35)
 
 
 def strip(networks: dict[str, nn.Module], pictures: PictureSet, row: int, kind: str) -> Figure:
-    """One picture as a perturbation grows, and each model's mask of it, the click model's after a click.
+    """Show one picture as a perturbation grows, and each model's mask of it; the click model's is after one click.
 
     Parameters
     ----------

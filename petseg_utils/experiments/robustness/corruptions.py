@@ -1,8 +1,8 @@
 """What can happen to a picture before a model sees it: eight perturbations like the original work's, and four more.
 
-All work on pixel values 0..255, before a model normalises them, and end in whole numbers within 0..255, as in a photo
-that somebody would send.  Each has its levels in `LEVELS`, the harmless one first.  The draws of a picture are seeded
-by its name: every model sees the same noise, and a higher level is more of the same noise, not other noise.
+All of them work on pixel values 0..255, before a model normalises them, and return whole numbers within 0..255, as in
+a photo that somebody might send.  Each has its levels in `LEVELS`, the harmless one first.  A picture's random draws
+are seeded by its name: every model sees the same noise, and a higher level is more of that noise, not other noise.
 """
 
 import io
@@ -16,7 +16,7 @@ from petseg_utils.data.labels import PADDING
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.transforms import PADDING_COLOUR
 
-REFERENCE_SIZE = 224  # the picture size that lengths in levels are pixels of
+REFERENCE_SIZE = 224  # lengths in levels are pixels of a picture of this size
 LEVELS = {
     "gaussian_noise": (0, 2, 4, 6, 8, 10, 12, 14, 16, 18),
     "blur": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
@@ -31,8 +31,8 @@ LEVELS = {
     "scale": (1.0, 0.85, 0.7, 0.55, 0.4, 0.25),
     "click_offset": (0, 5, 10, 15, 20, 25, 30, 35, 40, 45),
 }
-ORIGINAL = tuple(LEVELS)[:8]  # modelled on those of the work that this study redoes; the levels are this study's
-TITLES = {  # of a panel, and what its levels are
+ORIGINAL = tuple(LEVELS)[:8]  # modelled on the work that this study redoes; the levels are this study's
+TITLES = {  # of each perturbation's panel and of its levels
     "gaussian_noise": ("Gaussian noise", "sigma, grey levels"),
     "blur": ("Blur", "passes of the 3 x 3 kernel"),
     "contrast_up": ("Contrast up", "pixel values times"),
@@ -49,14 +49,14 @@ TITLES = {  # of a panel, and what its levels are
 
 
 def gaussian_noise(photo: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Photo ``(H, W, 3)`` plus independent normal noise of standard deviation `sigma`, in grey levels."""
+    """Add independent normal noise of standard deviation `sigma`, in grey levels, to a photo ``(H, W, 3)``."""
     return photo + sigma * rng.standard_normal(photo.shape, np.float32)
 
 
 def blur(photo: np.ndarray, passes: int) -> np.ndarray:
-    """Photo ``float32 (H, W, 3)`` after so many passes of the 3 x 3 binomial kernel, mirrored at its edges.
+    """Blur a photo ``float32 (H, W, 3)`` by `passes` passes of the 3 x 3 binomial kernel, mirrored at the edges.
 
-    Each pass adds a variance of half a pixel along each axis.
+    Each pass adds a variance of half a square pixel along each axis.
     """
     kernel = np.array([1, 2, 1], np.float32) / 4
     for _ in range(passes):
@@ -65,9 +65,9 @@ def blur(photo: np.ndarray, passes: int) -> np.ndarray:
 
 
 def black_square(photo: np.ndarray, edge: int, largest: int, rng: np.random.Generator) -> np.ndarray:
-    """Photo ``(H, W, 3)`` with a black square, whose middle is where the `largest` one lies inside the photo at random.
+    """Draw a black square on a photo ``(H, W, 3)``, centred where the `largest` one lies inside the photo at random.
 
-    In a photo narrower than the square, what sticks out is cut off.
+    In a photo narrower than the square, the part that sticks out is cut off.
     """
     top, left = (int(rng.integers(max(1, side - largest + 1))) + (largest - edge) // 2 for side in photo.shape[:2])
     out = photo.copy()
@@ -76,7 +76,7 @@ def black_square(photo: np.ndarray, edge: int, largest: int, rng: np.random.Gene
 
 
 def salt_and_pepper(photo: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Photo ``(H, W, 3)`` of whose pixels a `share` (0..1) is white or black, half of it each."""
+    """Turn a `share` (0..1) of the pixels of a photo ``(H, W, 3)`` white or black, half of them each."""
     draw = rng.random(photo.shape[:2])
     out = photo.copy()
     out[draw < share / 2] = 255
@@ -85,21 +85,21 @@ def salt_and_pepper(photo: np.ndarray, share: float, rng: np.random.Generator) -
 
 
 def jpeg(photo: np.ndarray, quality: int) -> np.ndarray:
-    """Photo ``uint8 (H, W, 3)`` saved as JPEG of that quality (1..100, libjpeg's) and read again."""
+    """Save a photo ``uint8 (H, W, 3)`` as JPEG of a quality (1..100, libjpeg's), and read it again."""
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer, formats=("JPEG",)))
 
 
 def rotate(image: np.ndarray, label: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and label turned together about the middle, counter-clockwise; what is uncovered becomes padding."""
+    """Turn picture and label together about the centre, counter-clockwise; uncovered areas become padding."""
     matrix, size = _rotation(label.shape[0], degrees), label.shape[::-1]
     image = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=PADDING_COLOUR)
     return image, cv2.warpAffine(label, matrix, size, flags=cv2.INTER_NEAREST, borderValue=PADDING)
 
 
 def shrink(image: np.ndarray, label: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and label made smaller together (`scale` 0..1) in the middle of a square that is else padding."""
+    """Shrink picture and label together (`scale` 0..1), in the middle of a square that is otherwise padding."""
     inner, start = _shrunk(label.shape[0], scale)
     inside = (slice(start, start + inner),) * 2
     small, small_label = np.full_like(image, PADDING_COLOUR), np.full_like(label, PADDING)
@@ -111,10 +111,10 @@ def shrink(image: np.ndarray, label: np.ndarray, scale: float) -> tuple[np.ndarr
 def corrupt(
     image: np.ndarray, label: np.ndarray, kind: str, level: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One letterboxed picture and its label, at one level of one perturbation.
+    """Apply one level of one perturbation to a letterboxed picture and its label.
 
-    The photo alone is changed.  Padding stays padding, of the same colour, for it is added after a photo was taken.  A
-    pet under the black square is still to be found: its label stays.
+    Only the photo is changed.  Padding keeps its colour, because it is added after a photo was taken.  A pet under the
+    black square must still be found: its label stays.
 
     Parameters
     ----------
@@ -124,24 +124,24 @@ def corrupt(
         One of `LEVELS`.
     level : float
         In the units of `TITLES`.  Lengths are pixels of a picture of 224, and are scaled to this picture's size; the
-        blur's kernel and the noise are not, they belong to the pixels.
+        blur's kernel and the noise are not scaled, as they belong to the pixels.
     rng : numpy.random.Generator
-        For what is drawn; see `picture_rng`.
+        Source of the random draws; see `picture_rng`.
 
     Returns
     -------
     image, label : ndarray
-        As given, new arrays.
+        New arrays, shaped like those given.
 
     Raises
     ------
     ValueError
-        If there is no such perturbation.
+        If `kind` is not a known perturbation.
 
     References
     ----------
     Hendrycks, Dietterich: "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019,
-    arXiv:1903.12261 (the idea: perturb the test pictures only, by levels).
+    arXiv:1903.12261 (the idea: perturb only the test pictures, in levels).
     """
     if kind not in LEVELS:
         raise ValueError(f"unknown perturbation {kind!r}; known: {', '.join(LEVELS)}")
@@ -175,11 +175,11 @@ def corrupt(
 
 
 def corrupt_all(pictures: PictureSet, kind: str, level: float, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Images ``uint8 (n, scale * size, ...)`` and labels ``uint8 (n, size, size)`` of a set, see `corrupt`.
+    """Return images ``uint8 (n, scale * size, ...)`` and labels ``uint8 (n, size, size)`` of a set, see `corrupt`.
 
-    They come without their table, because the hashes in it would no longer be theirs.  With `scale` 2 the photos are
-    perturbed at twice the size, at which some encoders see them.  Noise and blur belong to the pixels, so of the same
-    level they are weaker there: do not compare such a study with one at `scale` 1.
+    They come without the set's table, as its hashes would no longer match.  With `scale` 2 the photos are perturbed at
+    twice the size, the size at which some encoders see them.  Noise and blur belong to the pixels, so the same level is
+    weaker there: do not compare such a study with one at `scale` 1.
     """
     images, labels = [], []
     for row, name in enumerate(pictures.table["name"]):
@@ -191,24 +191,24 @@ def corrupt_all(pictures: PictureSet, kind: str, level: float, scale: int = 1) -
 
 
 def picture_rng(name: str) -> np.random.Generator:
-    """What a picture's draws come from: its name alone, so they do not depend on which others are in the set."""
+    """Return a picture's random generator, seeded by its name alone, so that the other pictures do not matter."""
     return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def photo_window(label: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of a square ``uint8 (size, size)`` that hold the photo."""
+    """Return the rows and columns of a square ``uint8 (size, size)`` that contain the photo."""
     photo = label != PADDING
     rows, columns = (np.flatnonzero(photo.any(axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def to_size(length: float, size: int) -> int:
-    """A length in pixels of a picture of 224, in whole pixels of a picture of `size`."""
+    """Convert a length in pixels of a picture of 224 to whole pixels of a picture of `size`."""
     return round(length * size / REFERENCE_SIZE)
 
 
 def moved_point(x: float, y: float, kind: str, level: float, size: int) -> tuple[float, float]:
-    """Where a point of the picture lies after a perturbation; pixel centres at whole numbers."""
+    """Return where a point of the picture lies after a perturbation; pixel centres are at whole numbers."""
     if kind == "rotation":
         x, y = _rotation(size, level) @ (x, y, 1)
     elif kind == "scale":
@@ -222,6 +222,6 @@ def _rotation(size: int, degrees: float) -> np.ndarray:
 
 
 def _shrunk(size: int, scale: float) -> tuple[int, int]:
-    """Edge of the shrunk square, and where it starts."""
+    """Return the edge length of the shrunk square, and where it starts."""
     inner = round(size * scale)
     return inner, (size - inner) // 2

@@ -1,4 +1,4 @@
-"""Does training with noise help against noise?  One trained model goes on learning, with it and without."""
+"""Does training with noise help against noise?  A trained model is trained further, with noise and without."""
 
 from dataclasses import replace
 from functools import partial
@@ -29,14 +29,14 @@ COLOURS = {BEFORE: "#555555", WITHOUT: "#9A6A00", WITH: "#0072B2"}
 
 
 def noisy(most: float, scale: int = 1) -> Make:
-    """Examples that are mirrored at random, with Gaussian noise of a random strength; see `TrainingPictures`.
+    """Return a maker of examples, mirrored at random, with Gaussian noise of random strength; see `TrainingPictures`.
 
     Parameters
     ----------
     most : float
-        The standard deviation, in grey levels, is drawn evenly from 0 to this; 0 leaves pictures as they are.
+        The standard deviation, in grey levels, is drawn uniformly from 0 to this; 0 leaves pictures as they are.
     scale : int
-        How many times larger than their labels the pictures come, 1 or 2.
+        How many times larger than their labels the pictures are, 1 or 2.
     """
 
     def make(pictures: PictureSet, row: int, key: Key) -> dict[str, Tensor]:
@@ -53,15 +53,15 @@ def noisy(most: float, scale: int = 1) -> Make:
 def train_on(
     model: str, study: Study, seed: int, splits: dict[str, PictureSet], most: float
 ) -> tuple[nn.Module, float]:
-    """Let the study's trained model go on learning, on pictures with up to so much noise.
+    """Train the study's trained model further, on pictures with up to `most` grey levels of noise.
 
-    Settings are those of its own training but for the number of epochs, which is the study's for this experiment.  The
-    encoder of a model on frozen features runs at every step, since noise cannot be cached.
+    The settings are those of its own training except the number of epochs, which is the study's for this experiment.
+    The encoder of a model on frozen features runs at every step, since noise cannot be cached.
 
     Returns
     -------
     nn.Module
-        The weights of the best epoch on the validation pictures, which have no noise.
+        The network with the weights of the best epoch on the validation pictures, which have no noise.
     float
         Seconds of training.
     """
@@ -85,13 +85,13 @@ def train_on(
 def compare(
     model: str, study: Study, seed: int, splits: dict[str, PictureSet], pictures: PictureSet
 ) -> tuple[dict[str, dict], dict[str, float]]:
-    """Train a model on with and without noise, and score all three on perturbed test pictures.
+    """Train a model further, with and without noise, and score it and both results on perturbed test pictures.
 
     Returns
     -------
     dict
         Name of a run to a dict from ``(kind, level)`` to the pictures' confusion counts ``(n, 5, 3)``: every level of
-        Gaussian noise, and the hardest one of the other perturbations of the original study.
+        Gaussian noise, and the hardest level of the other perturbations of the original study.
     dict
         Name of a run to its seconds of training.
     """
@@ -110,12 +110,12 @@ def compare(
 
 
 def gains(counts: dict[str, dict], n_resamples: int) -> pd.DataFrame:
-    """What noise in training changed, against as much training without it, with 95 % intervals, paired by picture.
+    """Return what noise in training changed, compared with equal training without it, with 95 % paired intervals.
 
     Returns
     -------
     DataFrame
-        A row without noise, then one for the hardest level of each perturbation: ``what``, ``difference``, ``low``,
+        One row without noise, then one for the hardest level of each perturbation: ``what``, ``difference``, ``low``,
         ``high`` (of mIoU).
     """
     rows = []
@@ -127,7 +127,7 @@ def gains(counts: dict[str, dict], n_resamples: int) -> pd.DataFrame:
 
 
 def noise_sentence(table: pd.DataFrame) -> str:
-    """What noise in training raised, lowered and is not shown to have changed, from the table of `gains`."""
+    """Say what noise in training raised, lowered and is not shown to have changed, from the table of `gains`."""
     words = [told_apart(row["low"], row["high"], "raises", "lowers", "neither") for _, row in table.iterrows()]
     by_word = {
         word: ", ".join(
@@ -145,7 +145,7 @@ def noise_sentence(table: pd.DataFrame) -> str:
 
 
 def noise_chart(counts: dict[str, dict], table: pd.DataFrame) -> Figure:
-    """Left: mIoU by noise of the three.  Right: what noise in training changed at the hardest levels, from `gains`."""
+    """Draw the mIoU of all three by noise (left), and what noise in training changed at the hardest levels (right)."""
     figure, (left, right) = new_figure(1, 2, width=10, height=3.6)
     for name, by_step in counts.items():
         values = [pooled_miou(by_step[KIND, level], PRIMARY) for level in LEVELS[KIND]]

@@ -1,4 +1,4 @@
-"""The sweep: every model on every level of every perturbation, saved step by step so that a cut run goes on."""
+"""The sweep: every model on every level of every perturbation, saved step by step so that it can be resumed."""
 
 import json
 from pathlib import Path
@@ -34,35 +34,35 @@ from petseg_utils.training.checkpoints import run_folder
 from petseg_utils.training.precision import computes_bf16
 from petseg_utils.training.train import trained
 
-SWEEP_VERSION = 1  # raise it whenever the same weights and pictures would give other counts
-BATCH = 8  # faster on a CPU than 16: what a layer gives fits its caches better
+SWEEP_VERSION = 1  # raise it whenever the same weights and pictures would give different counts
+BATCH = 8  # faster than 16 on a CPU: a layer's output fits its caches better
 COMPARED = ("unet", "autoencoder_unet", "decoder", PROMPTED)
 HELPED = f"{PROMPTED}+click"  # the click model after one click on the pet
 CLEAN = ("clean", 0.0)
-MISSED = "click_offset"  # the one perturbation that leaves the picture as it is
+MISSED = "click_offset"  # the one perturbation that leaves the picture itself unchanged
 UNCHANGED = (CLEAN[0], MISSED)
 
 
 def trained_models(study: Study, seed: int, splits: dict[str, PictureSet]) -> dict[str, nn.Module]:
-    """The four models that are compared, loaded or trained."""
+    """Load or train the four models that are compared."""
     return {name: trained(name, study, seed, splits) for name in COMPARED}
 
 
 def sweep_steps() -> list[tuple[str, float]]:
-    """Every perturbation and level that changes pictures, the unchanged pictures first."""
+    """Return every perturbation and level that changes pictures, after the unchanged pictures."""
     changed = [(kind, float(level)) for kind, levels in LEVELS.items() for level in levels[kind != "jpeg" :]]
     return [CLEAN, *changed]
 
 
 def sweep_passes() -> list[list[tuple[str, float]]]:
-    """The steps, those of the same pictures together: a click may miss its place on the unchanged ones only."""
+    """Group the steps that use the same pictures: clicks miss their place only on the unchanged ones."""
     steps = sweep_steps()
     unchanged = [step for step in steps if step[0] in UNCHANGED]
     return [unchanged, *([step] for step in steps if step[0] not in UNCHANGED)]
 
 
 def some_test_pictures(study: Study, pictures: PictureSet) -> PictureSet:
-    """The pictures of the sweep: as many as the study says, spread evenly over species and breeds."""
+    """Return the sweep's pictures: as many as the study says, spread evenly over species and breeds."""
     wanted = study.robustness.pictures or len(pictures)
     names = pictures.table.sort_values(["species", "breed", "name"])["name"].to_numpy()
     chosen = np.unique(np.linspace(0, len(names) - 1, min(wanted, len(names))).round().astype(int))
@@ -70,16 +70,16 @@ def some_test_pictures(study: Study, pictures: PictureSet) -> PictureSet:
 
 
 def sweep(study: Study, seed: int, networks: dict[str, nn.Module], pictures: PictureSet) -> list[dict]:
-    """Score models on every step of `sweep_steps`, or read what was scored before with the same weights and pictures.
+    """Score models on every step of `sweep_steps`, reusing earlier scores of the same weights and pictures.
 
-    Records are appended to ``robustness.jsonl`` in the folder of runs step by step, so a run that is cut goes on where
-    it was.  The click model is there as ``point+click``, after one click at random on the pet; before it, its masks are
-    those of the decoder that it stands on.  A frozen encoder runs once for a perturbed picture, however many share it.
+    Records are appended to ``robustness.jsonl`` in the folder of runs step by step, so an interrupted sweep goes on
+    where it was.  The click model appears as ``point+click``, after one click at random on the pet; before it, its
+    masks are the decoder's.  A frozen encoder runs once per perturbed picture, however many models share it.
 
     Returns
     -------
     list of dict
-        A record for each model and step: ``model``, ``corruption``, ``level``, ``conditions`` (from `conditions`),
+        One record per model and step: ``model``, ``corruption``, ``level``, ``conditions`` (from `conditions`),
         ``counts``, the confusion matrix of each picture as 15 numbers (see `metrics.picture_confusions`), ``versions``
         and ``commit``.
     """
@@ -89,7 +89,7 @@ def sweep(study: Study, seed: int, networks: dict[str, nn.Module], pictures: Pic
     path = study.runs_dir / "robustness.jsonl"
     before = read_whole_lines(path)
     records = [row for row in before if row["model"] not in wanted or row.get("conditions") == wanted[row["model"]]]
-    write_records(path, records)  # without what is out of date, and without a line that a kill cut
+    write_records(path, records)  # without outdated records, and without a line cut short by a kill
     by_case = {(row["model"], row["corruption"], row["level"]): row for row in records if row["model"] in wanted}
     provenance = {"versions": versions(), "commit": git_commit()}
     with path.open("a", encoding="utf-8") as file:
@@ -111,12 +111,12 @@ def sweep(study: Study, seed: int, networks: dict[str, nn.Module], pictures: Pic
 
 
 def largest_scale(networks: dict[str, nn.Module]) -> int:
-    """How many times larger than its masks the pictures are that one of the networks wants, 1 or 2."""
+    """Return how many times larger than its masks the pictures must be for the most demanding network, 1 or 2."""
     return max(input_scale(network) for network in networks.values())
 
 
 def conditions(name: str, study: Study, seed: int, pictures: PictureSet, scale: int) -> dict:
-    """What a model's records depend on, weights and pictures among it; where it differs, they are made anew."""
+    """Return what a model's records depend on, including weights and pictures; if it changes, they are made anew."""
     path = run_folder(name.removesuffix("+click"), study, seed) / "best.safetensors"
     card = read_card(path)
     return {
@@ -130,11 +130,11 @@ def conditions(name: str, study: Study, seed: int, pictures: PictureSet, scale: 
         "weights": sha256(path)[:16],
         "version": SWEEP_VERSION,
         "precision": "bf16" if computes_bf16() else "no",
-    } | ({"scale": scale} if scale > 1 else {})  # records of before this could differ do not say it
+    } | ({"scale": scale} if scale > 1 else {})  # older records, from before this could vary, lack it
 
 
 def read_whole_lines(path: Path) -> list[dict]:
-    """Records of a JSON-lines file that was written line by line; one that a kill cut off is left out."""
+    """Read the records of a JSON-lines file written line by line, skipping any line that was cut short."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -145,7 +145,7 @@ def read_whole_lines(path: Path) -> list[dict]:
 
 
 def perturbed(pictures: PictureSet, kind: str, level: float, scale: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Images, `scale` times as large as their labels, and labels of one step of the sweep."""
+    """Return images, `scale` times as large as their labels, and labels of one step of the sweep."""
     if kind in UNCHANGED:
         return np.array(pictures.at(scale)), np.array(pictures.labels)
     return corrupt_all(pictures, kind, level, scale)
@@ -159,20 +159,20 @@ def predict_cases(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> dict[tuple[str, str, float], np.ndarray]:
-    """Each model's classes ``uint8 (n, size, size)``; padding is background.
+    """Return each model's predicted classes ``uint8 (n, size, size)``; padding is background.
 
-    In bfloat16 where the machine has instructions for it, which is twice as fast.
+    Uses bfloat16 if the machine has instructions for it, which is twice as fast.
 
     Parameters
     ----------
     networks : dict
-        Model's name to network; those on frozen features share an encoder.
+        Model name to network; those on frozen features share an encoder.
     cases : list of tuple
-        Which of them predict, `HELPED` too, and how the pictures were perturbed, kind and level: clicks move along.
+        Which model predicts (`HELPED` included), and kind and level of the pictures' perturbation: clicks move along.
     pictures : PictureSet
-        Unperturbed, for the places of clicks.
+        Unperturbed, for the positions of clicks.
     images, labels : ndarray
-        Perturbed, from `perturbed`, at the greatest size that one of the networks wants.
+        Perturbed, from `perturbed`, at the largest size that one of the networks needs.
     """
     classes = {case: np.empty(labels.shape, np.uint8) for case in cases}
     device = next(next(iter(networks.values())).parameters()).device
@@ -180,7 +180,7 @@ def predict_cases(
         part = slice(start, start + BATCH)
         pixels = to_tensor(images[part], device)
         maps: dict[str, list[Tensor]] = {}
-        seen = None  # what the click model computes before any click, which all its clicks share
+        seen = None  # what the click model computes before any click; all of its clicks share it
         with torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16()):
             for case in cases:
                 name, kind, level = case
@@ -205,16 +205,16 @@ def predict_cases(
 
 
 def clicks_on(pictures: PictureSet, part: slice, labels: np.ndarray, kind: str, level: float) -> list[list[Prompt]]:
-    """One click on each pet, at the same place of the animal at every level; none where no pet is in view.
+    """Return one click per pet, on the same place of the animal at every level; none where no pet is in view.
 
-    It is drawn at random on the unperturbed pet.  It moves with a picture that is turned or shrunk, to the nearest
-    pixel of the pet that is left in view.  For ``click_offset`` it goes so far in a random direction, off the pet or
-    not, but stays on the photo.
+    It is drawn at random on the unperturbed pet.  If the picture is turned or shrunk, it moves along, to the nearest
+    pixel of the pet that is left in view.  For ``click_offset`` it is moved by the level's distance in a random
+    direction, off the pet or not, but stays on the photo.
 
     Parameters
     ----------
     labels : ndarray
-        ``uint8 (N, size, size)``, theirs after the perturbation.
+        ``uint8 (N, size, size)``, the labels of these pictures after the perturbation.
     """
     rows = zip(pictures.table["name"].iloc[part], np.array(pictures.labels[part]), labels, strict=True)
     clicks: list[list[Prompt]] = []

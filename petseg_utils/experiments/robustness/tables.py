@@ -14,20 +14,20 @@ from petseg_utils.study import Study
 from petseg_utils.training.recipes import RECIPES
 
 SCORES = {"miou": "mIoU", "dice": "dice"}
-MUCH_OF_IT, LITTLE_OF_IT = 0.1, 0.05  # of the unperturbed mIoU
-MUCH = 0.05  # a loss of so much mIoU is called five points
+MUCH_OF_IT, LITTLE_OF_IT = 0.1, 0.05  # shares of the unperturbed mIoU
+MUCH = 0.05  # a loss of this much mIoU is called five points
 CLAIMED = 0.9  # Dice that the original work claims "even under severe degradation"
 
 
 def model_title(name: str) -> str:
-    """The title of a model of the sweep, for prose, tables and charts."""
+    """Return the title of a model of the sweep, for prose, tables and charts."""
     return titled(CLICKED if name == HELPED else name)
 
 
 def picture_counts(records: list[dict], model: str, kind: str) -> np.ndarray:
-    """Confusion counts ``int (N, levels, 5, 3)`` of each picture at each level of one perturbation.
+    """Return the confusion counts ``int (N, levels, 5, 3)`` of each picture at each level of one perturbation.
 
-    A first level that changes nothing has those of the unperturbed pictures.
+    A first level that changes nothing uses those of the unperturbed pictures.
     """
     by_step = {(row["corruption"], row["level"]): row["counts"] for row in records if row["model"] == model}
     levels = [(kind, float(level)) for level in LEVELS[kind]]
@@ -36,18 +36,18 @@ def picture_counts(records: list[dict], model: str, kind: str) -> np.ndarray:
 
 
 def models_of(records: list[dict]) -> list[str]:
-    """Models in the order in which they were first scored."""
+    """Return the models in the order in which they were first scored."""
     return list(dict.fromkeys(record["model"] for record in records))
 
 
 def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
-    """Scores of the summed counts with 95 % bootstrap intervals over pictures, border and padding left out.
+    """Return the scores of the summed counts with 95 % bootstrap intervals over pictures, border and padding left out.
 
     Returns
     -------
     DataFrame
-        ``study``, ``model``, ``encoder``, ``seed``, ``corruption``, ``level``, ``score`` (``mIoU`` or ``dice``),
-        ``value``, ``low``, ``high`` (0..1) and ``n_images``; a row per model, level and score.
+        One row per model, level and score: ``study``, ``model``, ``encoder``, ``seed``, ``corruption``, ``level``,
+        ``score`` (``mIoU`` or ``dice``), ``value``, ``low``, ``high`` (0..1) and ``n_images``.
     """
     rows = []
     for name in models_of(records):
@@ -66,16 +66,16 @@ def curves(records: list[dict], n_resamples: int) -> pd.DataFrame:
 
 
 def ranking(records: list[dict], n_resamples: int) -> pd.DataFrame:
-    """Which model keeps most of its mIoU over the eight perturbations of the original study.
+    """Rank the models by how much of their mIoU they keep under the eight perturbations of the original study.
 
     ``kept`` is the mean, over perturbations and their nine harmful levels, of the mIoU divided by the unperturbed one.
-    The draws of pictures are the same for all models and levels.
+    Pictures are resampled in the same way for all models and levels.
 
     Returns
     -------
     DataFrame
         ``model``, ``clean`` (mIoU), ``kept``, ``low``, ``high`` (95 % interval over pictures) and ``mean`` (mIoU over
-        the same levels, which says who is best when harmed, not who loses least); the highest ``kept`` first.
+        the same levels: who is best when perturbed, not who loses least); the highest ``kept`` first.
     """
     rows = []
     for name in models_of(records):
@@ -94,9 +94,9 @@ def ranking(records: list[dict], n_resamples: int) -> pd.DataFrame:
 
 
 def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
-    """Share of the unperturbed mIoU that the worst level costs: a row per model, a column per perturbation.
+    """Return the share of the unperturbed mIoU lost at the worst level: a row per model, a column per perturbation.
 
-    The worst level is the one with the lowest mIoU.  It is mostly the last one, but not for rotation: a quarter turn
+    The worst level is the one with the lowest mIoU.  This is usually the last one, but not for rotation: a quarter turn
     uncovers no corners.
     """
     of_miou = table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False)["value"]
@@ -105,7 +105,7 @@ def relative_loss(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def loss_sentences(loss: pd.DataFrame) -> str:
-    """What costs each model much and little at the worst level, from `relative_loss`, and what all share; Markdown."""
+    """Say what costs each model much or little at the worst level of `relative_loss`, and what all share; Markdown."""
     lines, named = [], loss.rename(columns=lambda kind: TITLES[kind][0])
     for name, losses in named.iterrows():
         ordered = losses.dropna().sort_values(ascending=False)
@@ -119,7 +119,7 @@ def loss_sentences(loss: pd.DataFrame) -> str:
 
 
 def shared_losses(loss: pd.DataFrame) -> str:
-    """What costs every model a tenth of its mIoU or more, and what costs none of them a twentieth; two sentences."""
+    """Say what costs every model at least a tenth of its mIoU, and what costs none a twentieth; two sentences."""
     titles = loss.rename(columns=lambda kind: TITLES[kind][0]).dropna(axis=1)
     every = ", ".join(titles.columns[(titles >= MUCH_OF_IT).all()])
     none = ", ".join(titles.columns[(titles < LITTLE_OF_IT).all()])
@@ -129,14 +129,14 @@ def shared_losses(loss: pd.DataFrame) -> str:
 
 
 def breaking_points(table: pd.DataFrame) -> pd.DataFrame:
-    """The level at which each model has lost 5 points of mIoU; NaN where it never does.
+    """Return the level at which each model has lost 5 points of mIoU; NaN if it never does.
 
-    Between the last level before and the first one after, a straight line is drawn.
+    The level is interpolated linearly between the last level before the loss and the first one after it.
 
     Returns
     -------
     DataFrame
-        A row per perturbation, a column per model, in the units of the levels.
+        One row per perturbation, one column per model, in the units of the levels.
     """
     points: dict[str, dict[str, float]] = {}
     for (model, kind), group in table[table["score"] == "mIoU"].groupby(["model", "corruption"], sort=False):
@@ -153,13 +153,13 @@ def breaking_points(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Whether Dice is above 0.9 at the hardest level of each of the original perturbations.
+    """Judge whether Dice is above 0.9 at the hardest level of each of the original perturbations.
 
     Returns
     -------
     DataFrame
-        A row per perturbation, a column per model: ``yes`` where the whole 95 % interval lies above 0.9, ``no`` where
-        it lies below, ``unsure`` where it holds 0.9.
+        One row per perturbation, one column per model: ``yes`` if the whole 95 % interval lies above 0.9, ``no`` if it
+        lies below, ``unsure`` if it contains 0.9.
     """
     hardest = table[(table["score"] == "dice") & table["corruption"].isin(ORIGINAL)]
     hardest = hardest.groupby(["corruption", "model"], sort=False).last()
@@ -169,9 +169,9 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_sentences(table: pd.DataFrame, judged: pd.DataFrame) -> str:
-    """What the `verdicts` (`judged`) of some `curves` (`table`) come to, in words.
+    """Put the `verdicts` (`judged`) on some `curves` (`table`) into words.
 
-    A model that is not above 0.9 unperturbed has nothing to keep, so its verdicts are left out.
+    A model that is not above 0.9 without perturbation has nothing to keep, so its verdicts are left out.
     """
     clean = table[(table["score"] == "dice") & (table["corruption"] == ORIGINAL[0])].groupby("model", sort=False)
     starts, said, too_low = clean["value"].first(), [], []
@@ -192,7 +192,7 @@ def verdict_sentences(table: pd.DataFrame, judged: pd.DataFrame) -> str:
 
 
 def helped_by(table: pd.DataFrame) -> pd.DataFrame:
-    """What one click adds to the mIoU at the level of each perturbation at which the decoder is worst.
+    """Return what one click adds to the mIoU, at the level of each perturbation at which the decoder is worst.
 
     Before the click, the mask is the decoder's.
     """
@@ -204,14 +204,14 @@ def helped_by(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def for_reading(table: pd.DataFrame, *, units: bool = False) -> pd.DataFrame:
-    """A table by perturbation and model with their titles, and the units of the levels if asked."""
+    """Return a table by perturbation and model with titles in place of names, and with the levels' units if asked."""
     names = [TITLES[kind] if units else TITLES[kind][0] for kind in table.index]
     index = pd.MultiIndex.from_tuples(names, names=["", "level"]) if units else names
     return table.set_axis(index).rename(columns=model_title)
 
 
 def write_curves(study: Study, records: list[dict], table: pd.DataFrame) -> None:
-    """Write ``robustness.csv``, the curves, and ``robustness.jsonl``, where they come from, beside the figures."""
+    """Write the curves as ``robustness.csv``, and their records as ``robustness.jsonl``, beside the figures."""
     study.figures_dir.mkdir(parents=True, exist_ok=True)
     table.to_csv(study.figures_dir / "robustness.csv", index=False, float_format="%.6f")
     lines = []
