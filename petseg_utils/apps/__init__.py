@@ -1,1 +1,1 @@
-"""What serves people with photos: command line, page, notebook widget."""
+"""The user interfaces: command line, page and notebook widget."""

@@ -1,4 +1,4 @@
-"""How fast is it here?  The weights that ship, on one photo: times, and what their arithmetic alone would take."""
+"""How fast is it here?  Times of the shipped weights on one photo, and what their arithmetic alone would take."""
 
 import importlib.metadata
 import os
@@ -13,28 +13,28 @@ from petseg_utils.apps.cutouts import example_photo
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study.provenance import git_commit, versions
 
-ROUNDS = 20  # timed ones; one more before them warms up
+ROUNDS = 20  # timed ones, after one that warms up
 CLICKS = ((200.0, 150.0), (300.0, 200.0), (120.0, 220.0))  # on the cat, in the photo's pixels
-EDGE = 1024  # of the matrices whose product tells what the machine can do
+EDGE = 1024  # of the matrices whose product shows what the machine can do
 
 
 def measure(runtime: str | None = None) -> dict:
-    """Time the models that ship on a photo of a cat, 451 x 300 pixels.
+    """Time the shipped models on a photo of a cat, 451 x 300 pixels.
 
-    The tasks take turns, so that other work on the machine slows all of them alike.  Everything from the photo's array
-    to a mask of its size counts.  A product of two matrices says how many multiplications with additions the machine
-    does in a second; so many of the networks' own would take `limit`, were there nothing else to do.
+    The tasks take turns, so that other work on the machine slows all of them equally.  Timed is everything from the
+    photo's array to a mask of its size.  A product of two matrices shows how many multiply-adds the machine does in a
+    second; at that rate, the networks' own would take `limit` if there were nothing else to do.
 
     Returns
     -------
     dict
         ``tasks``: name to milliseconds, ``median``, ``p95`` and ``limit``; ``machine``, ``cores``, ``runtime``,
-        ``encoder``, ``rounds``, ``multiply_adds`` a second, ``versions`` and ``commit``.
+        ``encoder``, ``rounds``, ``multiply_adds`` per second, ``versions`` and ``commit``.
 
     Raises
     ------
     PetsegError
-        If the runtime is none, or not installed.
+        If the runtime does not exist or is not installed.
     """
     photo = example_photo()
     decoder, point = (Segmenter.load(name, runtime=runtime) for name in ("decoder", "point"))
@@ -60,7 +60,7 @@ def measure(runtime: str | None = None) -> dict:
             if count:
                 times[name].append(1000 * (time.perf_counter() - start) / parts)
     rate = EDGE**3 / (np.median(times.pop("matrix product")) / 1000)
-    parts = Segmenter.load("point", runtime="onnx").card["multiply_adds"]  # as many by torch
+    parts = Segmenter.load("point", runtime="onnx").card["multiply_adds"]  # torch does as many
     look = sum(parts[name] for name in ("encoder", "decoder"))
     needed = {"decoder: a photo": look, "point: open a photo": look, "point: a click": parts["click_head"]}
     return {
@@ -84,7 +84,7 @@ def measure(runtime: str | None = None) -> dict:
 
 
 def bench_lines(times: dict) -> str:
-    """Times from `measure` as text for the terminal."""
+    """Format times from `measure` as text for the terminal."""
     lines = [
         f"{times['machine']}, {times['cores']} cores; {times['runtime']}; encoder {times['encoder']}; a photo of "
         f"451 x 300 pixels, {times['rounds']} rounds",

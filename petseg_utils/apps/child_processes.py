@@ -1,4 +1,4 @@
-"""Strangers' photos are decoded in child processes: their memory and their time are limited, and they may crash."""
+"""Decode strangers' photos in child processes, whose memory and time are limited and which may crash."""
 
 import atexit
 import contextlib
@@ -23,16 +23,16 @@ from petseg_utils.data.transforms import Letterbox
 from petseg_utils.segmenter import Selection, read_photo
 from petseg_utils.study import PetsegError
 
-Answer = tuple[dict[str, Any], list[bytes]]  # facts as JSON has them, and bytes
+Answer = tuple[dict[str, Any], list[bytes]]  # facts, as JSON can hold them, and bytes
 CHILDREN = 2
-SECONDS = 30.0  # for one photo
-MEMORY = 3 * 1024**3  # bytes of address space, beside what Python itself takes
-MOST = 100_000_000  # bytes of an answer
-TASKS = 200  # of one child; then another takes its place, so that no decoder's leak grows
+SECONDS = 30.0  # allowed for one photo
+MEMORY = 3 * 1024**3  # bytes of address space, on top of what Python itself takes
+MOST = 100_000_000  # bytes of an answer, at most
+TASKS = 200  # of one child; then another replaces it, so that a decoder's memory leak cannot grow
 
 
 def reduce_photo(path: Path, name: str, size: int, scale: int) -> Answer:
-    """A photo's file as a model sees it, and as the page shows it.
+    """Read a photo's file, and return it as a model sees it and as the page shows it.
 
     Returns
     -------
@@ -47,38 +47,38 @@ def reduce_photo(path: Path, name: str, size: int, scale: int) -> Answer:
 
 
 def write_result(path: Path, selection: Selection, label: str, name: str, what: str, folder: Path) -> Answer:
-    """Write what somebody saves of a photo's file, see `cutouts.result_file`, into a folder; its name is ``file``."""
+    """Write what somebody saves of a photo into a folder, see `cutouts.result_file`; ``file`` is the file's name."""
     file, content = result_file(read_photo(path, name), selection, label, name, what)
     (folder / file).write_bytes(content)
     return {"file": file}, []
 
 
 class Children:
-    """A few processes that wait for photos.  Each has its own pipes, and ends with this process however that ends."""
+    """A few processes that wait for photos.  Each has its own pipes, and ends with this process, however that ends."""
 
     def __init__(self) -> None:
         self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
         self._lock, self._started = threading.Lock(), False
 
     def start(self) -> None:
-        """Start them, if they are not: the first photo then need not wait for that."""
+        """Start the processes that are not running, so that the first photo need not wait for it."""
         with self._lock:
             for _ in range(0 if self._started else CHILDREN):
                 self._idle.put(_Child())
             self._started = True
 
     def call(self, name: str, function: Callable[..., Answer], *arguments: object) -> Answer:
-        """What a function returns in a child process.
+        """Call a function in a child process, and return its answer.
 
         Parameters
         ----------
         function : callable
-            A function of a module, which a child can import.
+            A function of a module that a child can import.
 
         Raises
         ------
         PetsegError
-            As the function does, or if it crashes, or takes too long or too much memory.
+            If the function raises one, or if it crashes, or takes too long or too much memory.
         """
         self.start()
         child = self._idle.get()
@@ -89,9 +89,9 @@ class Children:
 
 
 class _Child:
-    """One of them, as seen from the parent.
+    """A child process, as seen from the parent.
 
-    A plain process and no `multiprocessing` one: that would first run the script that started this process once more.
+    It is not a `multiprocessing` process, as that would first run the script that started this process once more.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class _Child:
 
     @property
     def is_well(self) -> bool:
-        """Whether it takes another task."""
+        """Whether it can take another task."""
         return self._left > 0
 
     def call(self, name: str, function: Callable[..., Answer], arguments: tuple) -> Answer:
@@ -143,13 +143,13 @@ class _Child:
 
 
 def work() -> None:
-    """What a child does: tasks, for as long as there is somebody who sends them."""
+    """Run tasks in a child, for as long as the parent sends them."""
     _limit()
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a decoder prints is no answer
+    os.dup2(2, 1)  # what a decoder prints must not get into the answer
     with contextlib.suppress(EOFError, OSError):
         while True:
-            # No risk: the page alone writes to this pipe, and what strangers gave it is mere text and numbers there.
+            # Safe: only the page writes to this pipe, and what strangers gave it is mere text and numbers there.
             name, function, arguments = pickle.load(sys.stdin.buffer)
             trouble, (facts, parts) = _answer(name, function, arguments)
             told = {"trouble": trouble, "facts": facts, "sizes": list(map(len, parts))}
@@ -158,12 +158,12 @@ def work() -> None:
 
 
 def _heard(answers: IO[bytes]) -> tuple[str, dict[str, Any], list[bytes]]:
-    """What a child answers: what went wrong, facts, bytes.  It holds no objects: a stranger's photo may speak here.
+    """Read a child's answer: what went wrong, facts, bytes.  It is not pickled, as a stranger's photo may forge it.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If that is no answer.
+        If it is not a valid answer.
     """
     told = json.loads(answers.readline(MOST))
     if not 0 <= sum(told["sizes"]) <= MOST:
@@ -175,11 +175,11 @@ def _heard(answers: IO[bytes]) -> tuple[str, dict[str, Any], list[bytes]]:
 
 
 def _answer(name: str, function: Callable[..., Answer], arguments: tuple) -> tuple[str, Answer]:
-    """What went wrong, and what a function returns."""
+    """Call a function; return what went wrong, and its answer."""
     nothing: Answer = {}, []
     too_large = f"{name} takes more memory than there is: make it smaller and try again."
     if hasattr(signal, "alarm"):
-        signal.alarm(round(2 * SECONDS))  # ends this process, where nobody is left to do it
+        signal.alarm(round(2 * SECONDS))  # ends this process even if nobody is left to do it
     try:
         return "", function(*arguments)
     except PetsegError as error:
@@ -198,9 +198,9 @@ def _answer(name: str, function: Callable[..., Answer], arguments: tuple) -> tup
 
 
 def _limit() -> None:
-    """Limit this process, where the system can: its memory, and what a crash leaves on the disk."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this one, too
-    if sys.platform == "linux":  # elsewhere the limit is not held, or refused
+    """Limit this process's memory and what a crash leaves on the disk, where the system can."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process too
+    if sys.platform == "linux":  # elsewhere the limit is not enforced, or refused
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -209,4 +209,4 @@ def _limit() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-children = Children()  # of this page; none is started before it is wanted
+children = Children()  # this page's; none is started before it is needed

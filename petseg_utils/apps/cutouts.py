@@ -1,4 +1,4 @@
-"""Photos to begin with, and what people take away from one: mask, cut-out and COCO's JSON, as files."""
+"""Example photos to start with, and what people save of a photo: mask, cut-out and COCO's JSON, as files."""
 
 import io
 from pathlib import Path
@@ -16,15 +16,15 @@ EXAMPLES = {name: Path(__file__).parent / "example_photos" / f"{name}.png" for n
 
 
 def example_photo() -> np.ndarray:
-    """The photo of the cat Chelsea, RGB ``uint8 (300, 451, 3)``."""
+    """Return the photo of the cat Chelsea, RGB ``uint8 (300, 451, 3)``."""
     return read_photo(EXAMPLES["Chelsea"])
 
 
 def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
-    """A photo where it is selected, RGBA ``uint8 (H, W, 4)``.
+    """Return the selected part of a photo, RGBA ``uint8 (H, W, 4)``.
 
-    Along a soft edge the colours of the old ground are taken out.  Where nothing is selected it is transparent, and
-    black underneath: what was cut away is gone, not only hidden, and takes no room.
+    Along a soft edge, the colours of the old background are removed.  Where nothing is selected, the result is
+    transparent, and black underneath: what was cut away is gone, not only hidden, and takes no space.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
     alpha : ndarray
         How much of each pixel is selected, ``uint8 (H, W)``; see `segmenter.OpenPhoto.alpha`.
     size : int
-        Edge of the model's square in model pixels.
+        Edge length of the model's square in model pixels.
     """
     cut = np.empty((*alpha.shape, 4), np.uint8)
     cut[..., :3], cut[..., 3] = own_colours(image, alpha, max(alpha.shape) / size), alpha
@@ -42,7 +42,7 @@ def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
 
 
 def result_png(image: np.ndarray, selection: Selection, what: str) -> bytes:
-    """The ``mask`` (0 and 255) or the ``cut-out`` of a photo ``uint8 (H, W, 3)``, as a PNG file of its own size."""
+    """Return the ``mask`` (0 and 255) or ``cut-out`` of a photo ``uint8 (H, W, 3)`` as a PNG file, at its own size."""
     alpha = selection.alpha(image)
     if what == "cut-out":
         pixels = cut_out(image, alpha, selection.box.size)
@@ -52,7 +52,7 @@ def result_png(image: np.ndarray, selection: Selection, what: str) -> bytes:
 
 
 def result_file(image: np.ndarray, selection: Selection, label: str, name: str, what: str) -> tuple[str, bytes]:
-    """Name and content of what somebody saves of a photo.
+    """Return the name and the content of a file that somebody saves of a photo.
 
     Parameters
     ----------
@@ -63,15 +63,15 @@ def result_file(image: np.ndarray, selection: Selection, label: str, name: str, 
     what : str
         ``mask`` or ``cut-out``, see `result_png`, or ``COCO``, a JSON file; see `mask_formats.coco`.
     """
-    stem = Path(name).stem[:60]  # no name of a file may have more than 255 bytes, and a character has up to four
+    stem = Path(name).stem[:60]  # a file's name may have at most 255 bytes, and a character up to four
     if what != "COCO":
         return f"{stem}_{what}.png", result_png(image, selection, what)
-    value = CLASSES.index(label) or len(CLASSES)  # the background, where somebody selected that
+    value = CLASSES.index(label) or len(CLASSES)  # if the background was selected, the number after the last class
     return f"{stem}_coco.json", coco_file(name, (selection.alpha(image) > 127) * np.uint8(value))
 
 
 def encoded(picture: Image.Image | np.ndarray, kind: str, **options: int) -> bytes:
-    """A picture as the bytes of a file of a kind, such as ``"PNG"``; `options` are Pillow's."""
+    """Return a picture as the bytes of a file of a kind, such as ``"PNG"``; `options` are Pillow's."""
     buffer = io.BytesIO()
     (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, kind, **options)
     return buffer.getvalue()

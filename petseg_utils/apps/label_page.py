@@ -1,4 +1,4 @@
-"""The page of `petseg demo --label`: photo after photo, what the model proposes is corrected and saved."""
+"""The page of `petseg demo --label`: photo after photo, the model's proposal is corrected and saved."""
 
 import os
 import threading
@@ -33,7 +33,7 @@ SPECIES_HELP = "The data set has one species a photo. If a photo shows both, sel
 
 
 def make_label_page(data: Labelling) -> gr.Blocks:
-    """Build the page; serve it by `serving.serving` with `page.LOOKS`.
+    """Build the page; serve it with `serving.serving` and `page.LOOKS`.
 
     Raises
     ------
@@ -41,10 +41,10 @@ def make_label_page(data: Labelling) -> gr.Blocks:
         If no click model ships.
     """
     segmenter = load_model("point")
-    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())  # before the first component is made, which reads it
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())  # before the first component is made, as that reads it
     with gr.Blocks(title="petseg: label photos", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         walk, work = gr.State(), gr.State()
-        progress = gr.HTML(elem_id="progress")  # not Markdown: a photo may be called anything
+        progress = gr.HTML(elem_id="progress")  # not Markdown: a photo may have any name
         with gr.Row():
             with gr.Column(scale=3):
                 picture, said = show_picture("Opening a photo …")
@@ -74,7 +74,7 @@ def make_label_page(data: Labelling) -> gr.Blocks:
 
 
 def one_by_one(answer: Callable[..., tuple]) -> Callable[..., tuple]:
-    """Have a function answer one visitor after the other: all share a data set."""
+    """Make a function answer one visitor after the other, as all of them share a data set."""
 
     @wraps(answer)
     def wait_and_answer(*arguments: Any) -> tuple:
@@ -87,7 +87,7 @@ def one_by_one(answer: Callable[..., tuple]) -> Callable[..., tuple]:
 @one_by_one
 @in_turn
 def begin(data: Labelling, segmenter: Segmenter, *look: Any) -> tuple:
-    """Open the first photo that is to be labelled; returns what `go` does."""
+    """Open the first photo to be labelled; return what `go` does."""
     walk = Walk(data, segmenter)
     walk.forward()
     return opened(walk, "", "", look)
@@ -108,7 +108,7 @@ def go(
     Parameters
     ----------
     action : callable
-        Gets the walk, the species and the breed.
+        Called with the walk, the species and the breed.
     walk : Walk or None
         None before the page was loaded.
     look : str, float
@@ -117,8 +117,8 @@ def go(
     Returns
     -------
     tuple
-        Walk, work, the picture's file, what is said below it, progress, species and breed.  If it cannot be done, what
-        was shown stays, and the reason is said.
+        Walk, work, the picture's file, the text below it, progress, species and breed.  If it cannot be done, the
+        picture stays, and the text gives the reason.
     """
     if walk is None:
         return walk, work, *show(work, *look), gr.skip(), gr.skip(), gr.skip()
@@ -130,7 +130,7 @@ def go(
 
 
 def opened(walk: Walk, species: str, breed: str, look: tuple) -> tuple:
-    """What `go` returns, for a photo that was just opened; the breed stays as long as the species does."""
+    """Return what `go` returns, for a photo that was just opened; the breed is kept while the species is the same."""
     if walk.photo is None:
         return walk, None, None, saying(walk.end), escape(walk.progress), gr.skip(), gr.skip()
     work, (likely, known) = Work(walk.photo, walk.name, small_picture(walk.photo.image)), walk.suggested()

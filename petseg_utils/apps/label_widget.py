@@ -1,4 +1,4 @@
-"""Labelling photos in a notebook: what the page of `petseg demo --label` does, on the canvas of the click demo."""
+"""Labelling photos in a notebook: like the page of `petseg demo --label`, on the canvas of the click demo."""
 
 import contextlib
 from collections.abc import Callable
@@ -19,20 +19,20 @@ _SHOWN: dict[Path, "LabelDemo"] = {}  # by the folder of the data set
 def label_photos(folder: Path | str, out: Path | str) -> "LabelDemo":
     """Label the photos of a folder in a notebook: they become a data set in the official layout, in `out`.
 
-    It goes on where an earlier one stopped, be it in a notebook or on the page of ``petseg demo --label``.  The
-    notebook's file holds the photo that is shown wherever Jupyter saves widgets: see `widget.click_demo`.
+    Labelling continues where an earlier session stopped, in a notebook or on the page of ``petseg demo --label``.  The
+    notebook's file contains the photo on display, wherever Jupyter saves widgets: see `widget.click_demo`.
 
     Parameters
     ----------
     folder : Path or str
         Photos, also in sub-folders.
     out : Path or str
-        Folder of the data set; made if need be.  It is held until the widget is closed, or the notebook's kernel ends.
+        Folder of the data set; created if needed.  It is locked until the widget is closed or the kernel ends.
 
     Returns
     -------
     LabelDemo
-        Leave it in a cell's last line.
+        Make it the last line of a cell.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def label_photos(folder: Path | str, out: Path | str) -> "LabelDemo":
     out = Path(out)
     segmenter = Segmenter.load("point")
     if earlier := _SHOWN.pop(out.resolve(), None):
-        earlier.close()  # the cell was run once more
+        earlier.close()  # the cell was run again
     with contextlib.ExitStack() as held:
         walk = Walk(held.enter_context(labelling(Path(folder), out)), segmenter)
         walk.forward()
@@ -51,7 +51,7 @@ def label_photos(folder: Path | str, out: Path | str) -> "LabelDemo":
 
 
 class LabelDemo(ClickDemo):
-    """The canvas among controls to label by; made by `label_photos`."""
+    """The canvas with the controls for labelling; made by `label_photos`."""
 
     def __init__(self, walk: Walk, held: contextlib.ExitStack):
         self.walk, self._held = walk, held
@@ -74,12 +74,12 @@ class LabelDemo(ClickDemo):
 
     @property
     def photo(self) -> OpenPhoto:
-        """The photo that is to be labelled.
+        """The photo to be labelled.
 
         Raises
         ------
         PetsegError
-            If there is none left.
+            If none is left.
         """
         if self.walk.photo is None:
             raise PetsegError(self.walk.end)
@@ -90,12 +90,12 @@ class LabelDemo(ClickDemo):
         return self.walk.photo.image if self.walk.photo else np.full((300, 400, 3), 200, np.uint8)
 
     def close(self) -> None:
-        """Take it off the page, and let go of the data set."""
+        """Remove the widget from the page, and unlock the data set."""
         super().close()
         self._held.close()
 
     def _go(self, action: Callable[[], None]) -> None:
-        """Do what a button says, and show the photo that is open then; where it cannot be done, say why."""
+        """Do what a button says, and show the photo that is open afterwards; if it cannot be done, say why."""
         try:
             action()
         except PetsegError as error:
@@ -110,7 +110,7 @@ class LabelDemo(ClickDemo):
         if self.walk.photo:
             before = self.species.value
             self.species.value, known = self.walk.suggested()
-            if known or self.species.value != before:  # the breed stays as long as the species does
+            if known or self.species.value != before:  # the breed is kept as long as the species is the same
                 self.breed.value = known
             self.canvas.said = self.walk.before + self.canvas.said
 

@@ -1,7 +1,7 @@
-"""Labelling photos one after the other: the data set that they become, in the official layout, and the way through it.
+"""Label photos one after the other: the data set that they become, in the official layout, and the way through them.
 
-A data set that is made here has a table besides, ``labelled.csv``: which photo became which picture, and which show no
-pet.  The lists are made from it.
+A data set made here also has a table, ``labelled.csv``, which says which photo became which picture, and which photos
+show no pet.  The lists are made from it.
 """
 
 import contextlib
@@ -31,29 +31,29 @@ TABLE = "labelled.csv"
 COLUMNS = ("photo", "name", "species", "split", "prompts")  # a photo without a pet has no name and no split
 NO_PET = "none"
 SPLITS = ("trainval", "test")
-BREEDS = {"cat": "Cat", "dog": "dog"}  # where none is named; in the official names breeds of cats begin with a capital
-ONE_IN = 5  # pictures goes into the test split
-BORDER = 0.01  # of the photo's longer side: how far the undecided border reaches to each side of an outline
+BREEDS = {"cat": "Cat", "dog": "dog"}  # if none is named; official names of cat breeds start with a capital
+ONE_IN = 5  # one in so many pictures goes into the test split
+BORDER = 0.01  # of the photo's longer side: how far the undecided border reaches to either side of an outline
 QUALITY = 95  # of the JPEG files
-CHANGING = ".changing"  # names the pictures whose files are being written or deleted
+CHANGING = ".changing"  # lists the pictures whose files are being written or deleted
 
 
 @contextlib.contextmanager
 def labelling(folder: Path, out: Path) -> Iterator["Labelling"]:
-    """Hold a data set to label the photos of a folder into it, for as long as the context is open.
+    """Lock a data set and label the photos of a folder into it, for as long as the context is open.
 
     Parameters
     ----------
     folder : Path
         Photos, also in sub-folders.
     out : Path
-        Folder of the data set; made if need be, else one that was begun by this.
+        Folder of the data set; created if needed, otherwise one that was begun by this function.
 
     Raises
     ------
     PetsegError
-        If there are no photos, somebody else writes to the data set just now, it was not made by this, or its lists
-        were changed, or it lies among the photos.
+        If there are no photos, if somebody else is writing to the data set, if petseg did not make it or its lists were
+        changed, or if it lies among the photos.
     """
     if out.resolve().is_relative_to(folder.resolve()):
         raise PetsegError("The data set would lie among the photos: name a folder elsewhere with -o.")
@@ -74,7 +74,7 @@ def labelling(folder: Path, out: Path) -> Iterator["Labelling"]:
             _check_lists(out, rows)
             _sweep(out)
             (out / "images").mkdir(exist_ok=True)
-            _write_lists(out, rows)  # once more: a run may have been killed between the table and them
+            _write_lists(out, rows)  # again, as a run may have been killed between writing the table and the lists
         yield Labelling(out, listing, rows)
 
 
@@ -85,9 +85,9 @@ class Labelling:
     Parameters
     ----------
     rows : dict of str to dict
-        Of its table, by the paths of the photos from `out`.
+        Rows of its table, by the photos' paths relative to `out`.
     failed : dict of str to str
-        Photos that cannot be read, by their names, and why.
+        Photos that cannot be read, by name, with the reason.
     """
 
     out: Path
@@ -100,7 +100,7 @@ class Labelling:
         self.names = list(self.photos)
 
     def row(self, name: str) -> dict | None:
-        """What the table says of a photo, None as long as it is to be asked for."""
+        """Return a photo's row of the table; None as long as it is still to be labelled."""
         return self.rows.get(self._key(name))
 
     def _key(self, name: str) -> str:
@@ -108,7 +108,7 @@ class Labelling:
 
     @property
     def tally(self) -> str:
-        """How far this is, in sentences."""
+        """The state of the labelling, in sentences."""
         counts = Counter(row["species"] for row in map(self.row, self.names) if row)
         done = [f"{counts[species]} {species}{'s' if counts[species] != 1 else ''}" for species in SPECIES.values()]
         nothing = f", {counts[NO_PET]} without a pet" if counts[NO_PET] else ""
@@ -124,20 +124,20 @@ class Labelling:
         breed: str = "",
         prompts: Sequence[Prompt] = (),
     ) -> None:
-        """Write a photo, its trimap and its lines; what was written of this photo before is replaced.
+        """Write a photo, its trimap and its lines, replacing what was written of this photo before.
 
         Parameters
         ----------
         image : ndarray
-            RGB ``uint8 (H, W, 3)``, upright; written as JPEG, without what else the photo's file held.
+            RGB ``uint8 (H, W, 3)``, upright; written as JPEG, without anything else that the photo's file held.
         selected : ndarray
             Where the pet is, ``bool (H, W)``.
         species : str
             ``cat`` or ``dog``.
         breed : str
-            As somebody wrote it; by default one for all cats, and one for all dogs.
+            As the user wrote it; by default one name for all cats, and one for all dogs.
         prompts : sequence of Click, Scribble or Box
-            What led to the selection, to show it once more.
+            What led to the selection, so that it can be shown again.
 
         Raises
         ------
@@ -162,15 +162,15 @@ class Labelling:
             self._set(name, {"name": stem, "species": species, "split": split, "prompts": told})
 
     def no_pet(self, name: str) -> None:
-        """Note that a photo shows no pet: it is not asked for again, and is not in the data set."""
+        """Note that a photo shows no pet: it does not come up again, and is not in the data set."""
         with self._changing(name):
             self._set(name, {"name": "", "species": NO_PET, "split": "", "prompts": ""})
 
     @contextlib.contextmanager
     def _changing(self, name: str, stem: str = "") -> Iterator[None]:
-        """Give a photo the files `stem` in place of those that it had; what no row names in the end is deleted.
+        """Let a photo's files be replaced by those named `stem`; afterwards, delete those of the two that no row names.
 
-        That holds after a kill, too: then the next start does it.
+        After a kill, the next start deletes them.
         """
         before = self.row(name) or {"name": ""}
         with writing(self.out):
@@ -181,7 +181,7 @@ class Labelling:
                 _sweep(self.out)
 
     def _set(self, name: str, row: dict) -> None:
-        """Give a photo its row, in the table and then in the lists."""
+        """Set a photo's row, first in the table and then in the lists."""
         key = self._key(name)
         rows = self.rows | {key: {"photo": key} | row}
         write_table(self.out / TABLE, COLUMNS, [[row[column] for column in COLUMNS] for row in rows.values()])
@@ -189,14 +189,14 @@ class Labelling:
         _write_lists(self.out, rows)
 
     def _free_name(self, prefix: str) -> str:
-        """A name that no picture has, nor any file that is there; some disks take A for a."""
+        """Return a name that neither a picture nor an existing file has; some disks do not tell A from a."""
         taken = {row["name"].casefold() for row in self.rows.values()}
         numbered = (f"{prefix}_{number}" for number in itertools.count(1))
         free = (stem for stem in numbered if stem.casefold() not in taken)
         return next(stem for stem in free if not any(path.exists() for path in files_of(self.out, stem)))
 
     def _split(self, name: str) -> str:
-        """The split of a photo, by its name; the fifth picture is one to test on, if there is none yet."""
+        """Return the split of a photo, chosen by its name; the fifth picture is a test picture if there is none yet."""
         splits = [row["split"] for row in self.rows.values() if row["split"]]
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
         chosen = int.from_bytes(digest[:8], "big") % ONE_IN == 0
@@ -205,18 +205,18 @@ class Labelling:
 
 @dataclass(eq=False)
 class Walk:
-    """Somebody's way through the photos.
+    """A user's way through the photos.
 
     Parameters
     ----------
     data : Labelling
-        The data set; several may walk through it.
+        The data set; several users may walk through it.
     at : int
-        Which photo is open, counted from 0; the number of photos at the end.
+        Number of the open photo, counted from 0; the number of photos at the end.
     photo : OpenPhoto, optional
         That photo; none at the end.
     row : dict, optional
-        What the table said of it when it was opened.
+        The photo's row in the table when it was opened.
     """
 
     data: Labelling
@@ -227,12 +227,12 @@ class Walk:
 
     @property
     def name(self) -> str:
-        """Of the open photo, in the listing."""
+        """The open photo's name in the listing."""
         return self.data.names[self.at]
 
     @property
     def progress(self) -> str:
-        """Which photo is open, and how far the whole is, in sentences."""
+        """Which photo is open, and the state of the labelling, in sentences."""
         where = (
             "All photos were shown" if self.photo is None else f"{self.at + 1} of {len(self.data.names)}: {self.name}"
         )
@@ -248,21 +248,21 @@ class Walk:
 
     @property
     def before(self) -> str:
-        """What was said of the open photo earlier, in a sentence; empty where nothing was."""
+        """How the open photo was labelled earlier, in a sentence; empty if it was not."""
         if self.row is None:
             return ""
         what = "without a pet" if self.row["species"] == NO_PET else f"as a {self.row['species']}"
         return f"Saved before {what}; saving replaces that. "
 
     def forward(self) -> None:
-        """Open the next photo that is to be labelled; behind the last one, none."""
+        """Open the next photo to be labelled; after the last one, none is open."""
         for at in range(self.at + 1, len(self.data.names)):
             if self.data.row(self.data.names[at]) is None and self._open(at):
                 return
         self.at, self.photo, self.row = len(self.data.names), None, None
 
     def back(self) -> None:
-        """Open the photo before, labelled or not, with what was said to it.
+        """Open the photo before this one, labelled or not, with its earlier prompts.
 
         Raises
         ------
@@ -273,7 +273,7 @@ class Walk:
             raise PetsegError("This is the first photo.")
 
     def save(self, species: str, breed: str = "") -> None:
-        """Save the open photo as it is selected, see `Labelling.save`, and go on."""
+        """Save the open photo with its selection, see `Labelling.save`, and go on."""
         if self.photo is not None:
             self._check()
             selected = self.photo.alpha() > 127
@@ -288,7 +288,7 @@ class Walk:
             self.forward()
 
     def suggested(self) -> tuple[str, str]:
-        """Species and breed of the open photo: as they were saved, else what it looks like, and no breed."""
+        """Return species and breed of the open photo: as saved; else the species that it looks like, and no breed."""
         assert self.photo is not None
         row = self.row
         if row is None or row["species"] == NO_PET:
@@ -311,17 +311,17 @@ class Walk:
             self.data.failed[name] = str(error).removeprefix(path.name).strip()
             return False
         self.at, self.photo, self.row = at, photo, self.data.row(name)
-        with contextlib.suppress(PetsegError):  # the photo was changed, and a click lies outside it now
+        with contextlib.suppress(PetsegError):  # the photo was changed, and a click now lies outside it
             for told in json.loads((self.row or {}).get("prompts") or "[]"):
                 photo.add(heard_prompt(told))
         return True
 
 
 def trimap(selected: np.ndarray) -> np.ndarray:
-    """A mask ``bool (H, W)`` as an official trimap ``uint8 (H, W)``: 1 pet, 2 background, 3 border along the outline.
+    """Convert a mask ``bool (H, W)`` to an official trimap ``uint8 (H, W)``: 1 pet, 2 background, 3 border.
 
-    The border reaches `BORDER` of the longer side to each side, but a pixel at least.  Where that would leave no pet at
-    all, it lies outside the mask only.
+    The border reaches `BORDER` of the longer side to either side of the outline, at least a pixel.  If that would leave
+    no pet at all, the border lies only outside the mask.
     """
     reach = max(1, round(BORDER * max(selected.shape)))
     inner = distance_to(~selected) > reach
@@ -331,7 +331,7 @@ def trimap(selected: np.ndarray) -> np.ndarray:
 
 
 def breed_name(species: str, written: str) -> str:
-    """A breed as the official names have it: words joined by lines, of cats with a capital, of dogs without."""
+    """Write a breed like the official names: words joined by underscores; for cats with a capital, for dogs without."""
     words = "_".join(re.findall(r"\w+", written.lower()))
     if not words.strip("_"):
         return BREEDS[species]
@@ -342,24 +342,24 @@ def breed_name(species: str, written: str) -> str:
 
 
 def files_of(out: Path, stem: str) -> tuple[Path, Path]:
-    """Photo and trimap of a picture of the data set."""
+    """Return the paths of photo and trimap of a picture of the data set."""
     return out / "images" / f"{stem}.jpg", out / "annotations" / "trimaps" / f"{stem}.png"
 
 
 def _sweep(out: Path) -> None:
-    """Delete the files of pictures that were being changed and that no row names: a kill or a full disk left them."""
+    """Delete files of pictures being changed that no row names: a kill or a full disk left them."""
     note = out / CHANGING
     if note.is_file():
-        named = {row["name"] for row in read_rows(out / TABLE, COLUMNS)}  # on the disk, which may be ahead of us
+        named = {row["name"] for row in read_rows(out / TABLE, COLUMNS)}  # from the disk, which may be ahead of us
         for stem in note.read_text(encoding="utf-8", errors="replace").splitlines():
-            if re.fullmatch(r"\w+", stem) and stem not in named:  # our own names, which lead nowhere else
+            if re.fullmatch(r"\w+", stem) and stem not in named:  # our own names, which cannot lead elsewhere
                 for path in files_of(out, stem):
                     path.unlink(missing_ok=True)
         note.unlink()
 
 
 def _check_lists(out: Path, rows: dict[str, dict]) -> None:
-    """Refuse lists with lines that are not this table's: they would be lost."""
+    """Raise an error if the lists have lines that are not from this table, as they would be lost."""
     own = {row["name"] for row in rows.values()}
     for split in SPLITS:
         path = out / "annotations" / f"{split}.txt"
@@ -373,7 +373,7 @@ def _check_lists(out: Path, rows: dict[str, dict]) -> None:
 
 
 def _write_lists(out: Path, rows: dict[str, dict]) -> None:
-    """Write ``trainval.txt`` and ``test.txt``: lines of name, number of the class, of the species and of the breed."""
+    """Write ``trainval.txt`` and ``test.txt``: lines of name and numbers of class, species and breed in the species."""
     numbers = {name: number for number, name in SPECIES.items()}
     classes: dict[str, tuple[int, int, int]] = {}
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}

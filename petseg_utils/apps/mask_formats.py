@@ -1,6 +1,6 @@
-"""Masks as other programs take them: COCO's instances, as run lengths or polygons, and YOLO's labels.
+"""Masks in the formats of other programs: COCO's instances, as run lengths or polygons, and YOLO's labels.
 
-A mask does not tell one pet from another of its species, so all cats of a photo are one object, and all dogs another.
+A mask does not separate pets of the same species, so all cats of a photo are one object, and all dogs another.
 """
 
 import io
@@ -22,7 +22,7 @@ from petseg_utils.study import PetsegError, shown, write_json
 TOLERANCE = 1.0  # photo pixels by which an outline may be straightened: enough to turn stairs into a slope
 INFO = {"description": "Masks by petseg"}
 YOLO_COMMENT = "# By petseg. Both splits are all photos: to validate on others, divide photos.txt into two files."
-LEAST = 0.99  # IoU of a part whose outline was straightened and the part; it is left as it is where that is lower
+LEAST = 0.99  # IoU of a part before and after straightening; if it would be lower, the outline stays as it is
 
 
 def write_format(out: Path, kind: str) -> None:
@@ -34,8 +34,8 @@ def write_format(out: Path, kind: str) -> None:
         Folder of results, see `segment_folder.segment_photos`.
     kind : str
         ``coco`` and ``coco-polygons`` write a file of that name, ``.json``, in which photos are paths from `out`.
-        ``yolo`` writes a folder ``yolo`` with ``labels/NAME.txt``, ``images/``, which links to the photos, their list
-        ``photos.txt`` and ``data.yaml``.
+        ``yolo`` writes a folder ``yolo`` with ``labels/NAME.txt``, with ``images/``, which links to the photos, with
+        their list ``photos.txt`` and with ``data.yaml``.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def write_format(out: Path, kind: str) -> None:
     """
     check_format(out, kind)
     rows = [row for row in read_table(out / RESULTS) if (out / row["mask"]).is_file()]
-    rows.sort(key=lambda row: row["photo"])  # numbers do not hang on the order in which photos were segmented
+    rows.sort(key=lambda row: row["photo"])  # numbers do not depend on the order in which photos were segmented
     if kind == "yolo":
         _write_yolo(out, rows)
     else:
@@ -53,7 +53,7 @@ def write_format(out: Path, kind: str) -> None:
 
 
 def check_format(out: Path, kind: str) -> None:
-    """Refuse to write where something lies that petseg did not write.
+    """Raise an error if something that petseg did not write is in the way.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def check_format(out: Path, kind: str) -> None:
     Raises
     ------
     PetsegError
-        If it does.
+        If there is such a file or folder.
     """
     place = _place(out, kind)
     if os.path.lexists(place) and not _is_own(place):
@@ -74,40 +74,40 @@ def check_format(out: Path, kind: str) -> None:
 
 
 def _place(out: Path, kind: str) -> Path:
-    """The file or folder of a format."""
+    """Return the path of a format's file or folder."""
     return out / (kind if kind == "yolo" else f"{kind}.json")
 
 
 def _is_own(place: Path) -> bool:
-    """Whether petseg wrote a file or folder of `_place`; links lead to places that are not its own."""
+    """Return whether petseg wrote a file or folder of `_place`; a link counts as somebody else's."""
     folders = [place, place / "labels", place / "images"]
     if any(path.is_symlink() for path in folders):
         return False
     file, begins = (place / "data.yaml", YOLO_COMMENT) if place.is_dir() else (place, json.dumps({"info": INFO})[:-1])
     try:
-        with file.open("rb") as content:  # of a file that may be large, its beginning is enough
+        with file.open("rb") as content:  # a file may be large, and its beginning is enough
             return content.read(len(begins)) == begins.encode()
     except OSError:
         return False
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask that `petseg segment` wrote, ``uint8 (H, W)``."""
+    """Read a mask that `petseg segment` wrote, ``uint8 (H, W)``."""
     with Image.open(path, formats=["PNG"]) as image:
         return np.asarray(image)
 
 
 def coco(masks: Iterable[tuple[str, np.ndarray]], *, polygons: bool = False) -> dict:
-    """Masks in COCO's format for instances.
+    """Return masks in COCO's format for instances.
 
     Parameters
     ----------
     masks : iterable of (str, ndarray)
-        File names of photos and their masks, ``uint8 (H, W)``: 0 background, 1 cat, 2 dog.  A 3 is what somebody
-        clicked on that is no pet, and called background.
+        File names of photos and their masks, ``uint8 (H, W)``: 0 background, 1 cat, 2 dog.  A 3 marks something that a
+        user clicked on and that is no pet; it is called background.
     polygons : bool
         Write outlines, which may be straightened by up to a pixel, instead of compressed run lengths, which are
-        exact.  COCO's polygons have no holes, so each hole is joined to its outline by a cut of no width.
+        exact.  COCO's polygons have no holes, so each hole is joined to its outline by a cut of zero width.
 
     Returns
     -------
@@ -138,20 +138,20 @@ def coco(masks: Iterable[tuple[str, np.ndarray]], *, polygons: bool = False) -> 
 
 
 def coco_file(name: str, mask: np.ndarray) -> bytes:
-    """The content of a JSON file of one photo, with run lengths; see `coco`."""
+    """Return the content of a JSON file for one photo, with run lengths; see `coco`."""
     return json.dumps(coco([(name, mask)])).encode()
 
 
 def encoded_runs(selected: np.ndarray) -> dict:
-    """COCO's compressed run lengths of a mask ``bool (H, W)``, with the counts as text, as JSON takes them."""
+    """Return COCO's compressed run lengths of a mask ``bool (H, W)``, with the counts as text, as JSON needs."""
     runs = run_lengths.encode(np.asfortranarray(selected, np.uint8))
     return {"size": list(map(int, runs["size"])), "counts": runs["counts"].decode("ascii")}
 
 
 def yolo_lines(mask: np.ndarray) -> list[str]:
-    """Lines of a YOLO label: class (0 cat, 1 dog) and one outline, x and y from 0 to 1, for each species in a mask.
+    """Return lines of a YOLO label: class (0 cat, 1 dog) and one outline, x and y from 0 to 1, per species in a mask.
 
-    An object has a single outline there, so holes and separate parts are joined to it by cuts of no width.
+    YOLO's objects have a single outline, so holes and separate parts are joined to it by cuts of zero width.
     """
     height, width = mask.shape
     lines = []
@@ -166,7 +166,7 @@ def yolo_lines(mask: np.ndarray) -> list[str]:
 def _write_yolo(out: Path, rows: list[dict]) -> None:
     folder, listed = _place(out, "yolo"), []
     names = [f"  {value - 1}: {name}" for value, name in SPECIES.items()]
-    # The first file, so that a run that is cut here is known for petseg's own.
+    # This file comes first, so that the folder is recognised as petseg's own even if the run is interrupted.
     _write_text(folder / "data.yaml", [YOLO_COMMENT, "train: photos.txt", "val: photos.txt", "names:", *names])
     for row in rows:
         stem = row["mask"].removesuffix(ENDINGS[-1])
@@ -178,19 +178,19 @@ def _write_yolo(out: Path, rows: list[dict]) -> None:
 
 def _write_text(path: Path, lines: list[str]) -> None:
     text = "".join(f"{line}\n" for line in lines)
-    write_file(path, text.encode("utf-8", "surrogateescape"))  # names may be any bytes
+    write_file(path, text.encode("utf-8", "surrogateescape"))  # names may contain any bytes
 
 
 def _link(folder: Path, stem: str, photo: Path) -> Path:
-    """Link to a photo; where the disk knows no links, write its pixels, upright, without what a camera notes in it."""
+    """Link to a photo; if the disk has no links, write its pixels, upright and without the camera's metadata."""
     link, target = folder / f"{stem}{photo.suffix}", photo.resolve()
     link.parent.mkdir(parents=True, exist_ok=True)
     if target == link.parent.resolve() / link.name:
-        return link  # the photo itself lies there
+        return link  # the photo itself is there
     link.unlink(missing_ok=True)
     try:
         link.symlink_to(os.path.relpath(target, link.parent.resolve()))
-    except (OSError, ValueError):  # ValueError: on Windows, it lies on another drive
+    except (OSError, ValueError):  # ValueError: on Windows, it is on another drive
         link = folder / f"{stem}.png"
         picture = io.BytesIO()
         Image.fromarray(read_photo(target)).save(picture, "PNG")
@@ -199,7 +199,7 @@ def _link(folder: Path, stem: str, photo: Path) -> Path:
 
 
 def parts(selected: np.ndarray) -> list[list[np.ndarray]]:
-    """The connected parts of a mask, each as its outline and its holes.
+    """Return the connected parts of a mask, each as its outline and its holes.
 
     Parameters
     ----------
@@ -209,11 +209,11 @@ def parts(selected: np.ndarray) -> list[list[np.ndarray]]:
     Returns
     -------
     list of list of ndarray
-        Rings ``int32 (n, 2)``: x and y of corners of pixels, from 0 to the width and the height.
+        Rings ``int32 (n, 2)``: x and y of pixel corners, from 0 to the width and the height.
     """
     height, width = selected.shape
-    # OpenCV's contours run through the centres of pixels, which takes half a pixel off each side, and all of a thin
-    # part.  Of pixels that were quartered first, each quarter on the contour lies at one corner of its old pixel.
+    # OpenCV's contours run through the centres of pixels, which takes half a pixel off each side, and thin parts away.
+    # If pixels are quartered first, each quarter on the contour lies at one corner of its original pixel.
     quartered = selected.astype(np.uint8).repeat(2, 0).repeat(2, 1)
     contours, tree = cv2.findContours(quartered, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     rings_of: dict[int, list[np.ndarray]] = {}
@@ -226,14 +226,14 @@ def parts(selected: np.ndarray) -> list[list[np.ndarray]]:
 
 
 def _corners(ring: np.ndarray) -> np.ndarray:
-    """A ring of places without repetitions, and without those on a straight line between others."""
+    """Return a ring of points without repetitions, and without those on a straight line between others."""
     ring = ring[(ring != np.roll(ring, 1, 0)).any(1)]
     (x0, y0), (x1, y1) = (ring - np.roll(ring, 1, 0)).T, (np.roll(ring, -1, 0) - ring).T
     return ring[x0 * y1 != y0 * x1]
 
 
 def _straightened(rings: list[np.ndarray], height: int, width: int) -> list[np.ndarray]:
-    """An outline and its holes with fewer corners, as far as the part stays what it was."""
+    """Return an outline and its holes with fewer corners, as long as the part stays nearly the same."""
     fewer = [cv2.approxPolyDP(ring[:, None], TOLERANCE, closed=True)[:, 0] for ring in rings]
     fewer = [less if len(less) > 2 else ring for less, ring in zip(fewer, rings, strict=True)]
     before, after = (polygon_runs([joined(shape)], height, width) for shape in (rings, fewer))
@@ -241,15 +241,15 @@ def _straightened(rings: list[np.ndarray], height: int, width: int) -> list[np.n
 
 
 def polygon_runs(polygons: list[np.ndarray], height: int, width: int) -> dict:
-    """Run lengths of what polygons ``(n, 2)`` enclose, as pycocotools draws them."""
+    """Return the run lengths of the area inside polygons ``(n, 2)``, as pycocotools draws them."""
     flat = [np.asarray(polygon, float).ravel().tolist() for polygon in polygons]
     return run_lengths.merge(run_lengths.frPyObjects(flat, height, width))
 
 
 def joined(rings: list[np.ndarray]) -> np.ndarray:
-    """Rings as a single one ``(n, 2)``: each is joined to those before by a cut from corner to corner, there and back.
+    """Join rings to a single one ``(n, 2)``: each is joined to those before it by a cut from corner to corner and back.
 
-    What is drawn by counting crossings, as pycocotools does, does not see the cuts.
+    A renderer that counts crossings, such as pycocotools', does not see the cuts.
     """
     path = rings[0]
     for ring in rings[1:]:
@@ -259,7 +259,7 @@ def joined(rings: list[np.ndarray]) -> np.ndarray:
 
 
 def nearest_corners(ring: np.ndarray, path: np.ndarray) -> tuple[int, int]:
-    """Which corners ``(n, 2)`` of a ring and of a path lie nearest to each other."""
+    """Return which corners ``(n, 2)`` of a ring and of a path are nearest to each other."""
     nearest = [(((path - corner) ** 2).sum(1)).argmin() for corner in ring]
     start = int(((path[nearest] - ring) ** 2).sum(1).argmin())
     return start, int(nearest[start])

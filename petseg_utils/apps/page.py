@@ -1,4 +1,4 @@
-"""The demo page: drop a photo, correct the pet's mask by clicks, take it away.  Served on this machine only."""
+"""The demo page: drop a photo, correct the pet's mask by clicks, save the result.  Served on this machine only."""
 
 import contextlib
 import html
@@ -33,9 +33,9 @@ CSS = """
 #shelf .grid-wrap { min-height: 0; }
 #said p { font-size: 1.1em; min-height: 3.2em; }
 """
-# A screen reader is to speak what is said.  And gradio drops a click that comes while the next picture is on its way to
-# the browser, because its size is not known then; such a click is held back until it is.  Gradio's own messages, of
-# uploads, are no alerts.
+# A screen reader should read the text below the picture aloud.  Gradio drops a click that comes while the next picture
+# is loading in the browser, because its size is not known then; such a click is held back until it is.  And gradio's
+# own messages, about uploads, are not marked as alerts.
 START = """() => {
     document.querySelector("#said .prose").setAttribute("aria-live", "polite");
     document.addEventListener("click", event => {
@@ -55,7 +55,7 @@ SAVE = """(file) => {
     link.click();
     link.remove();
 }"""
-# System fonts: gradio's own themes would have the browser fetch theirs from the network.  Its labels, notes and
+# System fonts: gradio's own themes would make the browser fetch theirs from the network.  The theme's labels, notes and
 # checkboxes are too pale.
 THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
     block_title_text_color="*primary_700",
@@ -63,9 +63,9 @@ THEME = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
     block_info_text_color="*neutral_600",
     block_info_text_color_dark="*neutral_300",
     checkbox_border_color="*neutral_500",
-    background_fill_primary="*neutral_50",  # as it was: `set` puts it back
+    background_fill_primary="*neutral_50",  # unchanged: `set` would reset it
 )
-# Gradio's queue is for what shows progress; clicks need none, and go past it.
+# Gradio's queue is for work that shows progress; clicks need none and bypass it.
 SLOW = {"api_visibility": "private"}
 FAST = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "multiple", "queue": False}
 LOOKS = {"theme": THEME, "css": CSS}  # for `serving`
@@ -73,7 +73,7 @@ GONE = "This page closed what was open here, to make room for others or as its w
 
 
 def make_page() -> gr.Blocks:
-    """Build the page around the weights that ship; serve it by `serving.serving` with `LOOKS`.
+    """Build the page around the weights that ship; serve it with `serving.serving` and `LOOKS`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def make_page() -> gr.Blocks:
     models = [name for name in MODEL_CHOICES if can_load(name)]
     if not models:
         raise PetsegError("No weights ship with this copy. Train some: petseg train point, and name the study.")
-    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())  # before the first component is made, which reads it
+    os.environ["GRADIO_TEMP_DIR"] = str(own_folder())  # before the first component is made, as that reads it
     folder = own_folder() / "examples"
     with disk_errors():
         folder.mkdir(exist_ok=True)
@@ -132,19 +132,19 @@ def make_page() -> gr.Blocks:
 
 
 def show_picture(before: str) -> tuple[gr.Image, gr.HTML]:
-    """The picture, and what is said below it; `before` is said until there is a photo."""
+    """Make the picture and the text below it, which is `before` until there is a photo."""
     alt = "The photo, with what is selected laid over it. Click on it to correct that."
     options = {"show_label": False, "buttons": [], "interactive": False, "container": False}
     return gr.Image(label="photo", elem_id="picture", alt_text=alt, **options), gr.HTML(saying(before), elem_id="said")
 
 
 def saying(sentence: str, trouble: str = "") -> str:
-    """What is said, as HTML: a sentence, or, as an alert, what went wrong.  A file's name in it is text and no more."""
+    """Return the text as HTML: a sentence, or what went wrong as an alert.  A file's name in it is escaped."""
     return f'<p role="alert">{html.escape(trouble)}</p>' if trouble else f"<p>{html.escape(sentence)}</p>"
 
 
 def offer_clicks() -> tuple[gr.Radio, gr.Button, gr.Button]:
-    """What a click says, and the buttons to take clicks back: the last one, and all."""
+    """Make the choice of what a click says, and the buttons to take back the last click, and all of them."""
     choices = [(text, key) for key, text in TOOLS.items()]
     tool = gr.Radio(choices, value="yes", label="A click says", info=TOOLS_HELP)
     with gr.Row():
@@ -152,14 +152,14 @@ def offer_clicks() -> tuple[gr.Radio, gr.Button, gr.Button]:
 
 
 def offer_looks() -> list[gr.Dropdown | gr.Slider]:
-    """Colour and opacity of the mask."""
+    """Make the controls for colour and opacity of the mask."""
     with gr.Row():
         colour = gr.Dropdown(list(COLOURS), value="by class", label="Colour", min_width=120)
         return [colour, gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=120)]
 
 
 def answer_clicks(work: gr.State, picture: gr.Image, said: gr.Markdown, clicks: tuple, look: list) -> None:
-    """Have the page answer clicks, and what `offer_clicks` and `offer_looks` made."""
+    """Make the page react to clicks, and to the controls that `offer_clicks` and `offer_looks` made."""
     (tool, undo, clear), shown = clicks, [picture, said]
     picture.select(click, [work, tool, *look], shown, **FAST)
     tool.input(take_tool, [work, tool, *look], shown, **FAST)
@@ -170,7 +170,7 @@ def answer_clicks(work: gr.State, picture: gr.Image, said: gr.Markdown, clicks: 
 
 
 def can_load(name: str) -> bool:
-    """Whether weights ship for a model, and what runs them is installed."""
+    """Return whether weights ship for a model, and the package that runs them is installed."""
     try:
         path = shipped_weights(name)
     except PetsegError:
@@ -180,12 +180,12 @@ def can_load(name: str) -> bool:
 
 @cache
 def load_model(name: str) -> Segmenter:
-    """Each model once, when it is first wanted."""
+    """Load a model when it is first needed, and keep it."""
     return Segmenter.load(name)
 
 
 def in_turn(answer: Callable[..., T]) -> Callable[..., T]:
-    """Have a function answer a visitor's clicks one after the other: each keeps what was clicked before."""
+    """Make a function answer a visitor's clicks one after the other, so that each builds on those before it."""
 
     @wraps(answer)
     def wait_and_answer(*arguments: Any, **options: Any) -> T:
@@ -198,7 +198,7 @@ def in_turn(answer: Callable[..., T]) -> Callable[..., T]:
 
 @in_turn
 def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
-    """Open a file in a model; one that cannot be used gets a sentence, and what was open stays.
+    """Open a file in a model; if it cannot be used, say why and keep what was open.
 
     Parameters
     ----------
@@ -210,8 +210,8 @@ def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
     Returns
     -------
     tuple
-        The work, the picture's file, what is said below it, the model's name and description, whether the switch is
-        on, and whether to show the tools for clicks.
+        The work, the picture's file, the text below it, the model's name and description, whether the switch is on,
+        and whether to show the tools for clicks.
     """
     kept = None
     try:
@@ -229,7 +229,7 @@ def open_file(path: str, work: Work | None, model: str, *look: Any) -> tuple:
 
 
 def opened(path: Path, name: str, segmenter: Segmenter, target: str) -> tuple[OpenPhoto, bytes]:
-    """A stranger's photo, open in a model but without the photo itself, and what is shown of it.
+    """Open a stranger's photo in a model, without keeping the photo itself; return it with what is shown of it.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def opened(path: Path, name: str, segmenter: Segmenter, target: str) -> tuple[Op
 
 @in_turn
 def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
-    """Open the same photo in another model, which keeps the clicks if it takes any; returns what `open_file` does."""
+    """Open the same photo in another model, keeping the clicks if it takes any; return what `open_file` does."""
     if work is None or work.kept is None:
         return full_answer(None, look)
     try:
@@ -259,7 +259,7 @@ def switch_model(work: Work | None, model: str, *look: Any) -> tuple:
 
 
 def full_answer(work: Work | None, look: tuple, trouble: str = "") -> tuple:
-    """What `open_file` returns, for work as it is now; `trouble` says what went wrong."""
+    """Return what `open_file` returns, for the work as it is now; `trouble` says what went wrong."""
     if work is None:
         return None, *show(work, *look, trouble), gr.skip(), gr.skip(), gr.skip(), gr.skip()
     segmenter = work.photo.segmenter
@@ -270,7 +270,7 @@ def full_answer(work: Work | None, look: tuple, trouble: str = "") -> tuple:
 
 @in_turn
 def click(work: Work | None, tool: str, colour: str, opacity: float, event: gr.SelectData) -> tuple:
-    """Take a click on the picture; returns what `show` does."""
+    """Handle a click on the picture; return what `show` does."""
     try:
         if work:
             work.click(tool, *event.index)
@@ -281,7 +281,7 @@ def click(work: Work | None, tool: str, colour: str, opacity: float, event: gr.S
 
 @in_turn
 def change(action: Callable[[Work], None], work: Work | None, *look: Any) -> tuple:
-    """Do something with the work, if there is any; returns what `show` does."""
+    """Do something with the work, if there is any; return what `show` does."""
     try:
         if work:
             action(work)
@@ -291,7 +291,7 @@ def change(action: Callable[[Work], None], work: Work | None, *look: Any) -> tup
 
 
 def take_tool(work: Work | None, tool: str, *look: Any) -> tuple:
-    """Say what comes next; a box that was begun is dropped if another tool was chosen, and else the picture stays."""
+    """Say what comes next; choosing another tool drops a box that was begun, else the picture stays the same."""
     if work is None:
         return show(work, *look)
     if tool != "box" and work.corner:
@@ -302,7 +302,7 @@ def take_tool(work: Work | None, tool: str, *look: Any) -> tuple:
 
 @in_turn
 def turn_switch(work: Work | None, on: bool, *look: Any) -> tuple:
-    """Select what is clicked, or pets again, without the clicks so far; returns what `show` does."""
+    """Select whatever is clicked, or pets again, dropping earlier clicks; return what `show` does."""
     if work is None:
         return show(work, *look)
     cleared = bool(work.photo.prompts)
@@ -313,7 +313,7 @@ def turn_switch(work: Work | None, on: bool, *look: Any) -> tuple:
 
 @in_turn
 def show(work: Work | None, colour: str, opacity: float, trouble: str = "", said: str = "") -> tuple[Any, str]:
-    """The picture's file, and what is said below it: what went wrong, else what is selected or comes next."""
+    """Return the picture's file and the text below it: what went wrong, or else what is selected or comes next."""
     if work is None:
         return gr.skip(), saying("", trouble or GONE)
     try:
@@ -325,7 +325,7 @@ def show(work: Work | None, colour: str, opacity: float, trouble: str = "", said
 
 @in_turn
 def save(what: str, work: Work | None) -> tuple[Any, Any]:
-    """A file of the ``mask``, the ``cut-out`` or ``COCO``, see `cutouts.result_file`, and what to say."""
+    """Return a file of the ``mask``, the ``cut-out`` or ``COCO``, see `cutouts.result_file`, and the text to show."""
     if work is None or work.kept is None:
         return None, saying("", GONE)
     photo, folder = work.photo, None

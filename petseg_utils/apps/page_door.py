@@ -1,7 +1,7 @@
-"""What a page lets in: requests of its own browser windows, for what the page itself asks for, and no more.
+"""What a page lets in: requests from its own browser windows, for what the page itself needs, and nothing else.
 
-Other sites that are open in the same browser can send requests to this machine, too, and a name that somebody else
-owns can be made to point here.
+Other sites that are open in the same browser can send requests to this machine, too, and a domain name that somebody
+else owns can be made to point here.
 """
 
 import json
@@ -23,7 +23,7 @@ from petseg_utils.segmenter import MAX_PIXELS
 
 HOSTS = ("localhost", "127.0.0.1", "[::1]")
 API = "/gradio_api"
-# What gradio's page asks for.  Gradio offers more: proxies, an interface for programs, a dashboard.
+# What gradio's page requests.  Gradio offers more: proxies, an interface for programs, a dashboard.
 PAGES = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 READ = ("/assets/", "/static/", "/svelte/", f"{API}/heartbeat/")
 ASKED = (f"{API}/queue/data", f"{API}/upload_progress", f"{API}/startup-events")
@@ -31,21 +31,21 @@ CLICK, OPEN = f"{API}/run/predict", f"{API}/queue/join"  # answered at once, and
 POSTED = (CLICK, OPEN, f"{API}/cancel", f"{API}/reset")
 UPLOAD, FILE = f"{API}/upload", f"{API}/file="
 MAX_FILE = 3 * MAX_PIXELS  # bytes of a photo's file: the largest photo without any compression
-MAX_FORM = MAX_FILE + 64 * 1024  # with what a form has around it
-MAX_MESSAGE = 256 * 1024  # bytes of a click, or what else is said to the page
+MAX_FORM = MAX_FILE + 64 * 1024  # with the rest of a form around it
+MAX_MESSAGE = 256 * 1024  # bytes of a click, or of anything else sent to the page
 LONGEST = 64  # characters of a session's name, and of a visitor's: they are remembered
-SPARE = 64 * 1024**2  # bytes that an upload leaves free on the disk
+SPARE = 64 * 1024**2  # bytes that an upload must leave free on the disk
 COOKIE = "petseg_visitor"
-SESSIONS = 10_000  # of which it is remembered whose they are
-# What waits at once: of a window, which has seven buttons for what is slow, and in which a browser has six requests on
-# their way; of a browser, which has several windows; and of all, as many as there are visitors whose photos stay open.
+SESSIONS = 10_000  # as many are remembered, with their owners
+# How many may wait at once: for a window, which has seven buttons for slow work, and whose browser has six requests
+# in flight; for a browser, which has several windows; and in all, as many as there are visitors whose photos stay open.
 OF_WINDOW, OF_VISITOR, OF_ALL = 8, 24, 200
 ENOUGH = "You asked for more than this page does at once: wait until it has answered."
 BUSY = "This page is busy with other photos. Try again in a few seconds; if it shows none yet, reload it."
-# Headers that do not count: those of proxies, which there are none of; files are sent whole.
+# Headers that are ignored: those of proxies, as there are none, and those that ask for parts, as files are sent whole.
 UNHEARD = ("x-forwarded-", "forwarded", "x-gradio-server", "range", "if-range")
 HEADERS = {
-    # Nothing from the network, and nobody may put the page into theirs.
+    # Nothing from the network, and nobody may embed the page in theirs.
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; object-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,14 +59,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Door:
-    """The page, as it is served: what a request must be like."""
+    """A guard around the served page, which checks every request."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], page: gr.Blocks):
         self.app, self.page = app, page
-        self.open: Counter[str] = Counter()  # windows that are open, by session: each holds a connection
-        self._owners: OrderedDict[str, str] = OrderedDict()  # the cookie of whoever used a session first
-        self._clicks: Counter[str] = Counter()  # that are being answered, by session
-        self._coming = 0  # bytes of the uploads that are on their way
+        self.open: Counter[str] = Counter()  # open windows, by session: each holds a connection
+        self._owners: OrderedDict[str, str] = OrderedDict()  # per session, the cookie of whoever used it first
+        self._clicks: Counter[str] = Counter()  # clicks that are being answered, by session
+        self._coming = 0  # bytes of the uploads in progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -110,11 +110,11 @@ class Door:
         finally:
             self.open.subtract(beating)
             self._clicks.subtract(clicking)
-            self.open += Counter()  # without those that are zero
+            self.open += Counter()  # drops the zeros
             self._clicks += Counter()
 
     def _owns(self, visitor: str, session: str) -> bool:
-        """Whether a session is this visitor's; it is of whoever uses it first."""
+        """Return whether a session is this visitor's; it belongs to whoever uses it first."""
         if len(session) > LONGEST:
             return False
         owner = self._owners.setdefault(session, visitor)
@@ -124,7 +124,7 @@ class Door:
         return secrets.compare_digest(owner.encode(), visitor.encode())
 
     def _too_much(self, visitor: str, session: str, path: str) -> str:
-        """What to say if too much waits already for one more; else nothing."""
+        """Return what to say if too much is waiting already to accept one more; else an empty text."""
         queues = self.page._queue.event_queue_per_concurrency_id.values()
         opening = Counter(event.session_hash for queue in queues for event in queue.queue)
         waiting = self._clicks if path == CLICK else opening
@@ -134,7 +134,7 @@ class Door:
         return BUSY if waiting.total() >= OF_ALL else ""
 
     async def _take_upload(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        """Take an upload, if there is room for it."""
+        """Accept an upload if there is room for it."""
         length = headers.get("content-length", "")
         size = int(length) if length.isascii() and length.isdigit() else MAX_FORM + 1
         said = ""
@@ -145,7 +145,7 @@ class Door:
         elif used() + self._coming + size > QUOTA:
             said = "This page holds as many photos as it has room for: try again in ten minutes."
         if said:
-            await _whole(receive, 0)  # a browser listens only after it has sent all
+            await _whole(receive, 0)  # a browser listens only after it has sent everything
             return await _refused(said, 413 if size > MAX_FORM else 507)(scope, receive, send)
         self._coming += size
         try:
@@ -155,7 +155,7 @@ class Door:
 
 
 def _stranger(headers: Headers, scheme: str, method: str) -> Response | None:
-    """What to answer a request that comes by another name than this machine's, or from another page."""
+    """Return the refusal of a request under another name than this machine's, or from another page; else None."""
     host = headers.get("host", "")
     name, _, port = host.rpartition(":") if not host.endswith("]") and ":" in host else (host, "", "")
     if len(headers.getlist("host")) != 1 or name.lower() not in HOSTS or (port and not port.isdigit()):
@@ -169,7 +169,7 @@ def _stranger(headers: Headers, scheme: str, method: str) -> Response | None:
 
 
 def _not_offered(method: str, path: str) -> Response | None:
-    """What to answer a request for something that the page has no need of."""
+    """Return the refusal of a request for something that the page does not need; else None."""
     if method in ("GET", "HEAD"):
         if path in (*PAGES, *ASKED) or path.startswith(READ):
             return None
@@ -181,7 +181,7 @@ def _not_offered(method: str, path: str) -> Response | None:
 
 
 def _names_uploads(data: Any) -> bool:
-    """Whether all files that a message names lie in the page's own folder."""
+    """Return whether all files that a message names are in the page's own folder."""
     if isinstance(data, list):
         return all(map(_names_uploads, data))
     if not isinstance(data, dict):
@@ -200,7 +200,7 @@ def _is_own(path: str) -> bool:
 
 
 def _cookie(headers: Headers) -> str:
-    """Who asks, by a cookie that only this page sets; empty where nobody has told."""
+    """Return who asks, by a cookie that only this page sets; empty if there is none."""
     try:
         cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
     except CookieError:
@@ -213,7 +213,7 @@ def _refused(said: str, status: int) -> Response:
 
 
 async def _whole(receive: Receive, most: int) -> bytes | None:
-    """A request's whole body; None if it is longer than that, or does not come whole."""
+    """Return a request's complete body; None if it is longer than `most`, or incomplete."""
     body: bytearray | None = bytearray()
     while True:
         part = await receive()
@@ -227,7 +227,7 @@ async def _whole(receive: Receive, most: int) -> bytes | None:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Have a body that was read be received once more."""
+    """Return a function that delivers a body once more after it was read."""
     parts = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> MutableMapping[str, Any]:
@@ -237,7 +237,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def _with_headers(send: Send, cookie: str, failed: str = "") -> Send:
-    """Have an answer get the page's headers, a cookie, and, instead of a failure's own words, `failed`."""
+    """Return a `send` that adds the page's headers and a cookie, and replaces a failure's own words by `failed`."""
     replaced = False
 
     async def send_with_headers(message: MutableMapping[str, Any]) -> None:

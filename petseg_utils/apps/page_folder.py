@@ -1,4 +1,4 @@
-"""Where a page keeps its files: a folder of its own, which goes when the page does, or at the latest with the next."""
+"""A page's own folder for its files, deleted with the page, or at the latest when the next one starts."""
 
 import atexit
 import contextlib
@@ -18,15 +18,15 @@ from petseg_utils.study import PetsegError
 
 NAME = "petseg-page-"
 QUOTA = 2 * 1024**3  # bytes of all files in the folder: 200 photos of 10 MB
-KEPT = 600  # seconds: uploads and pictures that are older have been read by now
-PHOTOS = "photos"  # the folder of those that somebody works on
+KEPT = 600  # seconds: older uploads and pictures have been read by now
+PHOTOS = "photos"  # the folder of the photos being worked on
 
 
 @cache
 def own_folder() -> Path:
-    """Where this process keeps the page's files: closed to other users of the machine, and deleted at the end.
+    """Return the folder of this process for the page's files: closed to other users of the machine, deleted at the end.
 
-    A lock beside it says that its process is alive; the system takes it back however the process ends.
+    A lock beside it shows that its process is alive; the system releases it however the process ends.
     """
     sweep()
     folder = Path(tempfile.gettempdir()).resolve() / f"{NAME}{secrets.token_hex(8)}"
@@ -46,7 +46,7 @@ def own_folder() -> Path:
 
 
 def sweep() -> None:
-    """Delete the folders of pages that were killed; those of running ones are locked, and others' are not ours."""
+    """Delete the folders of pages that were killed; those of running ones are locked, and other users' are not ours."""
     for lock in Path(tempfile.gettempdir()).resolve().glob(f"{NAME}*.lock"):
         with contextlib.suppress(OSError, Timeout):
             if hasattr(os, "getuid") and lock.lstat().st_uid != os.getuid():
@@ -65,7 +65,7 @@ def write_for_browser(content: bytes, name: str) -> str:
 
 
 def new_path(name: str, within: str = "") -> Path:
-    """A path for a file of this name, in a new folder whose own name nobody can guess."""
+    """Return a path for a file of this name, in a new folder whose own name nobody can guess."""
     folder = own_folder() / within / secrets.token_hex(16)
     with disk_errors():
         folder.mkdir()
@@ -73,36 +73,36 @@ def new_path(name: str, within: str = "") -> Path:
 
 
 def keep_photo(path: Path) -> Path:
-    """Keep a file for as long as somebody works on it, whatever becomes of where it lies now; see `drop`."""
+    """Keep a file for as long as somebody works on it, whatever happens to the original; see `drop`."""
     kept = new_path(f"photo{path.suffix[:10]}", PHOTOS)
     with disk_errors():
         try:
             os.link(path, kept)
         except FileNotFoundError:
-            pass  # whoever reads it says so
-        except OSError:  # on another disk, or one that knows no links
+            pass  # whoever reads it reports that
+        except OSError:  # on another disk, or one without links
             shutil.copyfile(path, kept)
     return kept
 
 
 def drop(path: Path) -> None:
-    """Delete a file of `new_path` with its folder, if it is still there."""
+    """Delete a file made by `new_path` and its folder, if it is still there."""
     shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def used() -> int:
-    """Bytes of all files in the folder; those with two names count once."""
+    """Return the bytes of all files in the folder; those with two names count once."""
     sizes = {}
     for folder, _, names in os.walk(own_folder()):
         for name in names:
-            with contextlib.suppress(OSError):  # gone since
+            with contextlib.suppress(OSError):  # deleted meanwhile
                 status = os.lstat(os.path.join(folder, name))
                 sizes[status.st_dev, status.st_ino] = status.st_size
     return sum(sizes.values())
 
 
 def tidy() -> None:
-    """Delete what was uploaded or shown more than `KEPT` seconds ago, but for the photos that somebody works on."""
+    """Delete what was uploaded or shown more than `KEPT` seconds ago, except photos that somebody works on."""
     late = time.time() - KEPT
     for path in own_folder().iterdir():
         with contextlib.suppress(OSError):
@@ -112,7 +112,7 @@ def tidy() -> None:
 
 @contextlib.contextmanager
 def disk_errors() -> Iterator[None]:
-    """Say in a sentence what is wrong with the disk."""
+    """Turn disk errors inside into a sentence."""
     try:
         yield
     except OSError as error:
@@ -120,7 +120,7 @@ def disk_errors() -> Iterator[None]:
 
 
 def disk_sentence(error: OSError) -> str:
-    """What is wrong with the disk of the page's files, and what to do."""
+    """Say what is wrong with the disk of the page's files, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "The disk of this page's temporary files is full: make room on it and try again."
     return f"This page's temporary files cannot be written ({error.strerror}): see to {tempfile.gettempdir()}."

@@ -1,4 +1,4 @@
-"""What the page's windows say to it.  A client of its own can say anything: what makes no sense goes no further."""
+"""Messages from the page's windows.  Any program can send such messages, so nonsense is not passed on."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import gradio as gr
 
-DEEPEST = 32  # objects and lists of a message within each other
+DEEPEST = 32  # levels to which a message's objects and lists may be nested
 
 
 def parsed(body: bytes) -> dict | None:
-    """A message, which is a JSON object; None of anything else."""
+    """Parse a message, which is a JSON object; return None for anything else."""
     try:
         message = json.loads(body)
         json.dumps(message, ensure_ascii=False, allow_nan=False).encode()  # Python reads more than is Unicode or JSON
@@ -20,9 +20,9 @@ def parsed(body: bytes) -> dict | None:
 
 
 def asked(page: gr.Blocks, message: dict, queued: bool) -> dict[str, Any] | None:
-    """What a message asks of the page, as its own windows ask it; None if they never would.
+    """Return what a message asks of the page, as its own windows ask it; None if they never would.
 
-    Gradio itself would find the fault in the middle of its work, and print a traceback for each.
+    Gradio itself would find the fault in the middle of its work, and print a traceback each time.
     """
     number, given, session = message.get("fn_index"), message.get("data"), message.get("session_hash")
     event = page.fns.get(number) if type(number) is int else None
@@ -42,10 +42,10 @@ def asked(page: gr.Blocks, message: dict, queued: bool) -> dict[str, Any] | None
 
 
 def _suits(block: Any, value: Any) -> bool:
-    """Whether a value can be one of this control."""
+    """Return whether a value can come from this control."""
     match block:
         case gr.State():
-            return True  # gradio keeps it, and hears nothing
+            return True  # gradio keeps its own, and ignores what is sent
         case gr.Radio() | gr.Dropdown():
             return value in [choice for _, choice in block.choices] or (value is None and block.value is None)
         case gr.Slider():
@@ -60,14 +60,14 @@ def _suits(block: Any, value: Any) -> bool:
 
 
 def _bare(block: Any, value: Any) -> Any:
-    """A value without what else was said beside it."""
+    """Return a value without anything that was sent along with it."""
     if isinstance(block, gr.File):
         return {"path": value["path"], "meta": {"_type": "gradio.FileData"}}
     return None if isinstance(block, gr.State) else value
 
 
 def _place(told: Any) -> int | list | None:
-    """What of a control was clicked on: a whole number, or two numbers; None if that is not said."""
+    """Return what part of a control was clicked on: a whole number, or two numbers; None if that is not given."""
     index = told.get("index") if isinstance(told, dict) else None
     if type(index) is int:
         return index
@@ -84,6 +84,6 @@ def _is_file(path: str) -> bool:
 
 
 def _is_flat(value: Any, deepest: int) -> bool:
-    """Whether not too many objects and lists lie within each other: further in, Python's own limit would be met."""
+    """Return whether objects and lists are not nested too deeply: beyond this, Python's own limit would be hit."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return deepest > 0 and all(_is_flat(part, deepest - 1) for part in parts)

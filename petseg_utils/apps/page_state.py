@@ -1,4 +1,4 @@
-"""What one visitor of the demo page works on: an open photo, the clicks on it, and the picture that shows both."""
+"""One visitor's work on the demo page: an open photo, the clicks on it, and the picture that shows both."""
 
 import threading
 import weakref
@@ -23,26 +23,26 @@ SWITCH_HELP = (
 )
 COLOURS = {"by class": None, "pink": "#CC79A7", "green": "#009E73", "yellow": "#F0E442", "black": "#000000"}
 GREEN, RED = "#009E73", "#D55E00"  # of clicks; Okabe and Ito's, as in widget.js
-# One visitor's photo or click at a time goes through a model, which uses all cores for it: two at once would not be
-# faster, and ONNX Runtime keeps for ever what memory the most at once have taken.
+# Only one visitor's photo or click at a time goes through a model, which uses all cores for it: two at once would be no
+# faster, and ONNX Runtime keeps forever the most memory that was ever in use at once.
 MODEL_TURN = threading.Lock()
-SHOWN = (800, 1024)  # the picture on the page: pixels of its longer side, at least and at most
+SHOWN = (800, 1024)  # the picture on the page: smallest and largest length of its longer side in pixels
 
 
 @dataclass(eq=False)
 class Work:
-    """A photo that somebody works on by clicks on a smaller (or, of a tiny photo, larger) picture of it.
+    """A photo on which a user works by clicks on a smaller (or, for a tiny photo, larger) picture of it.
 
-    Of the photo itself nothing is kept in memory: a page has many visitors.
+    The photo itself is not kept in memory, as a page has many visitors.
 
     Parameters
     ----------
     picture : bytes
         What is shown of the photo, a JPEG file; see `small_picture`.
     kept : Path, optional
-        Where a copy of the file lies, which goes when the work does.
+        Path of a copy of the file, which is deleted with the work.
     corner : tuple of float, optional
-        First corner of a box whose second is still to come, in the photo's pixels.
+        First corner of a box whose second corner is still to come, in the photo's pixels.
     """
 
     photo: OpenPhoto
@@ -53,12 +53,12 @@ class Work:
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()  # a visitor's clicks are answered one after the other
-        self.shown: list[Path] = []  # the latest pictures that went to the browser
+        self.shown: list[Path] = []  # the latest pictures sent to the browser
         self._finalizers: list[weakref.finalize] = []
         self.take(self.photo, self.file, self.picture, self.kept)
 
     def take(self, photo: OpenPhoto, file: str, picture: bytes, kept: Path | None) -> None:
-        """Go on with another photo, or the same one in another model."""
+        """Continue with another photo, or with the same one in another model."""
         if kept != self.kept:
             for finalizer in self._finalizers:
                 finalizer()
@@ -74,19 +74,19 @@ class Work:
 
     @property
     def scale(self) -> np.ndarray:
-        """Photo pixels for each pixel of the picture, across and down."""
+        """Photo pixels per pixel of the picture, across and down."""
         photo = self.photo
         return np.divide((photo.width, photo.height), size_to_show(photo.height, photo.width))
 
     def show(self, path: str) -> str:
-        """Remember a picture that goes to the browser, and delete the ones before the last few."""
+        """Remember a picture sent to the browser, and delete all but the last few."""
         self.shown.append(Path(path))
         while len(self.shown) > 4:
             drop(self.shown.pop(0))
         return path
 
     def to_photo(self, x: float, y: float) -> tuple[float, float]:
-        """Where gradio says that the picture was clicked, in the photo's pixels, whose centres are whole numbers.
+        """Convert gradio's position of a click to the photo's pixels, whose centres are at whole numbers.
 
         Gradio measures from the picture's edge and rounds to whole numbers: 1 is the first pixel's far edge, not the
         second's centre.  So nothing is shifted, and rounding costs half a pixel of the picture at most.
@@ -95,7 +95,7 @@ class Work:
         return float(across), float(down)
 
     def click(self, tool: str, x: float, y: float) -> None:
-        """Take a click on the picture; the first one of a box is remembered.
+        """Handle a click on the picture; remember the first one of a box.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class Work:
         self.corner = None
 
     def undo(self) -> None:
-        """Take back the last click or box, or the corner of one that was begun."""
+        """Take back the last click or box, or the corner of a box that was begun."""
         if self.corner is None:
             self.photo.take_back()
         self.corner = None
@@ -126,7 +126,7 @@ class Work:
         self.photo.take_all_back()
 
     def draw(self, colour: str, opacity: float) -> np.ndarray:
-        """The picture with mask, clicks and boxes over it, ``uint8 (h, w, 3)``; a colour of `COLOURS`, 0 to 1."""
+        """Draw mask, clicks and boxes over the picture, ``uint8 (h, w, 3)``, in one of `COLOURS`; opacity 0 to 1."""
         out = self.small
         mask = self.photo.mask_at(*out.shape[:2])
         tint = ImageColor.getrgb(COLOURS[colour] or CLASS_COLOURS[self.photo.label])
@@ -136,7 +136,7 @@ class Work:
         cv2.drawContours(out, outlines, -1, tint, 2, cv2.LINE_AA)
         pen = max(out.shape) // 200
         for prompt in [*self.photo.prompts, *([Click(*self.corner)] if self.corner else [])]:
-            spots = ((np.array(points_of(prompt)) + 0.5) / self.scale - 0.5) * 16  # OpenCV counts in sixteenths here
+            spots = ((np.array(points_of(prompt)) + 0.5) / self.scale - 0.5) * 16  # in OpenCV's sixteenths of a pixel
             spots = [tuple(spot) for spot in spots.round().astype(int).tolist()]
             fill = ImageColor.getrgb(GREEN if getattr(prompt, "positive", True) else RED)
             for paint, rim in (((255, 255, 255), pen), (fill, 0)):
@@ -148,7 +148,7 @@ class Work:
 
     @property
     def status(self) -> str:
-        """What is selected, in a sentence, or what comes next."""
+        """What is selected, or what comes next, in a sentence."""
         photo = self.photo
         if self.corner:
             return "Now click on the opposite corner of the box."
@@ -171,7 +171,7 @@ class Work:
 
 
 def sentence(photo: OpenPhoto) -> str:
-    """What is selected or, where nothing is, what comes next; and that the latest click was in vain, if it was."""
+    """Say what is selected or, if nothing is, what comes next, and whether the latest click had no effect."""
     wanted = "what you want" if photo.target == "clicked" else "the pet"
     nothing = f"Nothing is selected. Click on {wanted}." if photo.segmenter.takes_prompts else "No pet was found."
     said = photo.summary or nothing
@@ -179,20 +179,20 @@ def sentence(photo: OpenPhoto) -> str:
 
 
 def size_to_show(height: int, width: int) -> tuple[int, int]:
-    """Width and height of what is shown of a photo."""
+    """Return width and height of what is shown of a photo."""
     longest = max(height, width)
     across, down = (max(1, round(side * min(max(longest, SHOWN[0]), SHOWN[1]) / longest)) for side in (width, height))
     return across, down
 
 
 def small_picture(image: np.ndarray) -> bytes:
-    """What is shown of a photo ``uint8 (H, W, 3)``, as a JPEG file."""
+    """Return what is shown of a photo ``uint8 (H, W, 3)`` as a JPEG file."""
     small = Image.fromarray(image).resize(size_to_show(*image.shape[:2]), reducing_gap=2)
     return encoded(small, "JPEG", quality=95, subsampling=0)
 
 
 def lies_outside(photo: OpenPhoto) -> bool:
-    """Whether the latest prompt is a click or scribble that would add something, but for the boxes."""
+    """Return whether the latest prompt would add something, but lies outside the boxes."""
     if not photo.prompts or latest_effect(photo.prompts) <= 0:
         return False
     height, width = photo.height, photo.width
@@ -202,7 +202,7 @@ def lies_outside(photo: OpenPhoto) -> bool:
 
 
 def after_switch(photo: OpenPhoto, cleared: bool) -> str:
-    """What to say when the switch was turned and the photo opened anew for it; `cleared`: there had been clicks."""
+    """Say what happened when the switch was turned and the photo opened again; `cleared`: there were clicks before."""
     before = "Your clicks were cleared, because a click means something else now. " if cleared else ""
     if photo.target == "clicked" and photo.segmenter.takes_prompts:
         return f"{before}Click on what you want: one of the pets, or the background."
@@ -210,7 +210,7 @@ def after_switch(photo: OpenPhoto, cleared: bool) -> str:
 
 
 def heard_prompt(said: dict) -> Prompt:
-    """A prompt as the notebooks' canvas tells it, ``{"kind", "points", "positive"}`` in the photo's pixels."""
+    """Convert a prompt from the notebooks' canvas, ``{"kind", "points", "positive"}`` in the photo's pixels."""
     points = [(float(x), float(y)) for x, y in said["points"]]
     if said["kind"] == "box":
         return Box(*points[0], *points[-1])
@@ -220,6 +220,6 @@ def heard_prompt(said: dict) -> Prompt:
 
 
 def told_prompt(prompt: Prompt) -> dict:
-    """The same in the other direction: a prompt as the canvas takes it, and JSON."""
+    """Convert a prompt back to the form of the canvas, which is also that of JSON."""
     kind, positive = type(prompt).__name__.lower(), getattr(prompt, "positive", True)
     return {"kind": kind, "points": points_of(prompt), "positive": positive}

@@ -1,4 +1,4 @@
-"""The folder of results: who may write to it, what is done already and what is to do, and how its shards are joined."""
+"""The folder of results: who may write to it, what is done already and what remains, and how its shards are joined."""
 
 import contextlib
 import errno
@@ -35,14 +35,14 @@ from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError, folders, shown
 from petseg_utils.study.folders import LOCK
 
-BEGUN = ".petseg.begun"  # names the results that a run that was cut may have left
-PATIENCE = 60.0  # seconds to wait for another shard that begins in the same folder
+BEGUN = ".petseg.begun"  # lists the results that an interrupted run may have left
+PATIENCE = 60.0  # seconds to wait for another shard that is starting in the same folder
 
 
 def made_by(segmenter: Segmenter, *, hard: bool = False, shard: Shard | None = None) -> dict:
-    """What makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights, edges, number of shards.
+    """Return what makes the masks, for ``about.json``: model, encoder, study, seed, epoch, weights, edges, shards.
 
-    The SHA-256 is the checkpoint's, in torch as in a file that was exported from it: their masks go together.
+    The SHA-256 is the checkpoint's, in torch as well as in a file exported from it: their masks belong together.
     """
     run = {key: segmenter.card[key] for key in ("model", "encoder", "study", "seed", "epoch")}
     weights = segmenter.weights.name if segmenter.weights else ""
@@ -51,12 +51,12 @@ def made_by(segmenter: Segmenter, *, hard: bool = False, shard: Shard | None = N
 
 
 def check_folder(out: Path, maker: dict) -> None:
-    """Refuse a folder that holds results of other weights or shards, or a stranger's files of the same names.
+    """Refuse a folder that holds results of other weights or shards, or somebody else's files of the same names.
 
     Raises
     ------
     PetsegError
-        With what to do.
+        Says what to do.
     """
     if out.exists() and not out.is_dir():
         raise PetsegError(f"{shown(out)} is a file: name a folder with -o.")
@@ -64,7 +64,7 @@ def check_folder(out: Path, maker: dict) -> None:
         return
     try:
         before = json.loads((out / MADE_BY).read_text(encoding="utf-8"))
-        cards = [{"edges": "hard"} | card for card in (before, maker)]  # until version 0.2 all were
+        cards = [{"edges": "hard"} | card for card in (before, maker)]  # until version 0.2, all edges were hard
         same = all(cards[0][key] == cards[1][key] for key in ("sha256", "edges"))
         then, now = (
             "{model} of study {study}, seed {seed}, epoch {epoch}, with {edges} edges".format(**card) for card in cards
@@ -88,17 +88,17 @@ def check_folder(out: Path, maker: dict) -> None:
 
 
 class Plan:
-    """What is done already in a folder of results, and what there is to do.
+    """What is already done in a folder of results, and what remains to be done.
 
-    A photo is done if it has its row and its files, is the same file as then, and was asked for by the same prompts.
-    Results get names that nothing has: neither other results, nor a photo, nor any file that the table does not name.
+    A photo is done if it has its row and its files, is the same file as then, and was segmented with the same prompts.
+    Results get names that nothing else has: no other results, no photo, and no file that the table does not name.
 
-    All of it is held in a temporary database on disk, so memory does not grow with the number of photos.
-    `prompts` are as the table shows them.
+    Everything is kept in a temporary database on disk, so memory does not grow with the number of photos.
+    `prompts` are in the form that the table shows.
     """
 
     def __init__(self, listing: Listing, out: Path, prompts: str):
-        self.out, self.db = out, sqlite3.connect("")  # SQLite deletes it with the connection
+        self.out, self.db = out, sqlite3.connect("")  # SQLite deletes it when the connection closes
         self.db.executescript("""
             PRAGMA journal_mode = OFF;
             CREATE TABLE rows (place BLOB PRIMARY KEY, cells BLOB);
@@ -145,7 +145,7 @@ class Plan:
         self._add("todo", str(photo.path), photo.name, photo.stem, photo.place)
 
     def _is_free(self, stem: str, *, anew: bool = False) -> bool:
-        """Whether results may be called so: no other photo's are, and no file is there that a run did not write."""
+        """Return whether results may have this name: no other photo's have it, and no file that a run did not write."""
         if anew and self._has("taken", "stem", stem.casefold()):
             return False
         there = [path for path in Photo(self.out, "", stem).results(self.out) if os.path.lexists(path)]
@@ -154,7 +154,7 @@ class Plan:
 
     @property
     def rows(self) -> Iterator[list]:
-        """The table's rows that stay, in the order of `COLUMNS`."""
+        """The table's rows that are kept, in the order of `COLUMNS`."""
         for (cells,) in self._all("SELECT cells FROM rows ORDER BY rowid"):
             row = json.loads(cells)
             yield [row[column] for column in COLUMNS]
@@ -179,14 +179,14 @@ class Plan:
 
 
 def _bytes(text: str) -> bytes:
-    """Text for SQLite, which takes only such as is Unicode; names of files may be any bytes."""
+    """Encode text for SQLite, which takes only valid Unicode; names of files may be any bytes."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def state_of(path: Path) -> dict[str, str]:
-    """Size, time and content of a file, as the table holds them; `OSError` if there is none."""
+    """Return size, time and hash of a file, as the table holds them; raise `OSError` if there is none."""
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # whoever opens a pipe waits for somebody to write into it
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait until somebody writes into it
         raise OSError(errno.EINVAL, "no regular file", str(path))
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
@@ -194,16 +194,16 @@ def state_of(path: Path) -> dict[str, str]:
 
 
 def _state_if_same(photo: Photo, row: dict, out: Path) -> dict[str, str]:
-    """The state of a photo's file, if that is the one of its row and its results are there; else nothing.
+    """Return the state of a photo's file if it matches its row and its results exist; else an empty dict.
 
-    Its content is looked at only where size or time differ, in whatever direction.
+    The content is read only if size or time differ, be it newer or older.
     """
     *files, mask = photo.results(out)
     try:
         results = [path.stat() for path in (files if row["overlay"] else files[1:])]
         results.append(mask.stat())
         now = photo.path.stat()
-        if not row["sha256"]:  # until 0.2 the time was all
+        if not row["sha256"]:  # until 0.2, only the time was compared
             return state_of(photo.path) if now.st_mtime <= min(result.st_mtime for result in results) else {}
         if (row["bytes"], row["modified"]) == (str(now.st_size), str(now.st_mtime_ns)):
             return {key: row[key] for key in STATE}
@@ -214,7 +214,7 @@ def _state_if_same(photo: Photo, row: dict, out: Path) -> dict[str, str]:
 
 
 def begin(out: Path, stems: Iterable[str], shard: Shard | None = None) -> None:
-    """Note what results are called that are about to be written: a run that is cut leaves them without a row."""
+    """Record the names of results about to be written, as an interrupted run leaves them without a row."""
     write_rows(out / of_shard(BEGUN, shard), "a", ([stem] for stem in stems))
 
 
@@ -229,12 +229,12 @@ class Merged(NamedTuple):
 def merge(out: Path) -> Merged:
     """Join the tables of all shards of a folder into ``results.csv`` and ``failed.csv``; the shards' own ones stay.
 
-    The rows stand in the order in which one run over all photos would write them.
+    The rows are in the order in which a single run over all photos would write them.
 
     Raises
     ------
     PetsegError
-        If it has no shards, one of them is missing or was cut, or a photo is in two of them.
+        If there are no shards, a shard is missing or was interrupted, or a photo is in two of them.
     """
     count = read_maker(out).get("shards")
     if not isinstance(count, int) or not 0 < count <= MOST_SHARDS:
@@ -263,7 +263,7 @@ def merge(out: Path) -> Merged:
                 db.execute(
                     "INSERT INTO failed VALUES (?, ?)", [_bytes(in_order(row["file"])), json.dumps([*row.values()])]
                 )
-        _check_complete(out, shards)  # once more: one may have begun meanwhile
+        _check_complete(out, shards)  # again, as one may have started meanwhile
         for name, table, columns in ((RESULTS, "rows", COLUMNS), (FAILED, "failed", OF_FAILED)):
             rows = db.execute(f"SELECT cells FROM {table} ORDER BY name, rowid")
             write_table(out / name, columns, (json.loads(cells) for (cells,) in rows))
@@ -274,7 +274,7 @@ def merge(out: Path) -> Merged:
 
 
 def _check_complete(out: Path, shards: list[Shard]) -> None:
-    """Raise `PetsegError` unless each shard has its table and has come to its end."""
+    """Raise `PetsegError` unless each shard has its table and is complete."""
     absent = [shard for shard in shards if not (out / of_shard(RESULTS, shard)).is_file()]
     cut = [shard for shard in shards if (out / of_shard(BEGUN, shard)).exists()]
     for lacking, what in ((absent, "missing"), (cut, "not at its end")):
@@ -289,7 +289,7 @@ def _check_complete(out: Path, shards: list[Shard]) -> None:
 def alone_in(
     out: Path, command: str = "petseg segment", *, shard: Shard | None = None, wait: float = 0
 ) -> contextlib.AbstractContextManager[None]:
-    """Hold a folder of results, or only what a shard writes there; see `folders.alone_in`."""
+    """Lock a folder of results, or only what a shard writes there; see `folders.alone_in`."""
     if shard:
         command += f" --shard {shard}"
     return folders.alone_in(out, command, "name another folder with -o", name=of_shard(LOCK, shard), wait=wait)
@@ -297,7 +297,7 @@ def alone_in(
 
 @contextlib.contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Tell in a sentence why the folder of results cannot be written.
+    """Explain in a sentence why the folder of results cannot be written.
 
     Raises
     ------

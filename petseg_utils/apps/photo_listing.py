@@ -1,4 +1,4 @@
-"""Which photos there are: those of folders and their sub-folders, one after the other, and the shard of each."""
+"""List photos: those of folders and their sub-folders, one after the other, and the shard of each."""
 
 import contextlib
 import itertools
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from petseg_utils.apps.photo_tables import ENDINGS, Shard, printable, read_table, stem_of, tables
 from petseg_utils.study import PetsegError
 
-# Other files in a folder are ignored.  Of these, what cannot be read here is listed as failed.
+# Other files in a folder are ignored.  Files with these endings that cannot be read here are listed as failed.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
     *(".heic", ".heif", ".avif"),
@@ -25,13 +25,13 @@ class Photo:
     Parameters
     ----------
     name : str
-        In the table: its path below the folder that all photos share.
+        Its name in the table: its path below the folder that all photos share.
     stem : str
-        What its results are called: a path below their folder, without ending.
+        The name of its results: a path below their folder, without ending.
     place : str
-        Its path from the folder of results, whatever links lead there.
+        Its path relative to the folder of results, with links to its folder resolved.
     real : str
-        The file's own path, behind all links.
+        The file's own path, with all links resolved.
     """
 
     path: Path
@@ -41,24 +41,24 @@ class Photo:
     real: str = ""
 
     def results(self, out: Path) -> list[Path]:
-        """Its overlay, cut-out and mask, in a folder of results."""
+        """Return the paths of its overlay, cut-out and mask in a folder of results."""
         return [out / f"{self.stem}{ending}" for ending in ENDINGS]
 
 
 @dataclass
 class Listing:
-    """Photos, listed anew whenever this is iterated over; the names of one folder at a time are held.
+    """Photos, listed again on each iteration; only the names of one folder at a time are held in memory.
 
     Parameters
     ----------
     folders : dict of str to Path
-        Folders to walk through: their own paths, behind all links, and the paths by which they were given.
+        Folders to walk through: their real paths, and the paths by which they were given.
     files : dict of str to (Path, set of str)
-        Single photos: their folders' own paths, the folders as given, and the names in them.
+        Single photos: their folders' real paths, the folders as given, and the names in them.
     made : set of str
-        Results of other runs that may lie among the photos, by their own paths.
+        Results of other runs that may lie among the photos, by their real paths.
     ignored, unreadable
-        Of the last time: files that were ignored, by ending, and folders that could not be read.
+        From the latest iteration: ignored files, by ending, and folders that could not be read.
     """
 
     folders: dict[str, Path]
@@ -80,7 +80,7 @@ class Listing:
             yield from self._photos(folder, real, sorted(given), given)
 
     def _walk(self, folder: Path, real: str, alone: dict[str, tuple[Path, set[str]]]) -> Iterator[Photo]:
-        """The photos of a folder, then those of its sub-folders; takes those given one by one from `alone`."""
+        """Yield the photos of a folder, then those of its sub-folders; take single photos given in it from `alone`."""
         _, given = alone.pop(real, (folder, set()))
         names, inner, maybe_links = sorted(given), [], set(given)
         try:
@@ -91,7 +91,7 @@ class Listing:
                         path = Path(real, name)
                         if entry.is_symlink() or name.startswith(".") or path == self.out or tables(path):
                             self.ignored[f"{name}/"] += 1
-                        elif str(path) not in self.folders:  # or else it has its own turn
+                        elif str(path) not in self.folders:  # otherwise it has its own turn
                             inner.append(name)
                     elif self.made and os.path.realpath(entry.path) in self.made:
                         self.ignored["results of petseg segment"] += 1
@@ -110,7 +110,7 @@ class Listing:
             yield from self._walk(folder / name, os.path.join(real, name), alone)
 
     def _photos(self, folder: Path, real: str, names: list[str], maybe_links: set[str]) -> Iterator[Photo]:
-        """Photos of one folder by their names, in the order of `in_order`."""
+        """Yield the photos of one folder by their names, in the order of `in_order`."""
         below, seen = folder.relative_to(self.root), seen_from(self.out, Path(real))
         names.sort()
         names.sort(key=_folded)
@@ -131,20 +131,20 @@ class Listing:
 
 
 def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Listing:
-    """List photos: files, whatever they are called, and the pictures in folders and in their sub-folders.
+    """List photos: files, whatever their names, and the pictures in folders and in their sub-folders.
 
-    A photo's name is its path below the folder that all of `given` share, so that no two have the same; one that is
+    A photo's name is its path below the folder that all of `given` share, so that no two are the same; a photo that is
     given twice is listed once.  Hidden files and folders, linked folders, and folders that hold results are ignored.
 
     Parameters
     ----------
     shard : Shard, optional
-        List only its photos; a shard may have none.
+        List only the photos of this shard; it may have none.
 
     Raises
     ------
     PetsegError
-        If there is no such file or folder, no photo in it, the results would lie among the photos of a folder, or a
+        If a file or folder does not exist, a folder has no photo, the results would lie among a folder's photos, or a
         folder holds results itself.
     """
     for path in given:
@@ -161,7 +161,7 @@ def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Lis
     folders = [start if start.is_dir() else start.parent for start in starts]
     try:
         root = Path(os.path.commonpath(folders))
-    except ValueError:  # Windows: they lie on several drives
+    except ValueError:  # Windows: they are on several drives
         raise PetsegError("The photos lie on several drives: take those of one drive at a time.") from None
     listing = Listing({}, {}, root, out.resolve())
     for start, folder in zip(starts, folders, strict=True):
@@ -177,10 +177,10 @@ def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Lis
 
 
 def with_stems(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Names of the photos of one folder, in the order of `in_order`, and what the results of each are called.
+    """Yield the names of the photos of one folder, in the order of `in_order`, with the names of their results.
 
-    ``a.jpg`` becomes ``a``; where that is taken, ``a.png`` stays ``a.png``.  Some disks take A for a.  This depends on
-    nothing but the names, so all shards come to the same.
+    ``a.jpg`` becomes ``a``; if that is taken, ``a.png`` stays ``a.png``.  Some disks do not tell A from a.  The result
+    depends on nothing but the names, so all shards agree.
     """
     for _, alike in itertools.groupby(names, lambda name: name.casefold().partition(".")[0]):
         taken: set[str] = set()
@@ -191,32 +191,32 @@ def with_stems(names: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def stems(name: str) -> Iterator[str]:
-    """What the results of a photo may be called, in the order in which that is tried."""
+    """Yield possible names of a photo's results, in the order in which they are tried."""
     short = PurePosixPath(name).with_suffix("").as_posix()
     return itertools.chain([short, name], (f"{name}.{number}" for number in itertools.count(2)))
 
 
 def in_order(name: str) -> str:
-    """A key that sorts photos' names as they are listed: a folder's photos, and then its sub-folders."""
+    """Return a key that sorts photos' names as they are listed: a folder's photos, then its sub-folders."""
     *folders, last = name.split("/")
     return "\0".join([*(f"1{folder}" for folder in folders), f"0{_folded(last)}"])
 
 
 def _folded(name: str) -> str:
-    """A key for the names in a folder; the dot keeps ``a.jpg``, ``A.png`` and ``a.jpg.png`` together."""
+    """Return a key for the names in a folder; the dot keeps ``a.jpg``, ``A.png`` and ``a.jpg.png`` together."""
     return f"{name.casefold()}."
 
 
 def seen_from(out: Path, folder: Path) -> Path:
-    """Path of a folder from that of the results; both are the folders' own, behind all links."""
+    """Return the path of a folder relative to that of the results; both must have their links resolved."""
     try:
         return Path(os.path.relpath(folder, out))
-    except ValueError:  # Windows: it lies on another drive
+    except ValueError:  # Windows: it is on another drive
         return folder
 
 
 def _results_around(start: Path) -> set[str]:
-    """Results that the tables of the folders around a folder name, by their real paths: some lie in sub-folders."""
+    """Return the results named by tables in the folders above a folder, by real path: some are in sub-folders."""
     results: set[str] = set()
     for folder in start.resolve().parents:
         for table in tables(folder):
@@ -229,12 +229,12 @@ def _results_around(start: Path) -> set[str]:
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads around in circles
+    except OSError:  # a link in a circle
         return False
 
 
 def _whole(path: Path) -> Path:
-    """A path from the root.  What ``..`` means behind a link only the file system knows: its target's folder."""
+    """Make a path absolute.  Only the file system knows what ``..`` means behind a link: the folder of its target."""
     path = path.absolute()
     if ".." not in path.parts:
         return path

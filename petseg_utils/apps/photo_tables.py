@@ -1,4 +1,4 @@
-"""The tables of a folder of results: names in them, one for all photos or one a shard, written and read row by row."""
+"""The tables of a folder of results, one for all photos or one per shard: names in them, reading and writing them."""
 
 import contextlib
 import csv
@@ -17,7 +17,7 @@ from petseg_utils.study.paths import safe_cell, without_mark
 
 BOX = ("x0", "y0", "x1", "y1")  # first and last column and row with a pet, as `--box` takes them
 BEFORE = ("file", "width", "height", "class", "share", *BOX, "confidence", "prompts", "mask", "photo")  # until 0.2
-STATE = ("bytes", "modified", "sha256")  # of the photo's file, when it was segmented
+STATE = ("bytes", "modified", "sha256")  # of the photo's file when it was segmented
 COLUMNS = (*BEFORE, "overlay", *STATE)
 OF_FAILED = ("file", "reason")
 ENDINGS = ("_overlay.jpg", "_cutout.png", "_mask.png")
@@ -36,19 +36,19 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def holds(self, name: str) -> bool:
-        """Whether a photo belongs to it, by a hash of its name that is the same on every machine."""
+        """Return whether a photo belongs to this shard, by a hash of its name that is the same on every machine."""
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8]) % self.count == self.index - 1
 
 
 def of_shard(name: str, shard: Shard | None) -> str:
-    """What a file of a folder of results is called for a shard: ``results.csv`` is ``results-1-of-4.csv``."""
+    """Return a shard's name for a file of a folder of results: ``results.csv`` becomes ``results-1-of-4.csv``."""
     stem, suffix = os.path.splitext(name)
     return f"{stem}-{shard.index}-of-{shard.count}{suffix}" if shard else name
 
 
 def read_maker(folder: Path) -> dict:
-    """What ``about.json`` in a folder of results says; empty if there is none, or it is a stranger's."""
+    """Read ``about.json`` in a folder of results; return an empty dict if it is missing or not petseg's."""
     with contextlib.suppress(OSError, ValueError):
         said = json.loads((folder / MADE_BY).read_text(encoding="utf-8"))
         return said if isinstance(said, dict) else {}
@@ -56,7 +56,7 @@ def read_maker(folder: Path) -> dict:
 
 
 def tables(folder: Path) -> list[Path]:
-    """The tables of a folder of results that are there: one, or one a shard."""
+    """Return the tables that a folder of results has: one, or one per shard."""
     count = read_maker(folder).get("shards")
     shards = [Shard(index + 1, count) for index in range(min(count, MOST_SHARDS))] if isinstance(count, int) else []
     paths = [folder / of_shard(RESULTS, shard) for shard in (None, *shards)]
@@ -64,8 +64,8 @@ def tables(folder: Path) -> list[Path]:
 
 
 def printable(text: str) -> str:
-    """A name as one line of a terminal can show it: line breaks and the like as their codes."""
-    breaks = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no text, ends of lines and paragraphs
+    """Return a name that a terminal can show in one line: line breaks and the like are replaced by their codes."""
+    breaks = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not text, line and paragraph separators
     return "".join(
         letter.encode("unicode_escape").decode() if unicodedata.category(letter) in breaks else letter
         for letter in text
@@ -73,12 +73,12 @@ def printable(text: str) -> str:
 
 
 def stem_of(row: dict) -> str:
-    """What the results of a row of the table are called; see `Photo`."""
+    """Return the name of a row's results; see `Photo`."""
     return row["mask"].removesuffix(ENDINGS[-1])
 
 
 def read_table(path: Path) -> Iterator[dict]:
-    """Rows of a table of results, none if there is no such file; a last one that was cut is left out.
+    """Yield the rows of a table of results, none if there is no such file; a truncated last row is left out.
 
     Raises
     ------
@@ -99,16 +99,16 @@ def read_table(path: Path) -> Iterator[dict]:
 
 
 def read_rows(path: Path, *forms: tuple[str, ...], header: bool = True) -> Iterator[dict]:
-    """Rows of a table by `write_table`; none if there is no such file.
+    """Yield the rows of a table by `write_table`; none if there is no such file.
 
     Parameters
     ----------
     path : Path
-        The table; a last row that was cut is left out.
+        The table; a truncated last row is left out.
     forms : tuple of str
-        Columns that it may have; the first ones are today's, and earlier ones were written without marks in the cells.
+        Columns that it may have; the first are today's, and tables in older forms have no marks (`safe_cell`) in cells.
     header : bool
-        Whether its first line names the columns; else they are the first of `forms`.
+        Whether its first line names the columns; otherwise they are the first of `forms`.
 
     Raises
     ------
@@ -136,26 +136,26 @@ def read_rows(path: Path, *forms: tuple[str, ...], header: bool = True) -> Itera
 
 
 def _is_plain(mask: str) -> bool:
-    """Whether a table's name of a mask is a path downwards."""
+    """Return whether a table's name of a mask is a path that leads only downwards."""
     path = PurePath(mask)
     upwards = any(part in ("", ".", "..") for part in (*mask.split("/"), *path.parts)) or path.drive or path.root
     return mask.endswith(ENDINGS[-1]) and not upwards and "\0" not in mask
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Iterable[Iterable]) -> None:
-    """Write a table to a temporary name and rename it."""
+    """Write a table under a temporary name and rename it."""
     temporary = temporary_for(path)
     write_rows(temporary, "w", [columns, *rows])
     temporary.replace(path)
 
 
 def temporary_for(path: Path) -> Path:
-    """Where a file is written before it gets its name: always the same place, which no user's file has."""
+    """Return where a file is written before it gets its name: always the same place, used by no file of the user's."""
     return path.with_name(f".petseg-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.part")
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file to a temporary name and rename it; its folder is made if need be."""
+    """Write a file under a temporary name and rename it; its folder is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_for(path)
     temporary.write_bytes(content)
@@ -163,14 +163,14 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def append_row(path: Path, row: Iterable) -> None:
-    """Add a row to a table, in one piece."""
+    """Append a row to a table in a single write."""
     write_rows(path, "a", [row])
 
 
 def write_rows(path: Path, mode: str, rows: Iterable[Iterable]) -> None:
-    """Write rows to a file (mode ``w``), or add them to it (``a``)."""
+    """Write rows to a file (mode ``w``), or append them to it (``a``)."""
     with path.open(mode, encoding="utf-8", errors="surrogateescape", newline="") as file:  # names may be any bytes
-        # Python 3.11 leaves a carriage return unquoted, and then takes it for the end of a line.
+        # Python 3.11 leaves a carriage return unquoted, and on reading takes it for the end of a line.
         plain, quoted = (
             csv.writer(file, lineterminator="\n"),
             csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL),

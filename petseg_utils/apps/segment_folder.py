@@ -43,11 +43,11 @@ from petseg_utils.models.prompts import Box, Click
 from petseg_utils.segmenter import OpenPhoto, Segmenter, class_mask, cut_along, enlarge, read_photo
 from petseg_utils.study import write_json
 
-AHEAD = 2  # photos, at most, that are read meanwhile, and as many that wait to be written
-ROOM = 10_000_000  # pixels of photos that wait to be segmented or written, each, at most: larger ones go one by one
+AHEAD = 2  # photos read ahead at most, and as many that wait to be written
+ROOM = 10_000_000  # pixels of all photos that wait to be segmented, or written, at most: larger photos go one by one
 THREADS = min(os.cpu_count() or 1, 4)
 PALETTE = [0, 0, 0, *itertools.chain(*(ImageColor.getrgb(CLASS_COLOURS[name]) for name in CLASSES[1:]))]
-SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mask, as `photo_tables.ENDINGS`
+SAVED_AS: tuple[tuple[str, dict[str, int]], ...] = (  # overlay, cut-out and mask, like `photo_tables.ENDINGS`
     ("JPEG", {"quality": 90}),
     ("PNG", {"compress_level": 1}),
     ("PNG", {}),
@@ -76,9 +76,9 @@ def segment_photos(
 ) -> Counts:
     """Write ``NAME_mask.png``, ``NAME_overlay.jpg`` and ``NAME_cutout.png`` of each photo, and a table of them all.
 
-    What is done already is kept, see `photo_folders.Plan`, so a run that was interrupted goes on.  A file gets its name
+    What is already done is kept, see `photo_folders.Plan`, so an interrupted run can be resumed.  A file gets its name
     when it is complete, and a photo its row in ``results.csv`` when its files are there.  A photo that is longer than a
-    JPEG can be gets no overlay; its row has none.  The photos of a shard get a table of their own, see
+    JPEG can be gets no overlay, and its row names none.  The photos of a shard get a table of their own, see
     `photo_tables.of_shard`.
 
     Parameters
@@ -92,13 +92,13 @@ def segment_photos(
     hard : bool
         Cut along the model's coarser edges instead of the photo's own.
     formats : sequence of str
-        Write the masks of all photos of the table in these, too; see `mask_formats.write_format`.
+        Also write the masks of all photos in the table in these formats; see `mask_formats.write_format`.
 
     Raises
     ------
     PetsegError
-        If the folder holds other results, is in use or cannot be written, a prompt lies outside its photo, or somebody
-        else's file has the name of a format.
+        If the folder holds other results, is in use or cannot be written, if a prompt lies outside its photo, or if
+        somebody else's file has the name of a format.
     """
     check_folder(out, maker)
     for kind in formats:
@@ -150,7 +150,7 @@ def segment_photos(
         first = list(itertools.islice(segmented, 1))  # a click outside the photo ends it here, before anything changes
         with writing(out):
             with alone_in(out, wait=PATIENCE) if shard else contextlib.nullcontext():
-                check_folder(out, maker)  # once more: until it was locked, another run could write there
+                check_folder(out, maker)  # again: until the folder was locked, another run could write there
                 write_json(out / MADE_BY, maker)
             begin(out, (photo.stem for photo in plan.todo if any(map(os.path.lexists, photo.results(out)))), shard)
             write_table(results, COLUMNS, plan.rows)
@@ -177,24 +177,24 @@ def segment_photos(
     return Counts(plan.n_todo - n_failed, plan.n_photos - plan.n_todo, n_failed)
 
 
-# Of one photo: the class of each pixel ``uint8 (H, W)``, how much of it that is (0 to 255), and the confidence.
+# For one photo: the class of each pixel ``uint8 (H, W)``, its opacity there (0 to 255), and the confidence.
 _Result = tuple[np.ndarray, np.ndarray, float]
 
 
 def as_option(prompt: Box | Click) -> str:
-    """A click or a box as the table shows it: the command line's option for it."""
+    """Return a click or a box as the table shows it: as the command line's option."""
     if isinstance(prompt, Box):
         return f"box {prompt.x0:g},{prompt.y0:g},{prompt.x1:g},{prompt.y1:g}"
     return f"{'click' if prompt.positive else 'not'} {prompt.x:g},{prompt.y:g}"
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable[tuple]) -> Iterator[tuple[Photo, Future]]:
-    """The photo that each item begins with, and the future of ``work(*item)``; a few are begun ahead of their turn."""
+    """Yield the photo at the start of each item, and the future of ``work(*item)``; a few are started ahead of time."""
     waiting: deque[tuple[Photo, Future, int]] = deque()
     for item in items:
         pixels = sum(part.size // 3 for part in item if isinstance(part, np.ndarray))
         waiting.append((item[0], pool.submit(work, *item), pixels))
-        del item  # or it would hold the image while the next one is made
+        del item  # otherwise it would hold the image while the next one is made
         while len(waiting) > AHEAD or sum(pixels for _, _, pixels in waiting) > ROOM:
             yield waiting.popleft()[:2]
     while waiting:
@@ -202,7 +202,7 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable[tuple]) -> 
 
 
 def read_for(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
-    """The photo, and its square for the model: shrinking here, in a thread, keeps the model from waiting for it."""
+    """Read a photo and make its square for the model: shrinking it here, in a thread, saves the model waiting time."""
     image = read_photo(photo.path)
     return image, segmenter.letterbox(image).image(image, segmenter.model.scale)
 
@@ -210,7 +210,7 @@ def read_for(segmenter: Segmenter, photo: Photo) -> tuple[np.ndarray, np.ndarray
 def segmented_photos(
     segmenter: Segmenter, photos: Iterable[tuple], prompts: Sequence[Box | Click], hard: bool
 ) -> Iterator[tuple]:
-    """Each photo with its image and a function that gives its `_Result`, to call in a thread."""
+    """Yield each photo with its image and a function that returns its `_Result`, to be called in a thread."""
     if segmenter.takes_prompts:
         for photo, (image, _) in photos:
             opened = segmenter.open(image)
@@ -218,8 +218,8 @@ def segmented_photos(
                 opened.add(prompt)
             yield photo, image, partial(_selected, opened, hard)
         return
-    for photo, (image, square) in photos:  # one by one: on a CPU several at once are no faster, and take more memory
-        # A square is letterboxed once more there, which leaves it as it is.
+    for photo, (image, square) in photos:  # one by one: on a CPU, several at once are no faster and need more memory
+        # The square is letterboxed again there, which leaves it unchanged.
         (probabilities,) = segmenter.probabilities([square])
         yield photo, image, partial(_likeliest, probabilities, segmenter.letterbox(image), image, hard)
 
@@ -227,14 +227,14 @@ def segmented_photos(
 def _likeliest(probabilities: np.ndarray, box: Letterbox, image: np.ndarray, hard: bool) -> _Result:
     background, *pets = probabilities[:, *box.window]
     pet = np.maximum(*pets)
-    sure = (pet / (pet + background))[pet > background]  # as `OpenPhoto.confidence`
+    sure = (pet / (pet + background))[pet > background]  # as in `OpenPhoto.confidence`
     confidence = float(sure.mean()) if sure.size else 0.0
     if hard:
         mask = class_mask(probabilities, box)
         return mask, np.where(mask > 0, np.uint8(255), np.uint8(0)), confidence
     pet = np.maximum(probabilities[1], probabilities[2])
     alpha = cut_along(image, pet / (pet + probabilities[0]), box)
-    dog = enlarge(probabilities[2] - probabilities[1], box, alpha.shape) > 0  # rather than a cat
+    dog = enlarge(probabilities[2] - probabilities[1], box, alpha.shape) > 0  # dog rather than cat
     return np.where(alpha > 127, dog + np.uint8(1), np.uint8(0)), alpha, confidence
 
 
@@ -244,13 +244,13 @@ def _selected(opened: OpenPhoto, hard: bool) -> _Result:
 
 
 def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callable[[], _Result]) -> dict:
-    """Write a photo's three files; returns its row of the table."""
+    """Write a photo's three files, and return its row of the table."""
     mask, alpha, confidence = decide()
     pet = mask > 0
     label = Image.fromarray(mask)
     label.putpalette(PALETTE)
     too_long = max(mask.shape) > LONGEST_JPEG
-    # Each is made when its turn comes: of a large photo, all at once are much memory.
+    # Each is made when its turn comes: for a large photo, all at once would take much memory.
     makers: list[Callable[[], np.ndarray | Image.Image]] = [
         lambda: _overlay(image, mask),
         lambda: cut_out(image, alpha, size),
@@ -259,7 +259,7 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
     for path, make, (kind, options) in zip(photo.results(out), makers, SAVED_AS, strict=True):
         if kind == "JPEG" and too_long:
             with writing(out):
-                path.unlink(missing_ok=True)  # that of the photo before, which had this name
+                path.unlink(missing_ok=True)  # left by an earlier photo of this name
             continue
         try:
             content = encoded(make(), kind, **options)
@@ -278,13 +278,13 @@ def _save(out: Path, size: int, photo: Photo, image: np.ndarray, decide: Callabl
 
 
 def box_of(pet: np.ndarray) -> list[int] | None:
-    """First and last column and row of a mask ``bool (H, W)``, as in `photo_tables.BOX`; None if it is empty."""
+    """Return first and last column and row of a mask ``bool (H, W)``, as in `photo_tables.BOX`; None if it is empty."""
     ys, xs = np.flatnonzero(pet.any(1)), np.flatnonzero(pet.any(0))
     return [int(xs[0]), int(ys[0]), int(xs[-1]), int(ys[-1])] if len(xs) else None
 
 
 def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The photo half covered by its mask, made in strips: an overlay takes 24 bytes a pixel while it is made."""
+    """Return the photo half covered by its mask, made in strips: making an overlay takes 24 bytes per pixel."""
     over = np.empty_like(image)
     for start in range(0, len(mask), 256):
         strip = slice(start, start + 256)
@@ -293,7 +293,7 @@ def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _write(out: Path, path: Path, content: bytes) -> None:
-    """`write_file`, which leaves nothing behind where that fails."""
+    """Call `write_file`, leaving nothing behind if that fails."""
     with writing(out):
         try:
             write_file(path, content)

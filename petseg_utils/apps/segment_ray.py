@@ -1,4 +1,4 @@
-"""Masks for very many photos on a cluster of Ray, into Parquet files: what `petseg segment --ray` does."""
+"""Masks for very many photos on a Ray cluster, written to Parquet files: what `petseg segment --ray` does."""
 
 import contextlib
 import io
@@ -27,11 +27,11 @@ from petseg_utils.data.labels import CLASSES, SPECIES
 from petseg_utils.segmenter import Segmenter
 from petseg_utils.study import PetsegError
 
-AT_ONCE = 20_000  # photos that Ray is given at a time, in whose blocks its own bookkeeping grows
-IN_A_FILE = 500  # rows of a Parquet file: what is lost, at most, when the run is cut
-IN_A_BATCH = 8  # photos that an actor is given at a time
-TRIES = 3  # of a batch whose worker died, after the first; Ray has no bound of its own
-REACHED = 10.0  # seconds in which a cluster must answer
+AT_ONCE = 20_000  # photos given to Ray at a time; its own bookkeeping grows with their blocks
+IN_A_FILE = 500  # rows of a Parquet file: the most that is lost if the run is interrupted
+IN_A_BATCH = 8  # photos given to an actor at a time
+TRIES = 3  # retries of a batch whose worker died; Ray has no limit of its own
+REACHED = 10.0  # seconds within which a cluster must answer
 STORE = 256 << 20  # bytes of Ray's object store on this machine: it holds names and rows, no pictures
 
 
@@ -54,21 +54,21 @@ def segment_by_ray(
     runtime: str | None = None,
     hard: bool = False,
 ) -> Counts:
-    """Segment photos on a cluster of Ray, and write a row of each, with its masks, to Parquet files.
+    """Segment photos on a Ray cluster, and write one row per photo, with its masks, to Parquet files.
 
-    The columns are ``path``, ``width``, ``height``, ``class``, ``share``, ``box``, ``confidence``, ``rle`` (of each
-    species in the photo COCO's compressed run lengths) and ``error``: a file that is no photo is a row that says so.
-    This process alone writes, each file under its name when it is complete, so a worker that dies leaves nothing behind
+    The columns are ``path``, ``width``, ``height``, ``class``, ``share``, ``box``, ``confidence``, ``rle`` (COCO's
+    compressed run lengths of each species in the photo) and ``error``: a file that is not a photo gets a row saying so.
+    Only this process writes, and a file gets its name when it is complete, so a worker that dies leaves nothing behind,
     and each photo has one row.  A photo that has its row is not segmented again.
 
     Parameters
     ----------
     address : str
-        Of the cluster that this machine belongs to: ``HOST:PORT``, or ``auto``; ``local`` starts one, for this run.
+        Address of the cluster that this machine belongs to: ``HOST:PORT``, or ``auto``; ``local`` starts a new one.
     photos : list of str
-        Files and folders, or addresses of folders that fsspec reads, such as ``s3://bucket/photos``.
+        Files and folders, or addresses of folders that fsspec can read, such as ``s3://bucket/photos``.
     out : str
-        Folder of the Parquet files, or an address of one.
+        Folder of the Parquet files, or its address.
     maker : dict
         From `photo_folders.made_by`.
     model, weights, runtime
@@ -79,8 +79,8 @@ def segment_by_ray(
     Raises
     ------
     PetsegError
-        If Ray is not installed, cannot be reached or gives up, there are no photos, `out` holds masks by other weights,
-        or photos end their workers whenever they are tried; then the others have their rows.
+        If Ray is not installed, cannot be reached or gives up, if there are no photos, if `out` holds masks by other
+        weights, or if some photos kill their workers on every try; in that case, the other photos have their rows.
     """
     try:
         import fsspec
@@ -108,7 +108,7 @@ def segment_by_ray(
             lost += len(chosen)
             names = [{"file": os.fsencode(file)} for file in chosen]
             blocks = ray.data.from_items(names, override_num_blocks=-(-len(names) // IN_A_BATCH))
-            with warnings.catch_warnings(action="ignore"):  # Ray has no other way yet to bound the retries
+            with warnings.catch_warnings(action="ignore"):  # Ray has no other way yet to limit the retries
                 rows = blocks.map_batches(
                     Worker,
                     batch_size=IN_A_BATCH,
@@ -135,20 +135,20 @@ def segment_by_ray(
 
 
 class Worker:
-    """Segments batches of photos in a process of its own, for which it loads the model once."""
+    """Segments batches of photos in its own process, for which it loads the model once."""
 
     def __init__(self, model: str, weights: Path | None, runtime: str | None, hard: bool):
         self.segmenter, self.hard = Segmenter.load(model, weights, runtime), hard
 
     def __call__(self, batch: Any) -> Any:
-        """Rows of a batch, an Arrow table with a column ``file``; see `segment_by_ray`."""
+        """Return the rows of a batch, an Arrow table with a column ``file``; see `segment_by_ray`."""
         import pyarrow
 
         rows = [self.row(os.fsdecode(file)) for file in batch["file"].to_pylist()]
         return pyarrow.Table.from_pylist(rows, _schema(pyarrow))
 
     def row(self, file: str) -> dict:
-        """The row of a photo, by its path or its address."""
+        """Return the row of a photo, given its path or its address."""
         row: dict[str, Any] = {"path": as_text(file)}
         try:
             with _fetched(file) as path:
@@ -175,12 +175,12 @@ def _schema(pyarrow: Any) -> Any:
 
 
 def as_text(file: str) -> str:
-    """A path as Parquet takes it: bytes that are no text as their codes."""
+    """Return a path in the form that Parquet takes: bytes that are not text are replaced by their codes."""
     return os.fsencode(file).decode("utf-8", "backslashreplace")
 
 
 class _Done:
-    """Paths that have their rows, on disk, so that memory does not grow with them."""
+    """The paths that have their rows, kept on disk so that memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.db = sqlite3.connect("")
@@ -190,7 +190,7 @@ class _Done:
         self.db.executemany("INSERT OR IGNORE INTO done VALUES (?)", ([path] for path in paths))
 
     def without(self, files: Iterator[str], counts: np.ndarray) -> Iterator[str]:
-        """Those of some files that are not done, each once; the others are counted in ``counts[1]``."""
+        """Yield the files that are not done, each once; the others are counted in ``counts[1]``."""
         for file in files:
             if self.db.execute("SELECT 1 FROM done WHERE path = ?", [as_text(file)]).fetchone():
                 counts[1] += 1
@@ -200,7 +200,7 @@ class _Done:
 
 
 def _files(fsspec: Any, given: list[str], out: str) -> Iterator[str]:
-    """Paths of photos on this machine's disks, and addresses of those elsewhere, one after the other."""
+    """Yield paths of photos on this machine's disks, and addresses of those elsewhere, one after the other."""
     here = [Path(name) for name in given if "://" not in name]
     if here:
         yield from (str(photo.path) for photo in find_photos(here, Path(out)))
@@ -215,7 +215,7 @@ def _files(fsspec: Any, given: list[str], out: str) -> Iterator[str]:
 
 
 def _system(fsspec: Any, address: str) -> tuple[Any, str]:
-    """The file system of an address, and the path in it."""
+    """Return the file system of an address, and the path in it."""
     try:
         return fsspec.url_to_fs(address)
     except (ImportError, ValueError) as error:
@@ -223,7 +223,7 @@ def _system(fsspec: Any, address: str) -> tuple[Any, str]:
 
 
 def _check_maker(system: Any, folder: str, maker: dict) -> None:
-    """Refuse a folder with Parquet files of other weights, or of somebody else."""
+    """Refuse a folder with Parquet files of other weights, or with somebody else's."""
     if not system.exists(folder):
         return
     path = f"{folder}/{MADE_BY}"
@@ -243,7 +243,7 @@ def _write(system: Any, path: str, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _fetched(file: str) -> Iterator[Path]:
-    """A file on this machine's disks: itself, or a copy for as long as the context is open."""
+    """Yield a file on this machine's disks: the file itself, or a copy for as long as the context is open."""
     if "://" not in file:
         yield Path(file)
         return
@@ -258,32 +258,32 @@ def _fetched(file: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _cluster(ray: Any, address: str) -> Iterator[None]:
-    """A connection to a cluster of Ray; one on this machine has no dashboard.
+    """Connect to a Ray cluster; one started on this machine has no dashboard.
 
-    Its other ports are open on all of the machine's addresses, since Ray takes no loopback address for them.  They ask
-    for a token, which Ray makes and keeps in this user's home.
+    Its other ports are open on all of the machine's addresses, since Ray takes no loopback address for them.  They
+    require a token, which Ray creates and keeps in this user's home.
     """
     from ray.data import DataContext
 
-    if "://" in address:  # Ray takes it, and ends in the middle of its own code
+    if "://" in address:  # Ray accepts it, and then fails in the middle of its own code
         raise PetsegError("Ray Data does not run through ray://: give HOST:PORT, on a machine of the cluster.")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray starts, which reads it
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray starts, as it reads this then
     alone = {"include_dashboard": False, "object_store_memory": STORE}
     try:
         host, colon, port = address.rpartition(":")
         if colon and port.isdecimal():  # Ray would try for minutes, and then end this process
             socket.create_connection((host, int(port)), timeout=REACHED).close()
         ray.init(address, log_to_driver=False, logging_level="error", **(alone if address == "local" else {}))
-    except Exception as error:  # Ray has no kind of its own for a start that failed
+    except Exception as error:  # Ray has no exception type of its own for a failed start
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise PetsegError(
             f"No cluster of Ray at {address} ({reason}): start one with ray start, or say --ray local. If it asks for "
             "a token, set RAY_AUTH_MODE=token."
         ) from error
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what was lost is counted; Ray writes logs of its own
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # losses are counted here; Ray writes logs of its own
     context = DataContext.get_current()
     context.enable_progress_bars, context.print_on_execution_start = False, False
-    context.max_errored_blocks = -1  # what ends its worker whenever it is tried does not end the run
+    context.max_errored_blocks = -1  # a photo that kills its worker on every try does not end the run
     try:
         yield
     except ray.exceptions.RayError as error:

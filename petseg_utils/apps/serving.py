@@ -1,4 +1,4 @@
-"""Serving a page on this machine, for as long as it is wanted."""
+"""Serve a page on this machine, for as long as it is wanted."""
 
 import contextlib
 import ctypes
@@ -21,10 +21,10 @@ from petseg_utils.apps.page_folder import tidy
 from petseg_utils.study import PetsegError
 from petseg_utils.study.memory import ARENA_MAX, set_malloc
 
-VISITORS = 200  # whose photos stay open, the latest ones
+VISITORS = 200  # whose photos stay open, the most recent ones
 THREADS = 12  # that answer; some wait for child processes
 AWAY = 30  # seconds without an open window after which a visitor's photo is closed
-EVERY = 10.0  # seconds between two looks at what can go
+EVERY = 10.0  # seconds between two checks for what can be closed or deleted
 
 
 @contextlib.contextmanager
@@ -43,7 +43,7 @@ def serving(page: gr.Blocks, port: int, **looks: object) -> Iterator[None]:
     PetsegError
         If the port cannot be used.
     """
-    set_malloc(ARENA_MAX, 1)  # glibc would make a heap for each thread, and `_give_back` trims one only
+    set_malloc(ARENA_MAX, 1)  # glibc would make a heap for each thread, and `_give_back` trims only one
     page.state_session_capacity, page.max_threads = VISITORS, THREADS
     options = {"max_file_size": MAX_FILE, "enable_monitoring": False, "footer_links": [], "show_error": False}
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -80,7 +80,7 @@ def _listening(port: int) -> socket.socket:
 
 
 def _keep_tidy(page: gr.Blocks, door: Door, done: threading.Event) -> None:
-    """Close the photos of visitors who have gone, and delete old files, until the page is done."""
+    """Close the photos of visitors who have left, and delete old files, until the page is done."""
     while not done.wait(EVERY):
         with contextlib.suppress(OSError):
             tidy()
@@ -89,7 +89,7 @@ def _keep_tidy(page: gr.Blocks, door: Door, done: threading.Event) -> None:
 
 
 def close_abandoned(page: gr.Blocks, door: Door) -> int:
-    """Close what visitors left open who have had no window for a while; gives how many that were.
+    """Close what visitors without a window for a while left open; return how many visitors these were.
 
     Gradio itself would keep it for an hour.
     """
@@ -105,19 +105,19 @@ def close_abandoned(page: gr.Blocks, door: Door) -> int:
 
 
 def _give_back() -> None:
-    """Have the C library give memory that is free back to the system; by itself it keeps much of it."""
+    """Make the C library return free memory to the system; by itself it keeps much of it."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def end_by_signals() -> None:
-    """Have SIGTERM and SIGHUP end this process as Ctrl-C does, in order: with its files deleted."""
+    """Make SIGTERM and SIGHUP end this process as Ctrl-C does: in order, deleting its files."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
     for name in ("SIGTERM", "SIGHUP") if os.name == "posix" else ("SIGTERM",):
         number = getattr(signal, name)
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup sets this
             signal.signal(number, leave)

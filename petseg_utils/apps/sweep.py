@@ -1,4 +1,4 @@
-"""Many trainings, each in a process of its own, here or on a cluster: `petseg sweep`."""
+"""Many training runs, each in a process of its own, here or on a cluster: `petseg sweep`."""
 
 import os
 import subprocess
@@ -19,13 +19,13 @@ from petseg_utils.study import PetsegError, Study
 from petseg_utils.training.recipes import recipe_of
 from petseg_utils.training.train import CUT, what_lacks
 
-PAUSE = 0.2  # seconds between two looks at what runs
-GRACE = 20.0  # seconds for a training to end by itself when it is told to
-LONGEST = 7 * 24 * 60  # minutes on Slurm, where SBATCH_TIMELIMIT names no other limit; submitit would give it five
+PAUSE = 0.2  # seconds between two checks of the processes
+GRACE = 20.0  # seconds that a training run gets to end by itself when told to
+LONGEST = 7 * 24 * 60  # minutes on Slurm, unless SBATCH_TIMELIMIT sets another limit; submitit's default is five
 
 
 class Run(NamedTuple):
-    """One training."""
+    """One training run."""
 
     model: str
     seed: int
@@ -35,19 +35,19 @@ class Run(NamedTuple):
 
 
 class Process(Protocol):
-    """A training that was started."""
+    """A training run that was started."""
 
     def poll(self) -> int | None:
-        """Its exit code, None as long as it runs."""
+        """Return its exit code, or None as long as it runs."""
 
     def terminate(self) -> None:
         """Ask it to end."""
 
     def wait(self, timeout: float) -> object:
-        """Wait for its end; raises `subprocess.TimeoutExpired`."""
+        """Wait for it to end; raises `subprocess.TimeoutExpired`."""
 
     def kill(self) -> None:
-        """End it."""
+        """Kill it."""
 
 
 def run_sweep(
@@ -59,24 +59,24 @@ def run_sweep(
     cluster: str | None = None,
     study_option: str | None = None,
 ) -> list[Run]:
-    """Train what is not current of some models and seeds, and before it what they start from; says how each went.
+    """Train all outdated or missing runs of some models and seeds, and first what they start from; report on each.
 
     Parameters
     ----------
     cluster : str, optional
-        ``"slurm"`` or ``"local"``: submit them by submitit, which runs those of ``"local"`` on this machine.
+        ``"slurm"`` or ``"local"``: submit the runs with submitit, which with ``"local"`` runs them on this machine.
     study_option : str, optional
-        The study as the command line names it, for the trainings' own command line.
+        The study as given on the command line, for the command line of each training run.
 
     Returns
     -------
     list of Run
-        Those that failed, and those that were not begun because what they start from had failed.
+        Those that failed, and those that were not started because a run that they depend on failed.
 
     Raises
     ------
     PetsegError
-        If another sweep of the study runs, or there is no such model.
+        If another sweep of the study is running, or a model does not exist.
     """
     logs = study.runs_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def run_sweep(
     except Timeout:
         raise PetsegError(f"Another petseg sweep of study {study.name} runs just now: wait for it.") from None
     try:
-        splits = load_splits(study)  # decoded here, once, and not by several trainings at the same time
+        splits = load_splits(study)  # decoded here once, instead of by several training runs at the same time
         wanted = [Run(model, seed) for seed in dict.fromkeys(seeds) for model in dict.fromkeys(models)]
         lacking: dict[Run, str] = {}
         for run in wanted:
@@ -106,7 +106,7 @@ def run_sweep(
 
 
 def _add(run: Run, study: Study, splits: dict, lacking: dict[Run, str]) -> bool:
-    """Note a run and what it starts from, that first, as far as they are not current; whether this one is not."""
+    """Note a run, after what it starts from, unless it is current; return whether it is not."""
     lacks = what_lacks(run.model, study, run.seed, splits)
     if lacks is None:
         return False
@@ -118,14 +118,14 @@ def _add(run: Run, study: Study, splits: dict, lacking: dict[Run, str]) -> bool:
 
 
 def bases(run: Run, study: Study) -> list[Run]:
-    """The runs whose weights a run starts from, or learns from."""
+    """Return the runs whose weights a run starts from, or learns from."""
     recipe = recipe_of(run.model)
     before = [Run(recipe.starts_from(study), run.seed)] if recipe.starts_from else []
     return before + ([Run(recipe.teacher, seed) for seed in study.seeds] if recipe.teacher else [])
 
 
 def _run_all(waiting: list[Run], study: Study, begin: Callable[[Run], Process], logs: Path, jobs: int) -> list[Run]:
-    """Run all, a few at a time, each when what it starts from is done; ends them if it is itself interrupted."""
+    """Run all, a few at a time, each once its bases are done; end the running ones if interrupted."""
     running: dict[Run, tuple[Process, float]] = {}
     failed: list[Run] = []
     bar = tqdm(total=len(waiting), unit="run", disable=len(waiting) < 2)
@@ -172,7 +172,7 @@ def _log(logs: Path, run: Run) -> Path:
 
 
 def _last_line(log: Path) -> str:
-    """What a training said at last, which is why it failed."""
+    """Return the last line of a training run's log, which says why it failed."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 2000))
         lines = file.read().decode("utf-8", "replace").splitlines()
@@ -180,7 +180,7 @@ def _last_line(log: Path) -> str:
 
 
 def _here(jobs: int) -> Callable[[list[str], Path], Process]:
-    """Starts processes on this machine, which share its cores."""
+    """Return a function that starts processes on this machine; they share its cores."""
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} | dict(os.environ)
 
     def start(command: list[str], log: Path) -> Process:
@@ -191,7 +191,7 @@ def _here(jobs: int) -> Callable[[list[str], Path], Process]:
 
 
 def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process]:
-    """Starts processes by submitit."""
+    """Return a function that starts processes by submitit."""
     if cluster not in ("slurm", "local"):
         raise PetsegError(f"No cluster {cluster!r}; it is slurm or local.")
     try:
@@ -202,7 +202,7 @@ def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process
     executor.update_parameters(name="petseg", timeout_min=LONGEST)
 
     class Submitted:
-        """A job of submitit as a `Process`."""
+        """A submitit job with the methods of `Process`."""
 
         def __init__(self, command: list[str], log: Path):
             self.job = executor.submit(run_logged, command, log)
@@ -212,7 +212,7 @@ def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process
                 return None
             try:
                 return self.job.result()
-            except Exception:  # cancelled, out of memory or time: submitit has a kind for each
+            except Exception:  # cancelled, out of memory or out of time: submitit has an exception for each
                 return 1
 
         def terminate(self) -> None:
@@ -223,7 +223,7 @@ def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process
         def wait(self, timeout: float) -> None:
             until = time.monotonic() + timeout
             # Its result is not looked at, since submitit waits long for that of a cancelled one; and its state is asked
-            # for, since submitit itself asks but once a minute.
+            # submitit itself asks only once a minute.
             while not self.job.done(force_check=True):
                 if time.monotonic() > until:
                     raise subprocess.TimeoutExpired("submitit", timeout)
@@ -233,6 +233,6 @@ def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process
 
 
 def run_logged(command: list[str], log: Path) -> int:
-    """Run a command with its output in a file; returns its exit code.  On a cluster this is the job."""
+    """Run a command with its output going to a file; return its exit code.  On a cluster, this is the job."""
     with log.open("wb") as file:
         return subprocess.run(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL).returncode

@@ -1,4 +1,4 @@
-"""The page that needs no server: one file, or a folder for any web host, in which a browser runs the models itself."""
+"""The page that needs no server: one file, or a folder for any web host; the browser runs the models itself."""
 
 import base64
 import gzip
@@ -21,20 +21,20 @@ from petseg_utils.study import ROOT, PetsegError, shown, write_text
 
 SOURCES = Path(__file__).parent / "web"
 RUNTIME = ROOT / "node_modules" / "onnxruntime-web" / "dist"
-TITLE = "<title>Cut out a cat or a dog · petseg</title>"  # by which a page that was written here is known
-# Its plain build: what runs on a graphics card would be twice as large.
+TITLE = "<title>Cut out a cat or a dog · petseg</title>"  # identifies a page that was written here
+# The plain build: the one for graphics cards would be twice as large.
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 WORKER = ("clicks.js", "edges.js", "open_photo.js", "png.js", "coco.js", "worker.js")  # each after what it imports
 
 
 def write_page(out: Path) -> list[Path]:
-    """Write the page on which a browser cuts pets out of photos by itself.
+    """Write the page with which a browser cuts pets out of photos by itself.
 
     Parameters
     ----------
     out : Path
-        A name that ends in ``.html``: one file, which holds all it needs and opens from a disk.  Any other name: a
-        folder for a web host, in which ``index.html`` loads the files beside it.
+        If the name ends in ``.html``: one file that contains everything and opens from a disk.  Otherwise: a folder for
+        a web host, in which ``index.html`` loads the files beside it.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def write_page(out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, content in packed.items():
-        # A new version has a new name, so a browser never mixes what it keeps of an old one with it.
+        # A new version gets a new name, so that a browser never mixes it with what it has cached of an old one.
         stem, dot, ending = name.rpartition(".")
         files[name] = f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}{dot}{ending}.gz"
         (out / files[name]).write_bytes(content)
@@ -64,7 +64,7 @@ def write_page(out: Path) -> list[Path]:
 
 
 def _packed_files() -> dict[str, bytes]:
-    """What the page runs, compressed by gzip: the same bytes each time."""
+    """Return the files that the page runs, compressed by gzip; the bytes are the same each time."""
     missing = [name for name in RUNTIME_FILES if not (RUNTIME / name).is_file()]
     if missing:
         raise PetsegError("The page needs npm's packages, which are not installed: run make setup in a checkout.")
@@ -74,7 +74,7 @@ def _packed_files() -> dict[str, bytes]:
 
 
 def _page(files: dict[str, dict], embedded: dict[str, str], megabytes: float = 0) -> str:
-    """The page's HTML; `files` says where each file is, `embedded` holds those that are in the page."""
+    """Return the page's HTML; `files` says where each file is, `embedded` holds those that are in the page."""
     model = ExportedModel(SHIPPED / CLICK_HEAD)
     settings = {"size": model.card["image_size"], "scale": model.scale, "peak": model.card.get("peak", 0.0)}
     settings |= {"maxPixels": MAX_PIXELS, "colours": CLASS_COLOURS, "files": files}
@@ -96,7 +96,7 @@ def _page(files: dict[str, dict], embedded: dict[str, str], megabytes: float = 0
 
 
 def _joined(names: Iterable[str]) -> str:
-    """Modules as one: their imports of each other are dropped, as all their names then are in one place."""
+    """Join modules to one: their imports of each other are dropped, as all names are then in one scope."""
     text = "\n".join((SOURCES / name).read_text(encoding="utf-8") for name in names)
     text = re.sub(r"^import [^;]+;\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^export (?=class|const|function|async)", "", text, flags=re.MULTILINE)

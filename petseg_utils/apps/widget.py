@@ -1,7 +1,7 @@
-"""The click demo for notebooks, and the same as a still picture for pages that are only read.
+"""The click demo for notebooks, and a still picture of it for pages without live widgets.
 
-The canvas (`widget.js`, by anywidget) draws and says what was pointed at; the controls are ipywidgets'; the model stays
-in Python.  After each prompt only the mask travels, a bit a pixel of the screen.
+The canvas (`widget.js`, by anywidget) draws, and reports what was pointed at; the controls are ipywidgets'; the model
+stays in Python.  After each prompt only the mask is sent, one bit per pixel on the screen.
 """
 
 import tempfile
@@ -33,31 +33,31 @@ NARROW = {"style": {"description_width": "initial"}}
 def click_demo(
     photos: dict[str, np.ndarray] | None = None, models: tuple[str, ...] = ("point", "decoder")
 ) -> "ClickDemo":
-    """A photo to click on, in a notebook: each click, stroke or box changes the mask at once.
+    """Show a photo to click on, in a notebook: each click, stroke or box changes the mask at once.
 
-    All pets of the photo are proposed.  What is said adds to them, takes away, or, as a box, is a limit.  With the
-    switch "Select what I click on" the first click says what is wanted; see `OpenPhoto`.
+    All pets of the photo are proposed.  Prompts add to them, take away, or, as a box, limit them.  With the switch
+    "Select what I click on", the first click chooses what is selected; see `OpenPhoto`.
 
-    The notebook's file holds the photo that is shown wherever Jupyter saves widgets, and so does a picture by
-    `show_demo`.  So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.
-    Chelsea is always there, a photo that Stéfan van der Walt has put into the public domain (CC0).
+    The notebook's file contains the photo on display wherever Jupyter saves widgets, and also a picture by `show_demo`.
+    So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.  Chelsea is
+    always there, a photo that Stéfan van der Walt has put into the public domain (CC0).
 
     Parameters
     ----------
     photos : dict of str to ndarray, optional
         Further photos by name, RGB ``uint8 (H, W, 3)``, upright.
     models : tuple of str
-        Models to switch between, the first one first; each is loaded when it is chosen, from the weights that ship.
+        Models to switch between, starting with the first; each is loaded when chosen, from the weights that ship.
 
     Returns
     -------
     ClickDemo
-        Leave it in a cell's last line.
+        Make it the last line of a cell.
 
     Raises
     ------
     PetsegError
-        If a photo is not of that form, or the first model has no weights.
+        If a photo does not have that form, or the first model has no weights.
     """
     photos = {"Chelsea": example_photo()} | (photos or {})
     for name, image in photos.items():
@@ -66,26 +66,26 @@ def click_demo(
 
 
 class Canvas(anywidget.AnyWidget):
-    """What the browser draws; see `widget.js`.  All that it knows comes by these traits."""
+    """What the browser draws; see `widget.js`.  Everything that it knows comes through these traits."""
 
     _esm = Path(__file__).with_name("widget.js")
     _css = Path(__file__).with_name("widget.css")
-    picture = traitlets.Bytes().tag(sync=True)  # JPEG, sent once a photo
+    picture = traitlets.Bytes().tag(sync=True)  # JPEG, sent once per photo
     size = traitlets.List(traitlets.Int()).tag(sync=True)  # width and height of the photo itself
     shown = traitlets.List(traitlets.Int()).tag(sync=True)  # width and height of the canvas and the mask
     mask = traitlets.Bytes().tag(sync=True)  # packed bits, row by row
     colour = traitlets.Unicode().tag(sync=True)
     prompts: traitlets.List = traitlets.List().tag(sync=True)
     said = traitlets.Unicode().tag(sync=True)
-    answered = traitlets.Int().tag(sync=True)  # number of the last prompt that was taken in or refused
-    tool = traitlets.Int(0).tag(sync=True)  # number in TOOLS
-    removes = traitlets.Int(0).tag(sync=True)  # 1 where a prompt takes away
+    answered = traitlets.Int().tag(sync=True)  # number of the last prompt that was accepted or refused
+    tool = traitlets.Int(0).tag(sync=True)  # index in TOOLS
+    removes = traitlets.Int(0).tag(sync=True)  # 1 if a prompt takes away
     opacity = traitlets.Float(0.5).tag(sync=True)
     uploads = traitlets.Bool(True).tag(sync=True)  # whether there is a button to upload a photo
 
 
 class ClickDemo(widgets.VBox):
-    """The canvas among its controls; made by `click_demo`, whose parameters it takes."""
+    """The canvas with its controls; made by `click_demo`, whose parameters it takes."""
 
     def __init__(self, photos: dict[str, np.ndarray], models: tuple[str, ...]):
         self.canvas = canvas = Canvas()
@@ -105,7 +105,7 @@ class ClickDemo(widgets.VBox):
             widgets.Button(description=text, layout={"width": "auto"})
             for text in ("Undo", "Clear", "Save mask", "Save cut-out", "Save COCO")
         ]
-        # These stay within the browser: no round trip.
+        # These stay within the browser: no round trip to Python.
         widgets.jslink((self.tool, "index"), (canvas, "tool"))
         widgets.jslink((self.effect, "index"), (canvas, "removes"))
         widgets.jslink((self.opacity, "value"), (canvas, "opacity"))
@@ -132,7 +132,7 @@ class ClickDemo(widgets.VBox):
     def photo(self) -> OpenPhoto:
         """The chosen photo, open in the chosen model.
 
-        Each model keeps what was said to it, until the next photo, or until the switch is turned.
+        Each model keeps its prompts until the next photo, or until the switch is turned.
         """
         model = self.models.value
         if model not in self._segmenters:
@@ -151,7 +151,7 @@ class ClickDemo(widgets.VBox):
         return "The click demo. It needs a running notebook, so a page that is only read shows this sentence instead."
 
     def _hear(self, _: Canvas, said: dict, buffers: list) -> None:
-        """Answer the canvas: a prompt in the photo's pixels, or the next part of an uploaded file."""
+        """Handle a message from the canvas: a prompt in the photo's pixels, or the next part of an uploaded file."""
         with self.canvas.hold_sync():  # one message back
             if said["kind"] != "file":
                 self._do(lambda: self.photo.add(heard_prompt(said)))
@@ -162,7 +162,7 @@ class ClickDemo(widgets.VBox):
                 self._do(lambda: self._take_in(said["name"], b"".join(self._parts)))
 
     def _do(self, action: Callable[[], object]) -> None:
-        """Do something and show what came of it; where it cannot be done, say why and go on."""
+        """Do something and show the result; if it cannot be done, say why and go on."""
         trouble = ""
         try:
             action()
@@ -176,27 +176,27 @@ class ClickDemo(widgets.VBox):
         while name in self._photos:
             name += " (again)"
         self._photos = {name: image} | self._photos
-        self.photo_names.options = list(self._photos)  # chooses the first
+        self.photo_names.options = list(self._photos)  # also chooses the first
 
     def _choose(self) -> None:
         """Show the chosen photo."""
         image = self._image
         height, width = image.shape[:2]
         self._opened.clear()
-        with self.canvas.hold_sync():  # the photo goes together with its first mask
+        with self.canvas.hold_sync():  # the photo is sent together with its first mask
             self.canvas.picture = small_jpeg(image)
             self.canvas.size = [width, height]
             self.canvas.shown = [max(1, round(side * LONGEST / max(height, width))) for side in (width, height)]
             self._show()
 
     def _turn_switch(self) -> None:
-        """Open the photo anew, to select whatever is clicked, or pets again."""
+        """Open the photo again, to select whatever is clicked, or pets."""
         cleared = any(photo.prompts for photo in self._opened.values())
         self._opened.clear()
         self._show(after_switch(self.photo, cleared))
 
     def _change_model(self, change: dict) -> None:
-        """Show what the chosen model says; if it cannot be loaded, stay with the one before."""
+        """Show the chosen model's result; if it cannot be loaded, stay with the previous one."""
         try:
             self._show()
         except PetsegError as error:
@@ -214,38 +214,37 @@ class ClickDemo(widgets.VBox):
             canvas.said = instead or sentence(photo)
 
     def _save(self, what: str) -> None:
-        """Have the browser save the mask, the photo where it is selected, or COCO's JSON, at the photo's own size."""
+        """Make the browser save the mask, the cut-out, or COCO's JSON, at the photo's own size."""
         photo = self.photo
         name, content = result_file(photo.image, photo.selection, photo.label, self.photo_names.value, what)
         self.canvas.send({"name": name}, [content])
 
 
 def read_upload(name: str, content: bytes) -> np.ndarray:
-    """An uploaded file as a photo, RGB ``uint8 (H, W, 3)``, by the same rules as a file on disk.
+    """Read an uploaded file as a photo, RGB ``uint8 (H, W, 3)``, by the same rules as a file on disk.
 
     Raises
     ------
     DataError
-        If it is no picture, or one that cannot be used.
+        If it is not a picture, or one that cannot be used.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "photo"  # its own name may be too long here, or mean something else
+        path = Path(folder) / "photo"  # its own name may be too long here, or have a special meaning
         path.write_bytes(content)
         return read_photo(path, name)
 
 
 def small_jpeg(image: np.ndarray) -> bytes:
-    """A photo ``uint8 (H, W, 3)`` as a JPEG that is no larger than the canvas."""
+    """Return a photo ``uint8 (H, W, 3)`` as a JPEG that is no larger than the canvas."""
     picture = Image.fromarray(image)
     picture.thumbnail((LONGEST, LONGEST))
     return encoded(picture, "JPEG", quality=90)
 
 
 def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) -> "Figure":
-    """The demo as a still picture: a photo, the photo with prompts and what they select, and the cut-out.
+    """Show the demo as a still picture: a photo, the photo with prompts and what they select, and the cut-out.
 
-    It stands beside the demo on pages that are only read, where no widget is alive.  Which photos may go there, see
-    `click_demo`.
+    It appears beside the demo for pages without live widgets.  On which photos may be used, see `click_demo`.
 
     Parameters
     ----------
@@ -259,7 +258,7 @@ def show_demo(segmenter: Segmenter, image: np.ndarray, prompts: list[Prompt]) ->
     Raises
     ------
     PetsegError
-        If a prompt lies outside the photo, or the model takes none.
+        If a prompt lies outside the photo, or the model takes no prompts.
     """
     from matplotlib.colors import to_rgb
     from matplotlib.patheffects import withStroke

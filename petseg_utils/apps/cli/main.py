@@ -87,10 +87,10 @@ def _options(
     logging.basicConfig(format="%(message)s")  # to stderr
     if sys.getfilesystemencoding() == "ascii":
         raise PetsegError("Python takes names of files for ASCII here: unset PYTHONUTF8, or set LC_ALL=C.UTF-8.")
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such photos get a sentence
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of what in a file's EXIF it had to pass over
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such photos get a sentence of their own
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about EXIF data that it had to skip
     logging.getLogger("petseg_utils").setLevel(logging.INFO)
-    # Threads that wait spin for a moment only: as fast on an idle machine, and not many times slower on a busy one.
+    # Waiting threads spin only for a moment: as fast on an idle machine, and not many times slower on a busy one.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -224,7 +224,7 @@ def sweep(
     except ValueError:
         raise typer.BadParameter(f"{seeds!r} is no list of seeds: 0,1,2", param_hint="--seeds") from None
     names = [part.strip() for part in models.split(",")]
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the trainings would outlive this process
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or training runs would outlive this process
     try:
         failed = run_sweep(chosen, names, numbers, jobs=jobs, cluster=cluster, study_option=study)
     finally:
@@ -280,7 +280,7 @@ def evaluate(
             f"{path.name} was trained by study {card['study']!r} at {card['image_size']} px, not by {chosen.name!r} at "
             f"{chosen.image_size} px. Name its own study."
         )
-    if card.get("encoder_spec"):  # which says at what sizes photos are read
+    if card.get("encoder_spec"):  # it says at what sizes photos are read
         chosen = replace(chosen, encoder=card["encoder_spec"])
     pictures = load_pictures(chosen, split, names=read_names(names, chosen), skip_bad=skip_bad)
     tell_skipped({split: pictures})
@@ -289,7 +289,7 @@ def evaluate(
     if recipe.takes_prompts:
         clicks = click_values(cast(Any, network), pictures, progress=True)
         add_clicks(records, clicks, pictures, chosen.bootstrap_resamples)
-    typer.echo(score_lines(records))  # first: they are not lost where the records cannot be written
+    typer.echo(score_lines(records))  # first, so that they are not lost if the records cannot be written
     append_records(chosen.runs_dir / "records.jsonl", records)
     if json_path:
         subsets: dict[str, dict] = {}
@@ -313,7 +313,7 @@ app.command()(export)
 
 
 def main() -> None:
-    """Run the command line; a `PetsegError`, a package that lacks or a full disk becomes one line and exit code 1."""
+    """Run the command line; a `PetsegError`, a missing package or a full disk becomes one line and exit code 1."""
     try:
         app()
     except ModuleNotFoundError as error:
@@ -330,12 +330,12 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         said = f"petseg: {_in_words(error) if isinstance(error, OSError) else error}"
-        tqdm.write(said, file=sys.stderr)  # on a line of its own, where a bar was cut
+        tqdm.write(said, file=sys.stderr)  # on a line of its own, in case a bar was interrupted
         sys.exit(1)
 
 
 def _in_words(error: OSError) -> str:
-    """What the system refused, without the place of this machine where it happened, and what to do."""
+    """Say what the system refused and how to put it right, without showing a path of this machine."""
     if not error.strerror:
         return str(error)
     place = shown(Path(os.fsdecode(error.filename))).removesuffix(".lock") if error.filename else "a file"

@@ -1,4 +1,4 @@
-"""What several commands share: options, and what they say on the terminal."""
+"""What several commands share: options, and messages on the terminal."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ RuntimeOption = Annotated[
 
 
 def new_or_json(path: Path | None) -> Path | None:
-    """The file for results; wrong usage where it holds something else than JSON, as photos and tables do."""
+    """Check a file for results; it is a usage error if it holds something else than JSON, as photos and tables do."""
     if path and path.is_file() and path.stat().st_size:
         try:
             json.loads(path.read_bytes())
@@ -56,18 +56,18 @@ JsonOption = Annotated[
 
 
 def on_screen(path: Path) -> str:
-    """A path as the reader of a terminal can use it: relative to the current folder, or in full."""
+    """Return a path as a terminal's reader can use it: relative to the current folder, or in full."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def read_names(path: Path | None, study: "Study") -> set[str] | None:
-    """Names of pictures from a file, None without one; says on stderr how many of them are not in the study's data.
+    """Read names of pictures from a file, None without one; say on stderr how many of them the study's data lacks.
 
     Raises
     ------
     PetsegError
-        If there is no such file, or it is no text.
+        If there is no such file, or it is not text.
     """
     from petseg_utils.data.datasets import OFFICIAL_COUNTS, DataError, list_pictures, read_list
 
@@ -86,7 +86,7 @@ def read_names(path: Path | None, study: "Study") -> set[str] | None:
 
 
 def tell_skipped(splits: "dict[str, PictureSet]") -> None:
-    """Say on stderr what was left out of the pictures of each split."""
+    """Say on stderr which pictures of each split were left out."""
     told = {finding: split for split, pictures in splits.items() for finding in pictures.skipped}
     for finding, split in told.items():
         typer.echo(f"left out of {split}: {finding.name}: {finding.message}", err=True)
@@ -100,7 +100,7 @@ def tell_weights(path: Path, card: dict) -> None:
 
 @contextlib.contextmanager
 def ctrl_c(message: str) -> Iterator[None]:
-    """Say how to go on after an interruption; exit code 130."""
+    """Say how to continue after an interruption; the exit code is 130."""
     try:
         yield
     except KeyboardInterrupt:

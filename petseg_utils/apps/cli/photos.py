@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """Of masks, beside PNG; see `mask_formats.write_format`."""
+    """Formats of masks, besides PNG; see `mask_formats.write_format`."""
 
     COCO = "coco"
     POLYGONS = "coco-polygons"
@@ -177,8 +177,8 @@ def segment(
         return
     check_folder(out, maker)
     tell_weights(segmenter.weights, segmenter.card)
-    set_malloc(MMAP_THRESHOLD, 1 << 20)  # glibc returns each large array at once; else it keeps it, for every thread
-    with logging_redirect_tqdm():  # what is said meanwhile gets lines of its own, above the bar
+    set_malloc(MMAP_THRESHOLD, 1 << 20)  # glibc returns each large array at once; otherwise it keeps it, per thread
+    with logging_redirect_tqdm():  # messages meanwhile get lines of their own, above the bar
         counts = segment_photos(segmenter, listing, out, maker, prompts=prompts, hard=hard, formats=formats or ())
     typer.echo(
         f"Segmented: {counts.segmented}; done before: {counts.before}; failed: {counts.failed}. "
@@ -189,7 +189,7 @@ def segment(
 
 
 def _shard(text: str) -> "Shard":
-    """A shard as the option gives it; wrong usage unless it is one of 1/N to N/N."""
+    """Parse a shard as the option gives it; it is a usage error unless it is one of 1/N to N/N."""
     from petseg_utils.apps.photo_tables import MOST_SHARDS, Shard
 
     index, _, count = text.partition("/")
@@ -232,7 +232,7 @@ def demo(
     stopped.
     """
     _check_port(port)
-    if int(PIL.__version__.partition(".")[0]) < 13:  # gradio lets pip choose no newer one
+    if int(PIL.__version__.partition(".")[0]) < 13:  # gradio allows pip no newer one
         typer.echo(
             f"Pillow {PIL.__version__} has known faults in its decoders: open only photos that you trust, or first\n"
             "pip install --no-deps --upgrade pillow",
@@ -311,7 +311,7 @@ def _check_port(port: int) -> None:
     if not 1 <= port <= 65535:
         raise PetsegError(f"There is no port {port}: choose one from 1024 to 65535 with --port.")
     with socket.socket() as probe:
-        if os.name == "posix":  # there it does not mean that others may listen, too
+        if os.name == "posix":  # on POSIX this does not mean that others may listen, too
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
@@ -320,7 +320,7 @@ def _check_port(port: int) -> None:
 
 
 def _prompts(box: str | None, clicks: list[str], without: list[str]) -> "list[Box | Click]":
-    """Boxes and clicks from their options; ill-formed ones are wrong usage."""
+    """Parse boxes and clicks from their options; a malformed one is a usage error."""
     from petseg_utils.models.prompts import Box, Click
 
     def numbers(option: str, form: str, text: str) -> list[float]:
