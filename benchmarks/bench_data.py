@@ -19,7 +19,7 @@ SIZE, WORKERS = 224, 2
 
 
 def main() -> None:
-    """Measure both, and print pictures a second and their ratio."""
+    """Measure both, and print pictures per second and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=540)
     parser.add_argument("--data", type=Path, help="folder of a data set")

@@ -20,7 +20,7 @@ SIZES = ((451, 300), (1000, 665), (4000, 3000))
 
 
 def milliseconds(children: Children, photo: Path) -> tuple[float, float]:
-    """A photo read in this process and in a child, one after the other."""
+    """Time a photo in this process and in a child, one after the other."""
     began = time.perf_counter()
     reduce_photo(photo, photo.name, 224, 2)
     here = time.perf_counter()
@@ -29,7 +29,7 @@ def milliseconds(children: Children, photo: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, and print a line a size."""
+    """Measure, and print a line per size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     options, children = parser.parse_args(), Children()

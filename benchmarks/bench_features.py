@@ -36,19 +36,19 @@ SPECS = (LITE, TWICE_LITE, "clip:ViT-B-16-quickgelu/random")
 
 
 def without_maps(pictures: PictureSet, row: int, _: Key) -> dict[str, Tensor]:
-    """A picture as it is: the encoder has to make its feature maps."""
+    """Return a picture as it is: the encoder has to make its feature maps."""
     return as_example(pictures.images[row], pictures.labels[row])
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Wall-clock seconds of a call."""
+    """Return the wall-clock seconds of a call."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
 def epoch(model: FrozenSegmenter, loader: DataLoader) -> None:
-    """Forward, loss, backward and step for each batch; the encoder runs where a batch has no maps."""
+    """Do forward pass, loss, backward pass and step for each batch; the encoder runs if a batch has no maps."""
     optimizer = torch.optim.AdamW(model.parameters(), foreach=True)  # as in training
     for batch in loader:
         segmentation_loss(model, batch, dice=1.0).backward()
@@ -57,7 +57,7 @@ def epoch(model: FrozenSegmenter, loader: DataLoader) -> None:
 
 
 def measure(spec: str, pictures: PictureSet, width: int, cache: Path) -> dict[str, float]:
-    """Times of one encoder and of a decoder on it, milliseconds a picture, and their ratios."""
+    """Return milliseconds per picture for one encoder and for a decoder on it, and their ratios."""
     batches = [slice(start, start + BATCH) for start in range(0, len(pictures), BATCH)]
     images = to_tensor(pictures.images)
     encoder = load_encoder(spec, SIZE)
@@ -83,7 +83,7 @@ def measure(spec: str, pictures: PictureSet, width: int, cache: Path) -> dict[st
 
 
 def main() -> None:
-    """Measure all three encoders, and print milliseconds a picture and their ratios."""
+    """Measure all three encoders, and print milliseconds per picture and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=48)
     parser.add_argument("--width", type=int, help="channels of the decoder; by default the sample study's")

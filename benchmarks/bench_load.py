@@ -28,12 +28,12 @@ API = "/gradio_api"
 
 
 class Visitor:
-    """Somebody with a window of their own, by what the browser would send."""
+    """A simulated user with a window of their own, who sends what the browser would send."""
 
     def __init__(self, address: str):
         self.client = httpx.AsyncClient(base_url=address, timeout=120, trust_env=False)
         self.session = f"{random.getrandbits(64):x}"
-        self.turned_away = 0  # times
+        self.turned_away = 0  # how often
 
     async def come(self) -> None:
         """Load the page: its example is opened."""
@@ -54,7 +54,7 @@ class Visitor:
                 pass
 
     def event(self, kind: str, most_inputs_at_least: int, target: int | None = None) -> dict:
-        """The page's answer to such an event."""
+        """Return the page's handler of such an event."""
         return next(
             answer
             for answer in self.config["dependencies"]
@@ -63,7 +63,7 @@ class Visitor:
         )
 
     async def ask(self, event: dict, data: list | None = None, told: dict | None = None) -> dict:
-        """Have the page answer an event; gives its output."""
+        """Have the page answer an event; return its output."""
         body = {
             "data": data if data is not None else [self.values.get(number) for number in event["inputs"]],
             "event_data": told,
@@ -75,7 +75,7 @@ class Visitor:
             answer.raise_for_status()
             return answer.json()
         while (answer := await self.client.post(f"{API}/queue/join", json=body)).status_code == 429:
-            self.turned_away += 1  # the page is busy, and says so: as a person would, try again in a few seconds
+            self.turned_away += 1  # the page is busy and says so: try again in a few seconds, as a person would
             await asyncio.sleep(random.uniform(2, 4))
         number = answer.raise_for_status().json()["event_id"]
         async with self.client.stream("GET", f"{API}/queue/data?session_hash={self.session}") as lines:
@@ -98,7 +98,7 @@ class Visitor:
         (await self.client.get(f"{API}/file={shown['path']}")).raise_for_status()
 
     async def open(self, content: bytes) -> None:
-        """Upload a photo, and open it."""
+        """Upload a photo and open it."""
         answer = await self.client.post(f"{API}/upload", files={"files": ("photo.jpg", content, "image/jpeg")})
         (path,) = answer.raise_for_status().json()
         event = self.event("upload", 1)
@@ -109,14 +109,14 @@ class Visitor:
 
 
 def memory(server: subprocess.Popen) -> tuple[float, float]:
-    """MB of the page's process, and of those that it started."""
+    """Return MB of memory of the page's process, and of the processes that it started."""
     process = psutil.Process(server.pid)
     children = sum(child.memory_info().rss for child in process.children(recursive=True))
     return process.memory_info().rss / 2**20, children / 2**20
 
 
 async def many_visitors(address: str, server: subprocess.Popen, visitors: int, seconds: float, pause: float) -> dict:
-    """Have visitors click for so many seconds each; then they leave."""
+    """Let visitors click, each for this many seconds; then they leave."""
     first = Visitor(address)
     await first.come()  # loads the model
     await first.click()
@@ -159,7 +159,7 @@ async def many_visitors(address: str, server: subprocess.Popen, visitors: int, s
 
 
 async def many_photos(address: str, server: subprocess.Popen, photos: int) -> dict:
-    """Have one visitor open photos one after another."""
+    """Let one visitor open photos one after another."""
     visitor = Visitor(address)
     await visitor.come()
     numbers: dict = {"photos": photos}
@@ -178,7 +178,7 @@ async def many_photos(address: str, server: subprocess.Popen, photos: int) -> di
 
 
 def main() -> None:
-    """Start the page by its command, measure, and print."""
+    """Start the page by its command, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--visitors", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60)

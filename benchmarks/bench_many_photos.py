@@ -27,7 +27,7 @@ COLUMN_TITLES = ("photos", "shards", "photos/s", "peak, MB", "table, MB", "merge
 
 
 def link_photos(root: Path, count: int) -> None:
-    """A folder of `count` photos, in sub-folders."""
+    """Make a folder of `count` photos, in sub-folders."""
     for number in range(DRAWN):
         Image.fromarray(draw_pet(BREEDS[number], 1)[0]).resize((SIZE, SIZE)).save(root.with_name(f"{number}.jpg"))
     for number in range(count):
@@ -37,7 +37,7 @@ def link_photos(root: Path, count: int) -> None:
 
 
 def segment(photos: Path, out: Path, shards: int) -> tuple[float, float]:
-    """Run all shards at the same time; seconds, and the largest peak of memory of one of them in MB."""
+    """Run all shards at the same time; return seconds, and the largest peak memory of one of them in MB."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "petseg_utils", "segment", photos, "-o", out, "--shard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -49,7 +49,7 @@ def segment(photos: Path, out: Path, shards: int) -> tuple[float, float]:
 
 
 def forget(out: Path, shards: int, share: float) -> None:
-    """Take a share of the rows out of the tables."""
+    """Remove a share of the rows from the tables."""
     for index in range(shards):
         table = out / of_shard(RESULTS, Shard(index + 1, shards))
         rows = [[row[column] for column in COLUMNS] for row in read_table(table)]
@@ -57,7 +57,7 @@ def forget(out: Path, shards: int, share: float) -> None:
 
 
 def measure(count: int, shards: int) -> dict[str, float]:
-    """One line of the table."""
+    """Measure one line of the table."""
     with tempfile.TemporaryDirectory() as folder:
         photos, out = Path(folder, "photos"), Path(folder, "out")
         link_photos(photos, count)
@@ -90,7 +90,7 @@ print(time.perf_counter() - began)
 
 
 def plan(count: int) -> tuple[float, float]:
-    """Seconds and peak of memory in MB of listing and planning so many photos in one folder."""
+    """Return seconds and peak memory in MB of listing and planning `count` photos in one folder."""
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder, "photos")
         photos.mkdir()
@@ -105,7 +105,7 @@ def plan(count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, and print tables in Markdown."""
+    """Measure, and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", default="100,1000,10000")
     parser.add_argument("--shards", default="1,2")

@@ -24,7 +24,7 @@ NAIVE_RESAMPLES = 50
 
 
 def seconds(function: Callable, *args: object, repeats: int = 1, **kwargs: object) -> float:
-    """Wall-clock seconds of the fastest of a few runs: other work on the machine can only slow them down."""
+    """Return the wall-clock seconds of the fastest of a few runs: other work on the machine can only slow them down."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -34,7 +34,7 @@ def seconds(function: Callable, *args: object, repeats: int = 1, **kwargs: objec
 
 
 def naive_bootstrap(confusions: np.ndarray, protocol: str, n_resamples: int) -> list[dict[str, float]]:
-    """Scores of each resample, by the obvious loop."""
+    """Compute the scores of each resample with the obvious loop."""
     rng = np.random.default_rng(0)
     values = []
     for _ in range(n_resamples):
@@ -44,7 +44,7 @@ def naive_bootstrap(confusions: np.ndarray, protocol: str, n_resamples: int) -> 
 
 
 def measure() -> dict[str, float]:
-    """Seconds of each step, and how many times longer the loop takes."""
+    """Return the seconds of each step, and how many times longer the loop takes."""
     rng = np.random.default_rng(0)
     labels = rng.choice(np.array([0, 1, 2, PADDING, BORDER], np.uint8), (10, SIDE, SIDE))
     predictions = rng.integers(0, 3, labels.shape, dtype=np.uint8)

@@ -29,7 +29,7 @@ from petseg_utils.training.recipes import recipe_of
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Wall-clock seconds of a call, the second one of two: the first also sets things up."""
+    """Return the wall-clock seconds of a call, the second of two: the first also sets things up."""
     action()
     began = time.perf_counter()
     action()
@@ -37,7 +37,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Measure a few pictures, and say how long the study's whole sweep would take."""
+    """Measure on a few pictures, and say how long the study's whole sweep would take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="sample")
     parser.add_argument("--pictures", type=int, default=16)
@@ -56,7 +56,7 @@ def main() -> None:
     perturbing = sum(
         seconds(lambda step=step: corrupt_all(few, *step, encoder.scale)) for step in steps if step != CLEAN
     )
-    a_step = (took[together] + perturbing / len(steps)) / len(few)  # seconds of one picture in one step
+    a_step = (took[together] + perturbing / len(steps)) / len(few)  # seconds per picture and step
     numbers = {f"{name}, ms a picture": 1e3 * value / len(few) for name, value in took.items()}
     numbers |= {
         "perturbing, ms a picture": 1e3 * perturbing / len(steps) / len(few),

@@ -20,7 +20,7 @@ from PIL import Image
 
 from petseg_utils.apps.cutouts import EXAMPLES
 
-# In a process of its own, since threads are set once: milliseconds of a photo and of a click, by both runtimes.
+# In its own process, since threads are set once: milliseconds of a photo and of a click, with both runtimes.
 IN_PROCESS = """
 import json, os, sys, time, statistics
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -65,7 +65,7 @@ print(json.dumps(medians))
 
 
 def segment(photos: Path, runtime: str) -> tuple[float, float]:
-    """Seconds of `petseg segment` from process start to the last file, and its peak memory in MB."""
+    """Return the seconds of `petseg segment` from process start to the last file, and its peak memory in MB."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "petseg_utils", "segment", str(photos), "-o", out, "--runtime", runtime]
         start = time.perf_counter()
@@ -76,7 +76,7 @@ def segment(photos: Path, runtime: str) -> tuple[float, float]:
 
 
 def enlarged(folder: Path, width: int, count: int) -> Path:
-    """A folder of photos of this width."""
+    """Make a folder of photos of this width."""
     folder.mkdir()
     with Image.open(EXAMPLES["Chelsea"]) as photo:
         photo.resize((width, width * photo.height // photo.width)).save(folder / "0.jpg", quality=92)

@@ -18,7 +18,7 @@ STEPS = 5
 
 
 def seconds_a_picture(study: Study, layout: torch.memory_format, bf16: bool) -> float:
-    """Wall-clock seconds of the fastest of a few steps, not counting the first, which also sets things up."""
+    """Return the wall-clock seconds of the fastest of a few steps, except the first, which also sets things up."""
     size, batch = study.image_size, study.models["unet"].batch_size
     model = UNet(study.models["unet"].width).to(memory_format=layout)
     optimizer = torch.optim.AdamW(model.parameters())
@@ -37,7 +37,7 @@ def seconds_a_picture(study: Study, layout: torch.memory_format, bf16: bool) -> 
 
 
 def main() -> None:
-    """Measure the variants and print milliseconds a picture and their ratios to what the study does."""
+    """Measure the variants, and print milliseconds per picture and their ratios to the study's variant."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", default="sample")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the numbers to this file")

@@ -39,7 +39,7 @@ LIMITS = {
     "hosted, MB": 14,
     "least equal pixels, %": 99.5,
 }
-# The page paints the mask anew for each answer; the clock stops once the frame with it has been drawn.
+# The page draws the mask again for each answer; the clock stops once the frame with it has been drawn.
 WATCH = """() => {
     const put = CanvasRenderingContext2D.prototype.putImageData;
     let released;
@@ -63,14 +63,14 @@ OPEN = """async text => {
 
 
 def opened(page: Page, photo: np.ndarray, kind: str = "PNG") -> float:
-    """Milliseconds from the drop of a photo to its proposed mask."""
+    """Return the milliseconds from the drop of a photo to its proposed mask."""
     buffer = io.BytesIO()
     Image.fromarray(photo).save(buffer, kind, quality=90)
     return page.evaluate(OPEN, base64.b64encode(buffer.getvalue()).decode("ascii"))
 
 
 def ready(browser: Browser, address: str) -> tuple[Page, float]:
-    """A page of its own, and the seconds until it is ready."""
+    """Open a new page, and return it with the seconds until it was ready."""
     page = browser.new_context(viewport={"width": 1280, "height": 900}, offline=address.startswith("file:")).new_page()
     page.set_default_timeout(120_000)
     began = time.perf_counter()
@@ -80,7 +80,7 @@ def ready(browser: Browser, address: str) -> tuple[Page, float]:
 
 
 def clicked(page: Page, count: int) -> list[float]:
-    """Milliseconds of clicks all over a photo."""
+    """Return the milliseconds of clicks all over a photo."""
     canvas, times, rng = page.locator("#photo"), [], np.random.default_rng(0)
     page.evaluate(WATCH)
     for number in range(count + 3):  # the first ones also set things up
@@ -95,14 +95,14 @@ def clicked(page: Page, count: int) -> list[float]:
 
 
 def saved(page: Page) -> np.ndarray:
-    """The mask, as the page saves it."""
+    """Return the mask as the page saves it."""
     with page.expect_download() as download:
         page.locator("#mask").click()
     return np.asarray(Image.open(download.value.path()))
 
 
 def received(browser: Browser, folder: Path) -> int:
-    """Bytes that a server sends of the hosted page."""
+    """Return the bytes that a server sends for the hosted page."""
     sent = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -122,7 +122,7 @@ def received(browser: Browser, folder: Path) -> int:
 
 
 def measure(browser: Browser, folder: Path, photos: int, clicks: int) -> dict[str, float]:
-    """All numbers, by their names."""
+    """Return all numbers by name."""
     write_page(folder / "try.html")
     write_page(folder / "hosted")
     starts = []
@@ -161,7 +161,7 @@ def measure(browser: Browser, folder: Path, photos: int, clicks: int) -> dict[st
 
 
 def main() -> None:
-    """Measure, and print JSON and a table in Markdown."""
+    """Measure, and print JSON and a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=20)
     parser.add_argument("--clicks", type=int, default=40)

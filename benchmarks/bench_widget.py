@@ -37,7 +37,7 @@ RUN = """async () => {
     await context.session.kernel.info;
     window.jupyterapp.commands.execute("notebook:run-all-cells");
 }"""
-# The widget paints its overlay anew for each new mask; the clock stops once the frame with it has been drawn.
+# The widget draws its overlay again for each new mask; the clock stops once the frame with it has been drawn.
 WATCH = """() => {
     const put = CanvasRenderingContext2D.prototype.putImageData;
     let pressed;
@@ -50,7 +50,7 @@ WATCH = """() => {
 
 
 def measure(page: Page, clicks: int) -> list[float]:
-    """Milliseconds of each click, at places all over the photo; clicks that change no pixel are left out."""
+    """Return the milliseconds of each click, at places all over the photo; clicks that change no pixel are left out."""
     canvas, times, rng = page.locator(".petseg-demo canvas"), [], np.random.default_rng(0)
     page.evaluate(WATCH)
     for number in range(clicks + 3):

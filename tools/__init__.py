@@ -1,1 +1,1 @@
-"""Chores of this repository; they are not installed."""
+"""Scripts for maintaining this repository; they are not installed."""

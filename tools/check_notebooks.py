@@ -1,4 +1,4 @@
-"""Are the notebooks fit to be committed?  `make lint`, `make test` and the hook before a commit ask this."""
+"""Check whether the notebooks are fit to be committed, for `make lint`, `make test` and the pre-commit hook."""
 
 import json
 import re
@@ -12,24 +12,24 @@ from bs4 import BeautifulSoup
 from nbconvert.filters import markdown2html
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-# A place on one machine: outputs must read the same wherever they were made.
+# A path of one machine: outputs must be the same wherever they were made.
 MACHINES_PATH = re.compile(r"(?<![\w.~$}])(/(root|work|tmp|home/\w+|Users/\w+)/|[A-Z]:\\\\+Users\b)")
 
 HEADINGS = re.compile("^h[1-6]$")
-CELLS = 45  # besides solutions, which readers need not open
+CELLS = 45  # not counting solutions, which readers need not open
 CODE_LINES = (("median", 0.5, 6), ("90th percentile", 0.9, 20), ("longest", 1.0, 40))
-FOLDED = {"source_hidden": True, "outputs_hidden": True}  # what JupyterLab opens a solution's cell as
+FOLDED = {"source_hidden": True, "outputs_hidden": True}  # how JupyterLab opens a solution's cell
 
 
 def faults(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOKS) -> list[str]:
-    """What is wrong with an executed notebook, a line each; nothing where all is well.
+    """Return what is wrong with an executed notebook, one line each; an empty list if all is well.
 
     Parameters
     ----------
     notebook : NotebookNode
-        What was read from the file.
+        The notebook as read from its file.
     folder : Path
-        Where it lies: links to other files begin there.
+        The notebook's folder: relative links start there.
     """
     return [
         *_wrong_runs(notebook),
@@ -40,7 +40,7 @@ def faults(notebook: nbformat.NotebookNode, folder: Path = NOTEBOOKS) -> list[st
 
 
 def _wrong_runs(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """Code cells that did not run once, from top to bottom, without an error; outputs that name a machine's path."""
+    """Yield code cells that did not run once, in order and without an error, and outputs that name a machine's path."""
     cells = _code(notebook)
     counts = [cell.execution_count for cell in cells]
     if counts != list(range(1, len(cells) + 1)):
@@ -56,7 +56,7 @@ def _wrong_runs(notebook: nbformat.NotebookNode) -> Iterator[str]:
 
 
 def _wrong_texts(notebook: nbformat.NotebookNode, folder: Path) -> Iterator[str]:
-    """Headings out of order, links that lead nowhere, pictures without alternative text."""
+    """Yield headings out of order, links that lead nowhere, and pictures without alternative text."""
     page = _page(notebook)
     before = 0
     for heading in page.find_all(HEADINGS):
@@ -70,7 +70,7 @@ def _wrong_texts(notebook: nbformat.NotebookNode, folder: Path) -> Iterator[str]
     for link in page.select("a[href]"):
         address = urlsplit(link["href"])
         if address.scheme:
-            continue  # the network is not asked
+            continue  # the network is not used
         if address.path and not (folder / address.path).is_file():
             yield f"a link leads to no file: {link['href']}"
         elif address.fragment:
@@ -80,7 +80,7 @@ def _wrong_texts(notebook: nbformat.NotebookNode, folder: Path) -> Iterator[str]
 
 
 def _wrong_lengths(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """Too many cells, too little prose, too much code in a cell."""
+    """Report too many cells, too little prose, or too much code in a cell."""
     cells = [cell for cell in notebook.cells if not _is_solution(cell)]
     if len(cells) > CELLS:
         yield f"{len(cells)} cells besides its solutions, {CELLS} at most"
@@ -94,7 +94,7 @@ def _wrong_lengths(notebook: nbformat.NotebookNode) -> Iterator[str]:
 
 
 def _wrong_exercises(notebook: nbformat.NotebookNode) -> Iterator[str]:
-    """Exercises: two or three, numbered, each followed by its solution, folded and run."""
+    """Check the exercises: two or three, numbered, each followed by its solution, which is folded and was run."""
     numbers = []
     for cell, following in zip(notebook.cells, [*notebook.cells[1:], None], strict=True):
         if number := re.search(r"^### Exercise (\d+)\b", cell.source, re.MULTILINE):
@@ -116,19 +116,19 @@ def _is_solution(cell: nbformat.NotebookNode) -> bool:
 
 
 def _page(notebook: nbformat.NotebookNode) -> BeautifulSoup:
-    """The prose as HTML: the Markdown cells, and what code cells say in Markdown."""
+    """Return the prose as HTML: the Markdown cells, and the Markdown output of code cells."""
     texts = []
     for cell in notebook.cells:
         outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
         texts += [cell.source] if cell.cell_type == "markdown" else [data.get("text/markdown", "") for data in outputs]
     page = BeautifulSoup(markdown2html("\n\n".join(texts)), "html.parser")
-    for link in page.select(".anchor-link"):  # of each heading, to itself
+    for link in page.select(".anchor-link"):  # which link each heading to itself
         link.decompose()
     return page
 
 
 def main(paths: list[Path]) -> int:
-    """Print the faults of some notebooks; 1 if there are any."""
+    """Print the faults of some notebooks; return 1 if there are any."""
     lines = [
         f"{path.name}: {fault}" for path in paths for fault in faults(nbformat.read(path, as_version=4), path.parent)
     ]

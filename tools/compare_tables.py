@@ -1,4 +1,4 @@
-"""Does a study give the same table when it is run again?  `make test-reports` asks this of the sample study."""
+"""Does a study give the same table when it is run again?  `make test-reports` checks this for the sample study."""
 
 import contextlib
 import io
@@ -11,19 +11,19 @@ from petseg_utils.experiments.study_records import study_records
 from petseg_utils.scores.results import results_table
 from petseg_utils.study import ROOT, PetsegError, load_study
 
-# On one machine two runs agree to the last digit.  Another processor rounds otherwise, and training carries that on.
+# On one machine two runs agree to the last digit.  Another processor rounds differently, and training amplifies that.
 TOLERANCE = 0.05
 KEYS = ["study", "model", "encoder", "protocol"]
 EXACT = ["n_images", "n_breeds", "seeds", "parameters", "trained parameters"]
 
 
 def differences(now: pd.DataFrame, then: pd.DataFrame, tolerance: float = TOLERANCE) -> list[str]:
-    """What two results tables disagree on, a line each; nothing where they agree.
+    """Return where two results tables disagree, one line each; an empty list if they agree.
 
     Parameters
     ----------
     now, then : DataFrame
-        As `results.results_table` makes them, or as read from ``results.csv``.
+        As made by `results.results_table`, or read from ``results.csv``.
     tolerance : float
         How far a score or the loss may be off, 0 to 1.  Counts must be equal; times are not compared.
     """
@@ -40,9 +40,9 @@ def differences(now: pd.DataFrame, then: pd.DataFrame, tolerance: float = TOLERA
 
 
 def committed_table(study: str) -> pd.DataFrame:
-    """The ``results.csv`` of a study as it stands in the last commit, whatever a run has written since.
+    """Return the ``results.csv`` of a study as of the last commit, whatever a run has written since.
 
-    Without git, as in an archive of the project, it is the one that lies there.
+    Without git, as in an archive of the project, return the file that is there.
     """
     name = f"figures/{study}/results.csv"
     with contextlib.suppress(FileNotFoundError):  # git
@@ -55,7 +55,7 @@ def committed_table(study: str) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Compare the study's table as it is now with the committed one; exit code 1 where they disagree."""
+    """Compare the study's present table with the committed one; exit with code 1 if they disagree."""
     study = load_study()
     if not (records := study_records(study)):
         sys.exit(

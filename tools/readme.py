@@ -1,4 +1,4 @@
-"""The README's numbers: what stands between its markers is made from the committed records, by `make tables`."""
+"""The README's numbers: the text between its markers is made from the committed records, by `make tables`."""
 
 import functools
 import re
@@ -46,11 +46,11 @@ BLOCK = re.compile(r"(<!-- (\w+): made by `make tables` -->\n).*?(<!-- end of \2
 
 
 def short_table(records: list[dict]) -> str:
-    """The primary protocol's scores as one Markdown table, a row per model and set of test pictures, the best first."""
+    """Return the primary protocol's scores as a Markdown table: a row per model and set of pictures, the best first."""
     rows = []
     for subset, note in (("all", ""), ("small breeds", ", small breeds only")):
         table = results_table(select(records, protocol=PRIMARY, subset=subset), subset=subset)
-        table = table[table["model"] != PROMPTED]  # without clicks its masks are the decoder's
+        table = table[table["model"] != PROMPTED]  # without clicks, its masks are the decoder's
         table = table.sort_values("mIoU", ascending=False)
         for _, row in table.assign(encoder=table["encoder"].fillna("none")).iterrows():
             stale = f", stale: of commit {row['stale']}" if row["stale"] else ""
@@ -68,7 +68,7 @@ def short_table(records: list[dict]) -> str:
 
 
 def stands_on(records: list[dict], pictures: pd.DataFrame) -> str:
-    """On how many photos and breeds the numbers stand, and who learned from which, in a paragraph."""
+    """Say in a paragraph how many photos and breeds the numbers rest on, and which models learned from which."""
     first = select(records, protocol=PRIMARY)[0]
     share, validation = pictures["breed"].value_counts(normalize=True), (pictures["split"] == "validation").sum()
     learned = f"{first['trained_on']['n_images']} photos of {first['trained_on']['n_breeds']} breeds to train"
@@ -81,7 +81,7 @@ def stands_on(records: list[dict], pictures: pd.DataFrame) -> str:
 
 
 def studies_table() -> str:
-    """The settings in which the studies differ most, from their files, as a Markdown table."""
+    """Return the settings in which the studies differ most, from their files, as a Markdown table."""
     rows = []
     for name in ("sample", "oxford-cpu", "oxford-gpu", "shipped", "oxford"):
         study = load_study(name)
@@ -96,14 +96,14 @@ def studies_table() -> str:
 
 
 def sample_line(records: list[dict]) -> str:
-    """What the embedded pictures' study gives, in a sentence."""
+    """Return the result of the embedded pictures' study, in a sentence."""
     table = ranked(results_table(select(records, protocol=PRIMARY)))
     scores = ", ".join(f"{titled(row['model'], row['encoder'])} {row['mIoU']:.3f}" for _, row in table.iterrows())
     return f"mIoU on its {table['n_images'].iloc[0]} drawn test pictures: {scores}.\n"
 
 
 def no_pet_table() -> str:
-    """How often nothing is proposed where there is no pet, as a Markdown table."""
+    """Return how often nothing is proposed where there is no pet, as a Markdown table."""
     table = pd.read_csv(NO_PET).drop(columns="weights")
     for name in ("nothing", "little"):
         counted = zip(table[name], table["n_images"], strict=True)
@@ -112,7 +112,7 @@ def no_pet_table() -> str:
 
 
 def edges_sentence() -> str:
-    """What the photo's own edges are worth, on drawn pictures, in a sentence."""
+    """Say in a sentence what the photo's own edges are worth, on drawn pictures."""
     table = pd.read_csv(EDGES).set_index(["mask", "edge"])
     hard, soft = (table.loc[("the decoder's", edge)] for edge in ("hard", "soft"))
     assert soft["boundary IoU"] > hard["boundary IoU"] and soft["alpha error"] < hard["alpha error"]
@@ -125,12 +125,12 @@ def edges_sentence() -> str:
 
 @functools.cache
 def plan_lines() -> str:
-    """What the study on CLIP takes, as a block of code."""
+    """Return what the study on CLIP takes, as a code block."""
     return f"```\n{plan(load_study('oxford'))}\n```\n"
 
 
 def blocks() -> dict[str, str]:
-    """What belongs between the README's markers, by the markers' names."""
+    """Return the texts between the README's markers, by the markers' names."""
     photos, sample, shipped = (committed_records(name) for name in ("oxford-cpu", "sample", "shipped"))
     folder = ROOT / "figures" / "oxford-cpu"
     pairs = pd.read_csv(folder / "pairs.csv")
@@ -165,13 +165,13 @@ def blocks() -> dict[str, str]:
 
 
 def readme_with_results(readme: str) -> str:
-    """The README's text with what stands between its markers made anew from the committed records."""
+    """Return the README's text with the parts between its markers made anew from the committed records."""
     texts = blocks()
     return BLOCK.sub(lambda match: match[1] + texts[match[2]] + match[3], readme)
 
 
 def write_picture(path: Path) -> None:
-    """Draw the picture of the README's first screen."""
+    """Draw the picture at the top of the README."""
     figure = front_picture()
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)

@@ -1,9 +1,9 @@
 """Rehearse the study on CLIP without its photos and weights: `python -m tools.rehearse`, or `make rehearsal`.
 
-All notebooks run on a few drawn pictures, with a ViT-B/16 of random weights where the hub's client keeps what it
-fetched.  The pictures are named by ``PETSEG_DATA``, so they count as photos, and the pages say what they say of photos.
-Then they are searched for sentences that hold for the stand-in or for drawn pictures alone, and what the largest
-process took of memory is written down for `petseg report --plan`.
+All notebooks run on a few drawn pictures, with a ViT-B/16 of random weights put where the hub's client keeps its
+downloads.  The pictures are named by ``PETSEG_DATA``, so they count as photos, and the pages say what they would say of
+photos.  Then the pages are searched for sentences that hold only for the stand-in or for drawn pictures, and the memory
+of the largest process is recorded for `petseg report --plan`.
 """
 
 import os
@@ -23,7 +23,7 @@ from petseg_utils.report.plan import REHEARSED
 from petseg_utils.study import ROOT, load_study, write_json
 from petseg_utils.study.provenance import git_commit, versions
 
-# What a page must not say where CLIP is the encoder, or where the study has photos of its own.
+# What a page must not say if CLIP is the encoder, or if the study has photos of its own.
 WRONG = (
     r"This is the stand-in",
     r"the first maps see texture",
@@ -49,7 +49,7 @@ WRONG = (
 
 
 def write_weights(hub: Path) -> None:
-    """Put random weights for the study's CLIP where the hub's client keeps them."""
+    """Put random weights for the study's CLIP where the hub's client keeps its downloads."""
     name, tag = CLIP.removeprefix("clip:").split("/")
     repository, files, _ = weights_source(name, tag)
     folder = hub / f"models--{str(repository).replace('/', '--')}"
@@ -62,7 +62,7 @@ def write_weights(hub: Path) -> None:
 
 
 def wrong_sentences(page: Path) -> list[str]:
-    """What a rendered page says that does not hold, each with the words around it."""
+    """Return statements of a rendered page that do not hold, each with the words around it."""
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
     for code in soup.select("div.highlight"):
         code.decompose()
@@ -73,7 +73,7 @@ def wrong_sentences(page: Path) -> list[str]:
 
 
 def main() -> None:
-    """Run it; exit 1 if a notebook fails or a page says what does not hold."""
+    """Run the rehearsal; exit with code 1 if a notebook fails or a page says something that does not hold."""
     with tempfile.TemporaryDirectory() as folder:
         hub, photos, study = Path(folder) / "hub", Path(folder) / "photos", load_study("rehearsal")
         write_weights(hub)

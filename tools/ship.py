@@ -21,7 +21,7 @@ NOTES = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Copy the weights, with the scores of the run's evaluation on the test split in their card."""
+    """Copy the weights, adding the scores of the run's evaluation on the test split to their card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--study", required=True)
@@ -53,21 +53,21 @@ def ship(
     Parameters
     ----------
     model, study, seed
-        Which run.
+        The run to ship.
     records : list of dict
-        Of its evaluation on the test split; the card repeats their scores.
+        Records of its evaluation on the test split; the card repeats their scores.
     slot : str, optional
-        The name it ships under; `model` by default.
+        The name that it ships under; by default `model`.
     peak : float, optional
-        See `selection.unsure_parts`; for the card.
+        Noted in the card; see `selection.unsure_parts`.
 
     Returns
     -------
     Path
-        The written ``.safetensors`` file; its card lies beside it.
+        The written ``.safetensors`` file; its card is beside it.
     """
     network, card = load(run_folder(model, study, seed) / "best.safetensors")
-    for parameter in network.parameters():  # running variances stay as they are: they may exceed float16's range
+    for parameter in network.parameters():  # running variances stay unchanged: they may exceed float16's range
         parameter.data = parameter.data.half()
     test = {
         f"{record['subset']}, {record['protocol']}": {"n_images": record["n_images"]}

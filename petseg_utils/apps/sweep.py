@@ -222,8 +222,8 @@ def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process
 
         def wait(self, timeout: float) -> None:
             until = time.monotonic() + timeout
-            # Its result is not looked at, since submitit waits long for that of a cancelled one; and its state is asked
-            # submitit itself asks only once a minute.
+            # Its result is not read, since submitit waits long for a cancelled job's; and its state is asked for here,
+            # since submitit itself asks only once a minute.
             while not self.job.done(force_check=True):
                 if time.monotonic() > until:
                     raise subprocess.TimeoutExpired("submitit", timeout)

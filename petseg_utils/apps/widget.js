@@ -39,9 +39,9 @@ function render({ model, el }) {
   bar.append(...(model.get("uploads") ? [button, input] : []), HINT);
   el.append(bar, canvas, said);
 
-  let photo = null; // what is shown, once it is decoded
-  let tint = null; // the mask in its colour, a canvas of the same size; null when it must be made anew
-  let stroke = null; // the prompt under the pointer, until it is let go
+  let photo = null; // the photo on display, once it is decoded
+  let tint = null; // the mask in its colour, a canvas of the same size; null if it must be made again
+  let stroke = null; // the prompt under the pointer, until it is released
   let sent = []; // prompts that Python has not answered yet: shown at once, so that nothing flickers
   let count = 0;
   let due = false;
@@ -63,7 +63,7 @@ function render({ model, el }) {
     pen.drawImage(photo, 0, 0, width, height);
     pen.drawImage(tint, 0, 0);
     const scale = width / model.get("size")[0];
-    const unit = width / (canvas.clientWidth || width); // marks are as large on any screen
+    const unit = width / (canvas.clientWidth || width); // marks have the same size on any screen
     for (const prompt of [...model.get("prompts"), ...sent, ...(stroke ? [stroke] : [])]) {
       drawPrompt(pen, prompt, scale, unit);
     }
@@ -103,7 +103,7 @@ function render({ model, el }) {
 
   canvas.addEventListener("contextmenu", (event) => {
     event.preventDefault();
-    event.stopPropagation(); // or JupyterLab opens its own
+    event.stopPropagation(); // otherwise JupyterLab opens its own menu
   });
 
   canvas.addEventListener("pointerdown", (event) => {
@@ -127,7 +127,7 @@ function render({ model, el }) {
     if (!stroke) return;
     const prompt = stroke;
     stroke = null;
-    if (prompt.kind === "click") prompt.points = [place(event)]; // a click counts where it is let go, as elsewhere
+    if (prompt.kind === "click") prompt.points = [place(event)]; // a click counts where it is released, as elsewhere
     const [first, last] = [prompt.points[0], prompt.points.at(-1)];
     const left = prompt.kind === "click" && first.some((value, axis) => value !== within(first)[axis]);
     const flat = prompt.kind === "box" && (first[0] === last[0] || first[1] === last[1]);
@@ -157,7 +157,7 @@ function render({ model, el }) {
         model.send(part, undefined, [bytes.slice(start, start + PART)]);
       }
     }
-    input.value = ""; // or the same file could not be chosen again
+    input.value = ""; // otherwise the same file could not be chosen again
   });
 
   const heard = {
@@ -189,7 +189,7 @@ function render({ model, el }) {
   };
 }
 
-/** The mask, packed bits row by row, as a canvas: its colour at the chosen opacity, its outline in full. */
+/** The mask, packed bits row by row, as a canvas: its colour at the chosen opacity, its outline opaque. */
 function tinted(view, width, height, colour, opacity) {
   const bits = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   const on = (at) => (bits[at >> 3] >> (7 - (at & 7))) & 1;
@@ -209,7 +209,7 @@ function tinted(view, width, height, colour, opacity) {
   return canvas;
 }
 
-/** A dot with its sign, a stroke, or a box, each with a white rim so that it is seen on any photo. */
+/** A dot with its sign, a stroke, or a box, each with a white rim so that it is visible on any photo. */
 function drawPrompt(pen, { kind, points, positive }, scale, unit) {
   const spots = points.map((point) => point.map((value) => (value + 0.5) * scale));
   const [[x, y]] = spots;
@@ -218,7 +218,7 @@ function drawPrompt(pen, { kind, points, positive }, scale, unit) {
     const [right, bottom] = spots.at(-1);
     path.rect(x, y, right - x, bottom - y);
   } else {
-    path.arc(x, y, 0.5, 0, 2 * Math.PI); // a line of no length would not be seen
+    path.arc(x, y, 0.5, 0, 2 * Math.PI); // a line of zero length would be invisible
     for (const spot of spots) path.lineTo(...spot);
   }
   const wide = { click: 14, scribble: 6, box: 3 }[kind];

@@ -1,9 +1,9 @@
-// What photos, clicks and boxes are to the model, and what its numbers are to a photo: the arithmetic of
+// Converts photos, clicks and boxes to the model's inputs, and the model's outputs back to a photo: the arithmetic of
 // `data/transforms.py`, `models/prompts.py` and `models/selection.py`, which tests compare with this file.
-// Nothing here knows of a page or of a network.
+// Nothing here depends on a page or a network connection.
 
 /**
- * A click at `points[0]`, or a box of which `points` holds two opposite corners; pixel centres at whole numbers.
+ * A click at `points[0]`, or a box with two opposite corners in `points`; pixel centres at whole numbers.
  * @typedef {{kind: "click" | "box", points: [number, number][], positive: boolean}} Prompt
  */
 
@@ -14,7 +14,7 @@
  */
 
 /**
- * For each pixel of a result: the first pixel that counts, and the weights of it and those that follow.
+ * For each pixel of a result: the first source pixel that counts, and the weights of it and of those that follow.
  * @typedef {{firsts: Int32Array, weights: Int32Array, taps: number}} Taps
  */
 
@@ -25,17 +25,17 @@ export const HELD = 0.75; // a click is drawn at least this high in the pixels t
 const BOX_MARGIN = 0.03; // of a box's longer side
 const REACH = { adds: 3, takes: 1.5 }; // how far a click acts, as a multiple of its distance to the selection's edge
 const LEAST_REACH = { adds: 20, takes: 6 }; // in model pixels, if that is more
-const LARGEST = 8; // logits of the proposal are limited to this
-export const LEAST = Math.fround(1 / (1 + Math.exp(LARGEST))); // probability of what is surely not selected
+const LARGEST = 8; // the proposal's logits are limited to this
+export const LEAST = Math.fround(1 / (1 + Math.exp(LARGEST))); // probability of a pixel that is certainly not selected
 const BITS = 22; // of a weight's fraction, as in Pillow
-const FINE = 4; // edge in model pixels of the decoder's cells
+const FINE = 4; // edge of the decoder's cells in model pixels
 const CENTRE = 0.97; // a drawn click is this high only at its own pixel and the ones next to it
 const [UNDER_REACH, UNDER_DIFFERENCE] = [8, 3]; // see `clickedSide`
-const DOUBT = 0.4; // a pet less likely than this under a click: it is on the background
-const BLUR = 1.5; // standard deviation in model pixels by which results are smoothed
+const DOUBT = 0.4; // if a pet is less likely than this under a click, the click is on the background
+const BLUR = 1.5; // standard deviation, in model pixels, of the smoothing of results
 
 /**
- * To the nearest whole number, halves to the even one, as Python rounds.
+ * Round to the nearest whole number, halves to the even one, as Python does.
  * @param {number} value
  */
 export function rounded(value) {
@@ -49,7 +49,7 @@ export function limited(value, low, high) {
 }
 
 /**
- * How a photo fits into a square: its longer side to the edge, the rest padded.
+ * Fit a photo into a square: its longer side to the edge, the rest padded.
  * @param {number} photoWidth @param {number} photoHeight @param {number} size
  * @returns {Letterbox}
  */
@@ -61,7 +61,7 @@ export function letterbox(photoWidth, photoHeight, size) {
 }
 
 /**
- * A photo in its padded square, `scale` times as large as the letterbox says, RGB.
+ * Put a photo into its padded square, `scale` times as large as the letterbox says, RGB.
  * @param {Uint8Array} photo RGB
  * @param {Letterbox} box
  * @param {number} scale
@@ -81,8 +81,8 @@ export function squared(photo, box, scale) {
 }
 
 /**
- * Weights that resize a side of `from` pixels to `to`: linear between pixels, and a triangle over all that become one
- * pixel where the side shrinks, as Pillow's `BILINEAR`.
+ * Weights that resize a side of `from` pixels to `to`: linear between pixels or, if the side shrinks, a triangle over
+ * all pixels that become one, as in Pillow's `BILINEAR`.
  * @param {number} from @param {number} to
  * @returns {Taps}
  */
@@ -98,7 +98,7 @@ export function bilinear(from, to) {
 }
 
 /**
- * Weights that shrink a side: each pixel counts by how much of it lies within the new one, as OpenCV's `INTER_AREA`.
+ * Weights that shrink a side: each pixel counts by its overlap with the new one, as in OpenCV's `INTER_AREA`.
  * @param {number} from @param {number} to
  * @returns {Taps}
  */
@@ -132,7 +132,7 @@ function tapsOf(length, taps, windowOf) {
 }
 
 /**
- * A picture resized by weights, across and then down, rounded to whole numbers after each, as Pillow does it.
+ * Resize a picture by weights, across and then down, rounding to whole numbers after each, as Pillow does.
  * @param {Uint8Array} pixels RGB @param {number} width @param {number} height
  * @param {Taps} across @param {Taps} down
  */
@@ -172,7 +172,7 @@ export function resampled(pixels, width, height, across, down) {
 }
 
 /**
- * A prompt in the pixels of a picture that is so many times as wide and high, and then moved.
+ * Convert a prompt to a picture that is `across` times as wide and `down` times as high, and shift it.
  * @param {Prompt} prompt @param {number} across @param {number} down @param {number} [left] @param {number} [top]
  * @returns {Prompt}
  */
@@ -183,7 +183,7 @@ export function scaled(prompt, across, down, left = 0, top = 0) {
 }
 
 /**
- * A prompt in the photo's pixels as one in model pixels.
+ * Convert a prompt from the photo's pixels to model pixels.
  * @param {Prompt} prompt @param {Letterbox} box
  */
 export function moved(prompt, box) {
@@ -191,7 +191,7 @@ export function moved(prompt, box) {
 }
 
 /**
- * A box's edges, in order: left, top, right, bottom.
+ * A box's edges in the order left, top, right, bottom.
  * @param {Prompt} prompt
  */
 function edgesOf({ points: [[x0, y0], [x1, y1]] }) {
@@ -199,7 +199,7 @@ function edgesOf({ points: [[x0, y0], [x1, y1]] }) {
 }
 
 /**
- * Draw prompts as maps: four of them, positive clicks, negative clicks, boxes, and the last selection.
+ * Draw prompts as four maps: positive clicks, negative clicks, boxes, and the last selection.
  * @param {Prompt[]} prompts in model pixels
  * @param {number} size
  * @param {Float32Array} [previous] probabilities
@@ -239,7 +239,7 @@ function bump(low, high, size) {
 }
 
 /**
- * What the latest prompt does: 1 adds to the selection, -1 takes away, 0 is a box.
+ * The effect of the latest prompt: 1 adds to the selection, -1 takes away, 0 is a box.
  * @param {Prompt} prompt
  */
 export function effectOf(prompt) {
@@ -247,7 +247,7 @@ export function effectOf(prompt) {
 }
 
 /**
- * Where the latest prompt may change the selection; null where it may everywhere.
+ * Where the latest prompt may change the selection; null if everywhere.
  * @param {Prompt} prompt in model pixels
  * @param {Uint8Array} selected what was selected of the photo, 0 and 1
  * @param {number} size
@@ -257,7 +257,7 @@ export function withinReach(prompt, selected, size) {
   if (!effect || (effect > 0 && !selected.includes(1))) return null;
   const [column, row] = prompt.points[0].map((place) => limited(rounded(place), 0, size - 1));
   if (effect > 0 && selected[row * size + column]) return null;
-  // To the nearest pixel of the other kind.
+  // Distance to the nearest pixel of the other kind.
   let square = effect > 0 ? Infinity : Math.min(row + 1, column + 1, size - row, size - column) ** 2;
   for (let y = 0, at = 0; y < size; y++) {
     for (let x = 0; x < size; x++, at++) {
@@ -272,7 +272,7 @@ export function withinReach(prompt, selected, size) {
 }
 
 /**
- * Fill a circle, pixel by pixel as OpenCV does it.
+ * Fill a circle, pixel by pixel as OpenCV does.
  * @param {Uint8Array} pixels @param {number} width @param {number} height
  * @param {number} column @param {number} row @param {number} radius @param {number} value
  */
@@ -298,7 +298,7 @@ export function fillCircle(pixels, width, height, column, row, radius, value) {
 }
 
 /**
- * Where something may be selected: within a box, or a small margin beside it; null where there is no box.
+ * Where something may be selected: within a box, or a small margin around it; null if there is no box.
  * @param {Prompt[]} prompts in pixels of that size
  * @param {number} width @param {number} height
  */
@@ -347,7 +347,7 @@ export function sigmoid(logit) {
 }
 
 /**
- * Probability of being a pet, of either species, from the logits of the classes.
+ * Probability of a pet, of either species, from the logits of the classes.
  * @param {Float32Array} logits
  */
 export function petChance(logits) {
@@ -360,10 +360,10 @@ export function petChance(logits) {
 }
 
 /**
- * Parts of a mask in which a model is nowhere sure of a pet, 0 and 1; pixels that touch at a corner are one part.
- * @param {Float32Array} pet probability of each pixel to be of a pet
+ * Parts of a mask in which a model is nowhere sure of a pet, 0 and 1; pixels that touch at a corner belong together.
+ * @param {Float32Array} pet each pixel's probability of being pet
  * @param {number} size
- * @param {number} peak how sure it must be at one pixel of a part at least; 0 leaves every part in
+ * @param {number} peak how sure it must be in at least one pixel of a part; with 0, every part is kept
  */
 export function unsureParts(pet, size, peak) {
   const unsure = new Uint8Array(size * size);
@@ -378,10 +378,10 @@ export function unsureParts(pet, size, peak) {
 }
 
 /**
- * Pixels of the connected part that a selected pixel belongs to; those that touch at a corner are one part.
+ * Pixels of the connected part that a selected pixel belongs to; pixels that touch at a corner belong together.
  * @param {number} start @param {Float32Array} chance selected where it is more than 1/2
  * @param {number} size
- * @param {Uint8Array} seen 1 is set where the part is, which must be 0 before
+ * @param {Uint8Array} seen set to 1 in the part, where it must be 0 before
  */
 function partFrom(start, chance, size, seen) {
   const part = [start];
@@ -401,7 +401,7 @@ function partFrom(start, chance, size, seen) {
 }
 
 /**
- * The connected part of a selection that a click is on, 0 and 1; null where it is on none.
+ * The connected part of a selection that a click is on, 0 and 1; null if it is on none.
  * @param {Float32Array} chance selected where it is more than 1/2
  * @param {Prompt} click in model pixels
  * @param {number} size
@@ -415,9 +415,9 @@ export function partWith(chance, { points: [point] }, size) {
 }
 
 /**
- * Whether the first click is on the pet or beside it: 1 or -1; 1 where no pixel was clicked.
+ * Whether the first click is on the pet or beside it: 1 or -1; 1 if no pixel was clicked.
  * @param {Float32Array} cells the decoder's features, one channel after the other
- * @param {Float32Array} pet probability of each pixel to be of a pet, see `petChance`
+ * @param {Float32Array} pet each pixel's probability of being pet, see `petChance`
  * @param {Float32Array} maps from `drawPrompts`
  * @param {number} size
  */
@@ -459,8 +459,8 @@ export function cropped(square, { size, left, top, width, height }) {
 }
 
 /**
- * Where the pixel at a place outside lies, mirrored at the first and last one, which come once.
- * @param {number} at @param {number} length @param {number} [edge] 1: they come twice
+ * The pixel that stands in for a place outside: mirrored at the first and last one, which appear once.
+ * @param {number} at @param {number} length @param {number} [edge] 1: they appear twice
  */
 export function mirrored(at, length, edge = 0) {
   if (length === 1) return 0;
@@ -469,7 +469,7 @@ export function mirrored(at, length, edge = 0) {
 }
 
 /**
- * A map smoothed by a Gaussian, as OpenCV's `GaussianBlur` does it.
+ * Smooth a map with a Gaussian, as OpenCV's `GaussianBlur` does.
  * @param {Float32Array} values @param {number} width @param {number} height
  */
 export function smoothed(values, width, height) {
@@ -478,11 +478,11 @@ export function smoothed(values, width, height) {
   const sum = bell.reduce((one, other) => one + other);
   const weights = Float32Array.from(bell, (value) => value / sum);
   const across = weightedRows(values, width, height, weights, reach);
-  return weightedRows(across, height, width, weights, reach); // which turned it, so this goes down, and turns it back
+  return weightedRows(across, height, width, weights, reach); // `across` is turned, so this goes down and turns it back
 }
 
 /**
- * Rows weighted, and the result turned: its rows are the columns.
+ * Weighted means along rows, with the result transposed: its rows are the columns.
  * @param {Float32Array} values @param {number} width @param {number} height
  * @param {Float32Array} weights @param {number} reach
  */
@@ -502,7 +502,7 @@ function weightedRows(values, width, height, weights, reach) {
 }
 
 /**
- * For each pixel of a resized side: the pixel before it, the one after it, and the weight of the latter.
+ * For each pixel of a resized side: the pixel before it, the one after it, and the latter's weight.
  * @param {number} from @param {number} to
  */
 export function between(from, to) {
@@ -519,10 +519,10 @@ export function between(from, to) {
 }
 
 /**
- * A map resized to another size, linear between its pixels; row after row is handed to `take`.
+ * Resize a map, linearly between its pixels, passing one row after the other to `take`.
  * @param {Float32Array} values @param {number} width @param {number} height
  * @param {number} columns @param {number} rows of the result
- * @param {(row: number, line: Float32Array) => void} take the line is overwritten by the next
+ * @param {(row: number, line: Float32Array) => void} take the line is overwritten by the next one
  */
 export function enlargeRows(values, width, height, columns, rows, take) {
   const across = between(width, columns);

@@ -1,16 +1,16 @@
-// A mask as other programs take it: the JSON of `apps/mask_formats.py`, with compressed run lengths.
+// A mask in the format of other programs: the JSON of `apps/mask_formats.py`, with compressed run lengths.
 
 import { CLASSES } from "./clicks.js";
 
 /**
- * COCO's instances of one photo, of which one thing is selected.
+ * COCO's instances for one photo in which one object is selected.
  * @param {string} name the photo's file
  * @param {Uint8Array} selected 0 and 1
  * @param {number} width @param {number} height
  * @param {string} label
  */
 export function coco(name, selected, width, height, label) {
-  const value = CLASSES.indexOf(label) || CLASSES.length; // the background, where somebody selected that
+  const value = CLASSES.indexOf(label) || CLASSES.length; // if the background was selected, the number after the last
   const categories = CLASSES.slice(1).map((species, at) => ({ id: at + 1, name: species }));
   if (value === CLASSES.length) categories.push({ id: value, name: label });
   const [left, top, right, bottom] = extent(selected, width, height);
@@ -29,7 +29,7 @@ export function coco(name, selected, width, height, label) {
 }
 
 /**
- * The smallest rectangle around what is selected: left, top, right, bottom.
+ * The smallest rectangle around the selection: left, top, right, bottom.
  * @param {Uint8Array} selected @param {number} width @param {number} height
  */
 function extent(selected, width, height) {
@@ -45,9 +45,9 @@ function extent(selected, width, height) {
 }
 
 /**
- * COCO's compressed run lengths: down one column after the other, of pixels that are not selected and are, by turns.
- * From the fourth on only the difference to the last one of its kind is written, in digits of five bits, the lowest
- * first; the sixth bit says that more follow.
+ * COCO's compressed run lengths: down one column after the other, of unselected and selected pixels in turns.
+ * From the fourth on, only the difference to the previous one of its kind is written, in digits of five bits, the
+ * lowest first; the sixth bit says that more digits follow.
  * @param {Uint8Array} selected @param {number} width @param {number} height
  */
 export function runLengths(selected, width, height) {

@@ -1,18 +1,18 @@
-// Edges at the photo's own size: `models/matting.py`, and the cut-out of `apps/cutouts.py`, which tests compare.
+// Edges at the photo's own size: `models/matting.py`, and the cut-out of `apps/cutouts.py`; tests compare them.
 
 import { between, byArea, enlargedMask, enlargeRows, limited, mirrored, resampled, rounded } from "./clicks.js";
 
-const WORK = 1024; // longer side in pixels at which the photo guides the mask, at most
+const WORK = 1024; // longer side in pixels, at most, at which the photo guides the mask
 const RADIUS = 3; // radius in model pixels within which colours are compared
 const SMOOTH = 1e-4; // variance of a colour (of 0..1) below which a part of the photo counts as plain
 const BAND = 4.5; // how far from the outline, in model pixels, the mask may change
-const STEEPNESS = 2.5; // contrast of the alpha about 1/2
-const TILE = 1024; // pixels: colours are taken out in squares of this edge, so that memory stays small
-const BLEED = 2; // radius in model pixels from which the colours of pet and ground are taken
+const STEEPNESS = 2.5; // contrast of the alpha around 1/2
+const TILE = 1024; // pixels: colours are removed in squares with this edge, to save memory
+const BLEED = 2; // radius in model pixels within which the colours of pet and background are sampled
 const [STRAIGHT, SLANTED] = [0.955, 1.3693]; // lengths of a step in OpenCV's distances
 
 /**
- * How much of each pixel of a photo is the pet, 0 to 255: in a band about the outline its own colours decide.
+ * How much of each pixel of a photo is pet, 0 to 255: in a band around the outline, the photo's colours decide.
  * @param {Uint8Array} image RGB @param {number} width @param {number} height
  * @param {Float32Array} chance probability of the pet, in model pixels
  * @param {number} columns @param {number} rows of `chance`
@@ -23,14 +23,14 @@ export function softAlpha(image, width, height, chance, columns, rows) {
   const mask = new Float32Array(across * down);
   enlargeRows(chance, columns, rows, across, down, (row, line) => mask.set(line, row * across));
   const selected = Uint8Array.from(mask, (value) => (value > 0.5 ? 1 : 0));
-  const step = Math.max(across, down) / Math.max(columns, rows); // working pixels in a model pixel
+  const step = Math.max(across, down) / Math.max(columns, rows); // working pixels per model pixel
   if (step <= 1 || !selected.includes(1) || !selected.includes(0)) {
     return enlargedMask(mask, across, down, width, height).map((one) => 255 * one);
   }
   const guide = resampled(image, width, height, byArea(width, across), byArea(height, down));
   const terms = guided(guide, mask, across, down, Math.max(1, rounded(RADIUS * step)));
   const [in1, in2] = [1, 0].map((side) => distances(selected, side, across, down));
-  // 1 at the outline, 0 from the band's edge on: there the plain mask goes on without a step.
+  // 1 at the outline, 0 from the band's edge on: there the plain mask continues without a step.
   const weight = in1.map((distance, at) => limited(2 - (2 * (distance + in2[at])) / (BAND * step), 0, 1));
 
   const alpha = new Uint8Array(width * height);
@@ -59,7 +59,7 @@ export function softAlpha(image, width, height, chance, columns, rows) {
 }
 
 /**
- * How a mask follows from a photo's colours nearby (a guided filter): four maps, factors of the colours and what is added.
+ * How a mask follows from a photo's colours nearby (a guided filter): four maps, the colours' factors and an offset.
  * @param {Uint8Array} guide RGB @param {Float32Array} mask
  * @param {number} width @param {number} height @param {number} radius of the windows
  */
@@ -81,7 +81,7 @@ function guided(guide, mask, width, height, radius) {
       ([one, other], pair) => products[pair][at] - means[one][at] * means[other][at] + (one === other ? SMOOTH : 0),
     );
     const [red, green, blue] = withMask.map((values, channel) => values[at] - means[channel][at] * meanMask[at]);
-    // The inverse of the symmetric 3 x 3 matrix by its cofactors.
+    // The inverse of the symmetric 3 x 3 matrix, by its cofactors.
     const [c0, c1, c2] = [gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb];
     const [c3, c4, c5] = [rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg];
     const determinant = rr * c0 + rg * c1 + rb * c2;
@@ -97,7 +97,7 @@ function guided(guide, mask, width, height, radius) {
 }
 
 /**
- * The photo where it is selected, RGBA: along a soft edge without the old ground's colours, and black where it is clear.
+ * The selected part of a photo, RGBA: soft edges lose the old background's colours; transparent pixels are black.
  * @param {Uint8Array} image RGB @param {Uint8Array} alpha
  * @param {number} width @param {number} height
  * @param {number} size edge of the model's square
@@ -119,7 +119,7 @@ export function cutOut(image, alpha, width, height, size) {
 }
 
 /**
- * Where a pixel of a tile is only partly the pet, put the pet's own colour in, estimated from the sure pixels nearby.
+ * In a tile's pixels that are only partly pet, put the pet's own colour, estimated from certain pixels nearby.
  * @param {Uint8Array} result RGBA
  * @param {Uint8Array} image RGB @param {Uint8Array} alpha
  * @param {number} width @param {number} height @param {number} radius
@@ -157,7 +157,7 @@ function ownColours(result, image, alpha, width, height, radius, top, left) {
 }
 
 /**
- * Mean of the square window about each pixel.
+ * Mean over the square window around each pixel.
  * @param {Float32Array} values @param {number} width @param {number} height
  * @param {number} radius half the window's edge
  * @param {number} edge see `mirrored`
@@ -167,7 +167,7 @@ function boxMean(values, width, height, radius, edge) {
 }
 
 /**
- * Mean of the window about each pixel of a row, and the result turned: its rows are the columns.
+ * Mean over the window around each pixel of a row, with the result transposed: its rows are the columns.
  * @param {Float32Array} values @param {number} width @param {number} height @param {number} radius @param {number} edge
  */
 function meanRows(values, width, height, radius, edge) {
@@ -189,7 +189,7 @@ function meanRows(values, width, height, radius, edge) {
 
 /**
  * Distance of each pixel of one kind to the nearest of the other, by steps to the eight neighbours; 0 elsewhere.
- * @param {Uint8Array} selected 0 and 1 @param {number} side which of them has distances
+ * @param {Uint8Array} selected 0 and 1 @param {number} side the value whose pixels get distances
  * @param {number} width @param {number} height
  */
 function distances(selected, side, width, height) {

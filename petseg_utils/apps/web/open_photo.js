@@ -1,4 +1,4 @@
-// A photo that somebody works on: `OpenPhoto` of `segmenter.py`, with the same rules.
+// A photo that a user works on: `OpenPhoto` of `segmenter.py`, with the same rules.
 
 import { cutOut, softAlpha } from "./edges.js";
 import {
@@ -12,9 +12,9 @@ import {
  * What runs the networks.
  * @typedef {object} Model
  * @property {number} size edge of its square in pixels
- * @property {number} scale how many times larger photos are shown to it
+ * @property {number} scale how many times larger the photos that it sees are
  * @property {number} peak see `unsureParts`
- * @property {(square: Uint8Array) => Promise<Seen>} look all that does not depend on prompts
+ * @property {(square: Uint8Array) => Promise<Seen>} look everything that does not depend on prompts
  * @property {(seen: Seen, maps: Float32Array, latest: number, side: number) => Promise<Float32Array>} select logits
  */
 
@@ -22,16 +22,16 @@ import {
 
 /**
  * A pixel counts as selected if its probability is more than 1/2; `inner` is the photo's part of it, smoothed.  `side`
- * is 1, or -1 while the background is wanted.
+ * is 1, or -1 if the background is wanted.
  * @typedef {{chance: Float32Array, inner: Float32Array, side: number}} Step
  */
 
 /**
- * What a click selects: the pets of the photo are meant, or the first click says what is.
+ * What a click selects: the photo's pets, or whatever the first click is on.
  * @typedef {"pet" | "clicked"} Target
  */
 
-const MEASURED = 1024; // pixels of the longer side at which the share of a large photo is measured
+const MEASURED = 1024; // longer side in pixels at which the selected share of a large photo is measured
 
 export class OpenPhoto {
   /**
@@ -53,7 +53,7 @@ export class OpenPhoto {
     /** @type {Prompt[]} */
     this.prompts = []; // in the photo's pixels
     /** @type {{width: number, height: number, mask: Uint8Array<ArrayBuffer>} | null} */
-    this.latest = null; // the mask that was asked for last, while nothing has changed
+    this.latest = null; // the last mask asked for, as long as nothing has changed
     this.steps = [this.stepOf(pet.map((chance, at) => (unsure[at] ? Math.min(chance, 1 - chance) : chance)), 1)];
   }
 
@@ -81,7 +81,7 @@ export class OpenPhoto {
   }
 
   /**
-   * Take a prompt in; its points are within the photo.
+   * Add a prompt, whose points must lie within the photo.
    * @param {Prompt} prompt
    */
   async add(prompt) {
@@ -104,7 +104,7 @@ export class OpenPhoto {
   }
 
   /**
-   * What is selected now, 0 and 1, at any size; whoever asks leaves it as it is.
+   * What is selected now, 0 and 1, at any size; callers must not change the result.
    * @param {number} width @param {number} height
    */
   maskAt(width, height) {
@@ -116,7 +116,7 @@ export class OpenPhoto {
     return mask;
   }
 
-  /** How much of each of the photo's pixels is selected, 0 to 255: along the outline its own edges decide. */
+  /** How much of each of the photo's pixels is selected, 0 to 255: along the outline, the photo's own edges decide. */
   alpha() {
     const { width, height, box } = this;
     const alpha = softAlpha(this.image, width, height, this.last.inner, box.width, box.height);
@@ -126,7 +126,7 @@ export class OpenPhoto {
     if (clicks.length) {
       const mask = this.maskAt(width, height);
       const radius = rounded(Math.max(width, height) / (2 * box.size));
-      for (const { points: [[x, y]] } of clicks) { // what somebody clicked on is never lost along an edge
+      for (const { points: [[x, y]] } of clicks) { // what the user clicked on is never lost along an edge
         const [column, row] = [limited(rounded(x), 0, width - 1), limited(rounded(y), 0, height - 1)];
         const at = row * width + column;
         if (alpha[at] > 127 !== mask[at] > 0) fillCircle(alpha, width, height, column, row, radius, 255 * mask[at]);
@@ -135,12 +135,12 @@ export class OpenPhoto {
     return alpha;
   }
 
-  /** The photo where it is selected, RGBA. */
+  /** The selected part of the photo, RGBA. */
   cutOut() {
     return cutOut(this.image, this.alpha(), this.width, this.height, this.model.size);
   }
 
-  /** `cat` or `dog`, the likelier one of what is selected, or of the photo where nothing is; or `background`. */
+  /** `cat` or `dog`, the likelier one of the selection, or of the photo if nothing is selected; or `background`. */
   get label() {
     if (this.last.side < 0) return CLASSES[0];
     const inner = this.limitedInner;
@@ -155,7 +155,7 @@ export class OpenPhoto {
     return CLASSES[dog > cat ? 2 : 1];
   }
 
-  /** Part of the photo that is selected, 0 to 1. */
+  /** Share of the photo that is selected, 0 to 1. */
   get share() {
     const scale = Math.min(1, MEASURED / Math.max(this.width, this.height));
     const [width, height] = [this.width, this.height].map((side) => Math.max(1, rounded(scale * side)));
@@ -165,7 +165,7 @@ export class OpenPhoto {
     return selected / (width * height);
   }
 
-  /** Mean probability that a selected pixel is rightly selected; 0 where none is. */
+  /** Mean probability that a selected pixel is rightly selected; 0 if none is. */
   get confidence() {
     const inner = this.limitedInner;
     let [sum, count] = [0, 0];
@@ -178,7 +178,7 @@ export class OpenPhoto {
     return count ? sum / count : 0;
   }
 
-  /** What is selected or, where nothing is, what comes next; and that the latest click was in vain, if it was. */
+  /** What is selected or, if nothing is, what comes next, and whether the latest click had no effect. */
   get sentence() {
     const share = this.share;
     const how = this.prompts.length ? "Selected" : "Proposed";
@@ -190,8 +190,8 @@ export class OpenPhoto {
   }
 
   /**
-   * What to say when the photo was taken anew for this target.
-   * @param {boolean} cleared there had been clicks
+   * What to say after the photo was opened again for this target.
+   * @param {boolean} cleared there were clicks before
    */
   afterSwitch(cleared) {
     const before = cleared ? "Your clicks were cleared, because a click means something else now. " : "";
@@ -199,13 +199,13 @@ export class OpenPhoto {
     return before + this.sentence;
   }
 
-  /** Whether the latest prompt is a click that would add something, but for the boxes. */
+  /** Whether the latest prompt is a click that would add something, but lies outside the boxes. */
   get liesOutside() {
     const latest = this.prompts[this.prompts.length - 1];
     if (!latest || effectOf(latest) <= 0) return false;
     const boxes = this.prompts.filter(({ kind }) => kind === "box");
     const [x, y] = [this.width, this.height].map((side, axis) => limited(rounded(latest.points[0][axis]), 0, side - 1));
-    // The one pixel is looked up as a picture of one pixel, whose left upper corner it is.
+    // The one pixel is looked up as a picture of one pixel, with it as the upper left corner.
     return boxes.length > 0 && !withinBoxes(boxes.map((box) => scaled(box, 1, 1, -x, -y)), 1, 1)?.[0];
   }
 
@@ -220,11 +220,11 @@ export class OpenPhoto {
     return withinBoxes(this.prompts.map((prompt) => scaled(prompt, across, down)), width, height);
   }
 
-  /** Probability of each of the photo's pixels to be selected, at the model's size; 0 outside the boxes. */
+  /** Each of the photo's pixels' probability of being selected, at the model's size; 0 outside the boxes. */
   get limitedInner() {
     const { inner } = this.last;
     const allowed = this.allowed(this.box.width, this.box.height);
-    // Boxes that are smaller than one of these pixels limit nothing here.
+    // Boxes smaller than one of these pixels limit nothing here.
     return allowed?.includes(1) ? inner.map((chance, at) => chance * allowed[at]) : inner;
   }
 
@@ -234,18 +234,18 @@ export class OpenPhoto {
     const own = prompts.map((prompt) => moved(prompt, box));
     const [earlier, latest] = [own.slice(0, -1), own[own.length - 1]];
     const effect = effectOf(latest);
-    if (!effect && earlier.some(effectOf)) return this.last; // a box after clicks is a limit and no more
+    if (!effect && earlier.some(effectOf)) return this.last; // a box after clicks is only a limit
     let { chance: previous, side } = this.last;
     const maps = drawPrompts(own, model.size);
     const chooses = this.target === "clicked" && effect > 0 && !earlier.some((prompt) => effectOf(prompt) > 0);
     if (chooses) {
       side = clickedSide(this.seen.cells, petChance(this.seen.logits), maps, model.size);
       if (side < 0) {
-        const refused = maps.subarray(previous.length, 2 * previous.length); // by clicks before
+        const refused = maps.subarray(previous.length, 2 * previous.length); // by earlier clicks
         previous = this.steps[0].chance.map((chance, at) => (refused[at] > HELD ? LEAST : 1 - chance));
       }
     }
-    // As in training: what the head is told was selected lies within the boxes that had been drawn by then.
+    // As in training: the selection that the head is given lies within the boxes that had been drawn by then.
     const allowed = withinBoxes(earlier, model.size, model.size);
     const before = allowed ? previous.map((chance, at) => chance * allowed[at]) : previous;
     maps.set(before, 3 * before.length);

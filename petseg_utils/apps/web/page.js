@@ -1,4 +1,4 @@
-// What people see and touch: it takes photos, clicks and boxes, asks worker.js, and shows what it answers.
+// The user interface: it takes photos, clicks and boxes, asks worker.js, and shows the answers.
 // Coordinates are the photo's own pixels, pixel centres at whole numbers, whatever the size on the screen.
 
 /** @typedef {import("./clicks.js").Prompt} Prompt */
@@ -14,8 +14,8 @@ const settings = JSON.parse(textOf("settings"));
 
 const GREEN = "#009E73";
 const RED = "#D55E00";
-const HOLD = 500; // milliseconds after which a finger that stays down removes
-const STEP = 1 / 50; // of the photo's longer side by which an arrow key moves the cross; with Shift a tenth of it
+const HOLD = 500; // milliseconds after which a finger held down removes
+const STEP = 1 / 50; // share of the photo's longer side by which an arrow key moves the cross; with Shift a tenth of it
 const KINDS = "use a photo as JPEG, PNG, WebP or BMP.";
 
 const canvas = /** @type {HTMLCanvasElement} */ (element("photo"));
@@ -31,22 +31,22 @@ const [undo, clear, mask, cutout, coco] = ["undo", "clear", "mask", "cutout", "c
 /** @type {{file: string, picture: ImageBitmap, size: [number, number], view: View} | null} */
 let photo = null;
 /** @type {Prompt[]} */
-let prompts = []; // as the worker will have them once it has answered all that was asked
+let prompts = []; // as the worker will have them once it has answered everything
 /** @type {HTMLCanvasElement | null} */
-let tint = null; // the mask in its colour; null when it must be made anew
+let tint = null; // the mask in its colour; null if it must be made again
 /** @type {Prompt | null} */
-let stroke = null; // the prompt under the pointer, until it is let go
+let stroke = null; // the prompt under the pointer, until it is released
 /** @type {[number, number] | null} */
 let cross = null; // where the keyboard points
 /** @type {[number, number] | null} */
-let corner = null; // of a box that the keyboard began
+let corner = null; // of a box begun with the keyboard
 let busy = false; // a photo is being opened
 let due = false;
 let hold = 0;
 
 // The worker
 
-// A worker that is a module does not start on a page from a disk.  The braces keep its names to itself.
+// A worker that is a module does not start on a page from a disk.  The braces keep its names private.
 const source = new Blob(['"use strict"; {', textOf("worker"), "}"], { type: "text/javascript" });
 const worker = new Worker(URL.createObjectURL(source));
 /** @type {Map<number, {done: (answer: any) => void, failed: (error: Error) => void}>} */
@@ -80,7 +80,7 @@ async function start() {
   const files = {};
   for (const [name, { address }] of Object.entries(settings.files)) {
     files[name] = address ? { address: new URL(address, document.baseURI).href } : { text: textOf(name) };
-    if (!address) element(name).remove(); // its text is large, and is needed no longer
+    if (!address) element(name).remove(); // its text is large, and is no longer needed
   }
   try {
     await ask("start", { size, scale, peak, files });
@@ -123,12 +123,12 @@ async function open(file) {
 }
 
 /**
- * Look a photo's size up before it is decoded, which may take more memory than there is.
+ * Look up a photo's size before it is decoded, as decoding may take more memory than there is.
  * @param {File} file
  */
 async function check(file) {
   const unreadable = new Error(`${file.name} is no picture that this browser can read, or is damaged: ${KINDS}`);
-  if (file.type === "image/svg+xml") throw unreadable; // a drawing of few lines can keep a browser busy for hours
+  if (file.type === "image/svg+xml") throw unreadable; // a drawing of a few lines can keep a browser busy for hours
   const image = new Image();
   image.src = URL.createObjectURL(file);
   try {
@@ -155,7 +155,7 @@ chooser.addEventListener("change", async () => {
   const file = chooser.files?.[0];
   if (!file) return;
   await open(file);
-  chooser.value = ""; // or the same file could not be chosen again
+  chooser.value = ""; // otherwise the same file could not be chosen again
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -276,7 +276,7 @@ canvas.addEventListener("pointerup", (event) => {
   if (!stroke) return;
   const prompt = stroke;
   stroke = null;
-  if (prompt.kind === "click") prompt.points = [place(event)]; // a click counts where it is let go, as elsewhere
+  if (prompt.kind === "click") prompt.points = [place(event)]; // a click counts where it is released, as elsewhere
   const [first, second] = prompt.points;
   const left = within(first).some((value, axis) => value !== first[axis]);
   const flat = prompt.kind === "box" && (!second || first[0] === second[0] || first[1] === second[1]);
@@ -345,7 +345,7 @@ opacity.addEventListener("input", () => {
 for (const [button, kind] of /** @type {const} */ ([[mask, "mask"], [cutout, "cut-out"], [coco, "COCO"]])) {
   button.addEventListener("click", async () => {
     if (!photo) return;
-    const stem = [...photo.file.replace(/\.[^.]*$/, "")].slice(0, 60).join(""); // names of files may not be long
+    const stem = [...photo.file.replace(/\.[^.]*$/, "")].slice(0, 60).join(""); // names of files must not be too long
     const name = kind === "COCO" ? `${stem}_coco.json` : `${stem}_${kind}.png`;
     say(`Making ${name} …`);
     try {
@@ -361,7 +361,7 @@ for (const [button, kind] of /** @type {const} */ ([[mask, "mask"], [cutout, "cu
   });
 }
 
-// What is seen
+// Drawing
 
 /** @param {string} sentence @param {boolean} [bad] */
 function say(sentence, bad = false) {
@@ -369,7 +369,7 @@ function say(sentence, bad = false) {
   said.classList.toggle("bad", bad);
 }
 
-/** Draw everything anew, once the browser is about to. */
+/** Redraw everything at the browser's next frame. */
 function show() {
   if (due) return;
   due = true;
@@ -391,19 +391,19 @@ function draw() {
   const { width, height } = photo.view;
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   tint ??= tinted(photo.view, settings.colours[photo.view.label], Number(opacity.value) / 100);
-  pen.fillStyle = "white"; // under what is transparent
+  pen.fillStyle = "white"; // behind transparent pixels
   pen.fillRect(0, 0, width, height);
   pen.drawImage(photo.picture, 0, 0, width, height);
   pen.drawImage(tint, 0, 0);
   const scale = width / photo.size[0];
-  const unit = width / (canvas.clientWidth || width); // marks are as large on any screen
+  const unit = width / (canvas.clientWidth || width); // marks have the same size on any screen
   for (const prompt of [...prompts, ...(stroke ? [stroke] : [])]) drawPrompt(prompt, scale, unit);
   if (corner && cross) drawPrompt({ kind: "box", points: [corner, cross], positive: true }, scale, unit);
   if (cross) drawCross(cross, scale, unit);
 }
 
 /**
- * The mask as a canvas: its colour at the chosen opacity, its outline in full.
+ * The mask as a canvas: its colour at the chosen opacity, its outline opaque.
  * @param {View} view @param {string} colour @param {number} share
  */
 function tinted({ width, height, mask: on }, colour, share) {
@@ -425,7 +425,7 @@ function tinted({ width, height, mask: on }, colour, share) {
 }
 
 /**
- * A dot with its sign, or a box, with a white rim so that it is seen on any photo.
+ * A dot with its sign, or a box, with a white rim so that it is visible on any photo.
  * @param {Prompt} prompt @param {number} scale @param {number} unit
  */
 function drawPrompt({ kind, points, positive }, scale, unit) {
@@ -482,4 +482,4 @@ function messageOf(error) {
   return error instanceof Error ? error.message : String(error);
 }
 
-export {}; // a module, so that its names are its own
+export {}; // makes this a module, so that its names are its own

@@ -1,4 +1,4 @@
-// Pixels as a PNG file.  A canvas would round the colours of half transparent pixels, so it is written here.
+// Writes pixels as a PNG file.  A canvas would round the colours of semi-transparent pixels, so it is done here.
 
 const ROWS = 64; // rows that are compressed at a time
 
@@ -12,7 +12,7 @@ export async function png(pixels, width, height) {
   const header = new DataView(new ArrayBuffer(13));
   header.setUint32(0, width);
   header.setUint32(4, height);
-  header.setUint8(8, 8); // bits of a channel
+  header.setUint8(8, 8); // bits per channel
   header.setUint8(9, channels === 1 ? 0 : 6); // grey, or RGBA
   const packed = filtered(pixels, width * channels, height).pipeThrough(new CompressionStream("deflate"));
   const data = new Uint8Array(await new Response(packed).arrayBuffer());
@@ -24,7 +24,7 @@ export async function png(pixels, width, height) {
 }
 
 /**
- * Rows, each as its differences to the one above: that compresses better.
+ * Rows, each as its differences to the one above, which compresses better.
  * @param {Uint8Array} pixels @param {number} stride bytes of a row @param {number} height
  * @returns {ReadableStream<BufferSource>}
  */
@@ -36,7 +36,7 @@ function filtered(pixels, stride, height) {
       const band = new Uint8Array(rows * (stride + 1));
       for (let row = 0; row < rows; row++) {
         const [to, from] = [row * (stride + 1), (top + row) * stride];
-        band[to] = 2; // the kind of filter
+        band[to] = 2; // the type of filter
         for (let at = 0; at < stride; at++) {
           band[to + 1 + at] = pixels[from + at] - (top + row > 0 ? pixels[from + at - stride] : 0);
         }
@@ -54,7 +54,7 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
 });
 
 /**
- * Length, kind, content and checksum.
+ * A chunk: length, type, content and checksum.
  * @param {string} kind @param {Uint8Array<ArrayBuffer>} data
  */
 function chunk(kind, data) {

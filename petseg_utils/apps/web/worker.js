@@ -1,4 +1,4 @@
-// What computes, beside the page, so that the page never freezes: it starts ONNX Runtime, opens photos, and answers
+// Does the computing beside the page, so that the page never freezes: it starts ONNX Runtime, opens photos, and answers
 // each message of page.js with one of the same number.
 
 import { limited, rounded } from "./clicks.js";
@@ -22,9 +22,9 @@ import { png } from "./png.js";
 /** What the page shows. */
 /** @typedef {{width: number, height: number, mask: Uint8Array<ArrayBuffer>, label: string, sentence: string}} View */
 
-const SHOWN = [800, 1024]; // the picture on the page: pixels of its longer side, at least and at most
-const STRIP = 512; // rows of a photo that are read at a time: a canvas of the whole of it may be too large
-const STORE = "petseg"; // what the browser keeps of a page on a server
+const SHOWN = [800, 1024]; // the picture on the page: smallest and largest length of its longer side in pixels
+const STRIP = 512; // rows of a photo that are read at a time: a canvas for all of it might be too large
+const STORE = "petseg"; // the browser's cache for a page on a server
 const RUNTIME = "ort.wasm.min.mjs";
 const GLUE = "ort-wasm-simd-threaded.mjs";
 const WASM = "ort-wasm-simd-threaded.wasm";
@@ -33,8 +33,8 @@ const WASM = "ort-wasm-simd-threaded.wasm";
 let model = null;
 /** @type {OpenPhoto | null} */
 let photo = null;
-let queue = Promise.resolve(); // one thing after the other, in the order in which they were asked for
-let waiting = 0; // how much was asked for and is not done
+let queue = Promise.resolve(); // one task after the other, in the order in which they came
+let waiting = 0; // how many tasks are not done yet
 
 self.addEventListener("message", ({ data: { number, kind, value } }) => {
   waiting += 1;
@@ -89,14 +89,14 @@ function viewOf(shown) {
 }
 
 /**
- * Run the networks until somebody asks for something: what runs often a browser compiles anew, which makes it faster.
+ * Run the networks until a task comes: code that runs often is recompiled by the browser, which makes it faster.
  * @param {import("./open_photo.js").Model} started
  */
 async function warmUp({ size, scale, look, select }) {
   for (let turn = 0; turn < 3 && !waiting; turn++) {
     const seen = await look(new Uint8Array(3 * (scale * size) ** 2));
     await select(seen, new Float32Array(4 * size * size), 1, 1);
-    await new Promise((done) => setTimeout(done)); // messages come in only now
+    await new Promise((done) => setTimeout(done)); // messages arrive only now
   }
 }
 
@@ -117,7 +117,7 @@ async function open(file, target) {
 }
 
 /**
- * RGB; transparency is laid on white.
+ * RGB, with transparent pixels laid on white.
  * @param {ImageBitmap} bitmap
  */
 function pixelsOf(bitmap) {
@@ -188,12 +188,12 @@ async function start({ size, scale, peak, files }) {
 }
 
 /**
- * A file, unpacked; of a server's it is asked only once, as the browser keeps it.
+ * A file, unpacked; a server is asked for it only once, as the browser keeps it.
  * @param {Packed} file
  */
 async function bytesOf({ text, address }) {
   const packed = text === undefined ? await fetched(String(address)) : fromBase64(text);
-  // Some servers say of such files that they are compressed on the way only, and browsers then unpack them.
+  // Some servers declare such files as compressed for the transfer only, and browsers then unpack them.
   if (packed[0] !== 0x1f || packed[1] !== 0x8b) return packed;
   const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(unpacked).arrayBuffer());
@@ -209,7 +209,7 @@ function fromBase64(text) {
 
 /** @param {string} address */
 async function fetched(address) {
-  const store = await self.caches?.open(STORE).catch(() => undefined); // not in every browser's private windows
+  const store = await self.caches?.open(STORE).catch(() => undefined); // missing in some browsers' private windows
   let answer = await store?.match(address);
   if (!answer) {
     answer = await fetch(address);
@@ -220,7 +220,7 @@ async function fetched(address) {
 }
 
 /**
- * Files of an earlier version are kept no longer.
+ * Delete files of an earlier version.
  * @param {Record<string, Packed>} files
  */
 async function forgetOthers(files) {

@@ -1,4 +1,4 @@
-// Click a column's head to sort by it; without this script the tables are simply not sortable.
+// Click a column's header to sort by it; without this script the tables simply cannot be sorted.
 for (const table of document.querySelectorAll("table.sortable")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
