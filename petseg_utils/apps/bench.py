@@ -21,8 +21,8 @@ EDGE = 1024  # of the matrices whose product shows what the machine can do
 def measure(runtime: str | None = None) -> dict:
     """Time the shipped models on a photo of a cat, 451 x 300 pixels.
 
-    The tasks take turns, so that other work on the machine slows all of them equally.  Timed is everything from the
-    photo's array to a mask of its size.  A product of two matrices shows how many multiply-adds the machine does in a
+    The tasks take turns, so that other work on the machine slows all of them equally.  Everything from the photo's
+    array to a mask of its size is timed.  A product of two matrices shows how many multiply-adds the machine does in a
     second; at that rate, the networks' own would take `limit` if there were nothing else to do.
 
     Returns

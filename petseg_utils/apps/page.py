@@ -34,8 +34,8 @@ CSS = """
 #said p { font-size: 1.1em; min-height: 3.2em; }
 """
 # A screen reader should read the text below the picture aloud.  Gradio drops a click that comes while the next picture
-# is loading in the browser, because its size is not known then; such a click is held back until it is.  And gradio's
-# own messages, about uploads, are not marked as alerts.
+# is loading in the browser, because its size is not known then; such a click is held back until it is.  Gradio does not
+# mark its own messages, about uploads, as alerts.
 START = """() => {
     document.querySelector("#said .prose").setAttribute("aria-live", "polite");
     document.addEventListener("click", event => {

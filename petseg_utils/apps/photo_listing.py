@@ -144,7 +144,7 @@ def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Lis
     Raises
     ------
     PetsegError
-        If a file or folder does not exist, a folder has no photo, the results would lie among a folder's photos, or a
+        If a file or folder does not exist, there are no photos, the results would lie among a folder's photos, or a
         folder holds results itself.
     """
     for path in given:

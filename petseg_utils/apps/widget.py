@@ -38,9 +38,9 @@ def click_demo(
     All pets of the photo are proposed.  Prompts add to them, take away, or, as a box, limit them.  With the switch
     "Select what I click on", the first click chooses what is selected; see `OpenPhoto`.
 
-    The notebook's file contains the photo on display wherever Jupyter saves widgets, and also a picture by `show_demo`.
-    So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.  Chelsea is
-    always there, a photo that Stéfan van der Walt has put into the public domain (CC0).
+    The notebook's file contains the photo on display wherever Jupyter saves widgets; a picture by `show_demo` contains
+    it, too.  So give it photos that may be published: no picture of the Oxford-IIIT Pet data goes into a notebook.
+    Chelsea is always there, a photo that Stéfan van der Walt has put into the public domain (CC0).
 
     Parameters
     ----------

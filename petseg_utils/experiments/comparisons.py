@@ -28,7 +28,7 @@ from petseg_utils.training.recipes import RECIPES
 
 SEGMENTERS = ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED)  # in the order of the notebooks
 LEVEL = 0.95
-PAIRED_RESAMPLES = 10_000  # for Bonferroni's outermost 0.5 % of the resamples, 1,000 of them are too few
+PAIRED_RESAMPLES = 10_000  # 1,000 would be too few for the outermost 0.5 % of them, which Bonferroni needs
 TABLE_RESAMPLES = 1000  # a study with fewer is a trial run, which should be quick
 
 
@@ -133,7 +133,7 @@ def paired_table(remade: dict[str, Remade], study: Study) -> pd.DataFrame:
 
     Several seeds are pooled: their counts are added up picture by picture, so that pictures remain the resampled unit.
     A difference counts as shown if its interval at the level ``1 - 0.05 / pairs`` excludes zero (Bonferroni), so that
-    most one in twenty such studies has any wrong verdict; and if it has the same sign with every seed.
+    at most one in twenty such studies has any wrong verdict; and if it has the same sign with every seed.
 
     Returns
     -------
@@ -220,8 +220,8 @@ def compare_checkpoints(study: Study, splits: dict[str, PictureSet]) -> pd.DataF
 
     Raises
     ------
-    If fewer than two trained models are found.
-        If fewer than two finished ones are there.
+    PetsegError
+        If fewer than two trained models are found.
     """
     networks = {}
     for name in SEGMENTERS:

@@ -32,7 +32,7 @@ def run_shares(
 ) -> pd.DataFrame:
     """Train a model on shares of the labelled pictures, and score it on the whole validation split.
 
-    The share is drawn from each species.  Its pictures are repeated until an epoch has as many steps as with all of
+    A share is taken of each species.  Its pictures are repeated until an epoch has as many steps as with all of
     them, so that runs differ in the number of labels and not in the length of training.
 
     Parameters

@@ -47,8 +47,8 @@ def show_source(thing: Callable, *, first: str = "", last: str = "") -> Markdown
 
     Raises
     ------
-    If no line contains `first` or `last`.
-        If no line holds `first` or `last`.
+    ValueError
+        If no line contains `first` or `last`.
     """
     lines, start = inspect.getsourcelines(thing)
     hidden = _docstring_lines(textwrap.dedent("".join(lines)))

@@ -80,8 +80,8 @@ def update_study_records(study: Study, splits: dict[str, PictureSet]) -> pd.Data
     Returns
     -------
     DataFrame
-        `results_table` of the test split, without stale records; of each model, only the encoder evaluated last.
-        last.
+        `results_table` of the test split, without stale records, and of each model only those on the encoder that was
+        evaluated last.
     """
     fresh = [record for record in read_records(study.runs_dir / "records.jsonl") if _fits(record, study, splits)]
     replaced = {_run(record) for record in fresh}

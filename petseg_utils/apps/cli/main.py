@@ -206,9 +206,9 @@ def sweep(
         typer.Option(help="slurm submits each training to Slurm, by submitit; local does as if, on this machine."),
     ] = None,
 ) -> None:
-    """Train models with several seeds, each in a process of its own: what is not there, or not current.
+    """Train models with several seeds, each in a process of its own, where a run is missing or out of date.
 
-    What a model starts from is trained before it.  Each training has its log in runs/STUDY/logs/.  Where one fails, the
+    What a model starts from is trained before it.  Each training has its log in runs/STUDY/logs/.  If one fails, the
     others go on, and the exit code is 1; the same command then trains only what is missing.
 
     On Slurm, sbatch takes partition, time and the like from its own variables: SBATCH_PARTITION, SBATCH_TIMELIMIT, ...

@@ -112,10 +112,10 @@ def segment(
     --ray ADDRESS writes no pictures but Parquet files with a row a photo: path, class, share, box, confidence, masks as
     COCO's run lengths, and the error of a file that is no photo.  Photos and -o may be addresses, such as s3://bucket/x.
 
-    What is done is kept, unless the photo is another one or you click elsewhere: after an interruption the same command
-    continues.  A folder holds the masks of one model, and no file of yours in it is replaced: where NAME_mask.png is
-    one, the results are called after NAME.jpg.  Photos that cannot be used are left out and listed in failed.csv, and
-    the exit code is 1.
+    What is done is kept, unless a photo has changed or you click elsewhere: after an interruption the same command
+    continues.  A folder holds the masks of one model, and none of your own files in it is replaced: if NAME_mask.png
+    is one of them, the results are named after NAME.jpg.  Photos that cannot be used are left out and listed in
+    failed.csv, and the exit code is 1.
     """
     from tqdm.contrib.logging import logging_redirect_tqdm
 

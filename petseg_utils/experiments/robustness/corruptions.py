@@ -76,7 +76,7 @@ def black_square(photo: np.ndarray, edge: int, largest: int, rng: np.random.Gene
 
 
 def salt_and_pepper(photo: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Turn a `share` (0..1) of the pixels of a photo ``(H, W, 3)`` white or black, half of them each."""
+    """Turn a `share` (0..1) of the pixels of a photo ``(H, W, 3)`` white or black, half of the share each."""
     draw = rng.random(photo.shape[:2])
     out = photo.copy()
     out[draw < share / 2] = 255

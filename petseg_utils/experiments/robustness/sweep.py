@@ -49,7 +49,7 @@ def trained_models(study: Study, seed: int, splits: dict[str, PictureSet]) -> di
 
 
 def sweep_steps() -> list[tuple[str, float]]:
-    """Return every perturbation and level that changes pictures, after the unchanged pictures."""
+    """Return every perturbation and level that changes pictures, with the unchanged pictures first."""
     changed = [(kind, float(level)) for kind, levels in LEVELS.items() for level in levels[kind != "jpeg" :]]
     return [CLEAN, *changed]
 
