@@ -19,7 +19,7 @@ _SHOWN: dict[Path, "LabelDemo"] = {}  # by the folder of the data set
 def label_photos(folder: Path | str, out: Path | str) -> "LabelDemo":
     """Label the photos of a folder in a notebook: they become a data set in the official layout, in `out`.
 
-    Labelling continues where an earlier session stopped, in a notebook or on the page of ``petseg demo --label``.  The
+    Labelling continues where it stopped earlier, be it in a notebook or on the page of ``petseg demo --label``.  The
     notebook's file contains the photo on display, wherever Jupyter saves widgets: see `widget.click_demo`.
 
     Parameters

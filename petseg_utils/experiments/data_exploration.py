@@ -114,7 +114,7 @@ def rules_of_averaging(values: dict[str, float]) -> Figure:
 
 
 def show_samples(pictures: PictureSet) -> Figure:
-    """Show six pictures of each species, all of different breeds, with their masks over them."""
+    """Show up to six pictures of each species, all of different breeds, with their masks over them."""
     first = pictures.table.drop_duplicates("breed").sort_values("species", kind="stable")
     rows = np.concatenate([first.index[first["species"] == species][:6] for species in SPECIES])
     rows = np.resize(rows, len(rows) + len(rows) % 2)  # if their number is odd, the first picture is shown twice

@@ -111,7 +111,7 @@ def _run(record: dict) -> tuple:
 
 
 def _fits(record: dict, study: Study, splits: dict[str, PictureSet]) -> bool:
-    """Return whether a record is of a finished run with the study's present seeds, settings and pictures."""
+    """Return whether a record is of a finished run with the present seeds, settings, recipe and pictures, no others."""
     settings = study.models.get(record["model"])  # the study knows nothing about a user's own model
     then = record["trained_on"]["settings"]
     version = RECIPES[record["model"]].version if record["model"] in RECIPES else record["trained_on"].get("version")
