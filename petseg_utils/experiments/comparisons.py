@@ -28,7 +28,7 @@ from petseg_utils.training.recipes import RECIPES
 
 SEGMENTERS = ("unet", "autoencoder_unet", "decoder", "decoder_selftrained", PROMPTED)  # in the order of the notebooks
 LEVEL = 0.95
-PAIRED_RESAMPLES = 10_000  # 1,000 would be too few for the outermost 0.5 % of them, which Bonferroni needs
+PAIRED_RESAMPLES = 10_000  # Bonferroni takes quantiles far out (0.25 % for 10 pairs), where 1,000 say little
 TABLE_RESAMPLES = 1000  # a study with fewer is a trial run, which should be quick
 
 
