@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/bench_memory.py [--pictures 652,2600,7349]
 
-Drawn pictures in the official layout, half of them to learn from and half to test on, at 224 pixels, and small models
-that learn for one epoch.  What grows is what holds pictures, features and predictions.  Each command is a process of
-its own, and its peak is given in MB.
+Pictures in the official layout, half of them to learn from and half to test on, at 224 pixels, and small models that
+learn for one epoch.  Some hundred pictures are drawn; the others are these, moved sideways.  What grows is what holds
+pictures, features and predictions.  Each command is a process of its own, and its peak is given in MB.
 """
 
 import argparse
@@ -15,10 +15,34 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from petseg_utils.data.drawing.sample import draw_sample
 from petseg_utils.study import STUDIES
 
+DRAWN = 326  # pictures in each list, at most
 COMMANDS = ("train unet", "evaluate unet", "train decoder", "evaluate decoder")
+
+
+def write_pictures(root: Path, count: int) -> None:
+    """Draw a data set, and add moved copies of its pictures until each list holds half of `count`."""
+    half = count // 2
+    draw_sample(root, min(half, DRAWN), min(half, DRAWN))
+    for name in ("trainval.txt", "test.txt"):
+        lines = (root / "annotations" / name).read_text(encoding="utf-8").splitlines()
+        copies = []
+        for number in range(half - len(lines)):
+            columns, row = divmod(number, len(lines))
+            stem, *rest = lines[row].split()
+            breed, own = stem.rsplit("_", 1)
+            copy = f"{breed}_{10_000 * (columns + 1) + int(own)}"
+            for folder, ending in (("images", ".jpg"), ("annotations/trimaps", ".png")):
+                with Image.open(root / folder / (stem + ending)) as picture:
+                    moved = np.roll(np.asarray(picture), columns + 1, axis=1)
+                Image.fromarray(moved).save(root / folder / (copy + ending))
+            copies.append(" ".join([copy, *rest]))
+        (root / "annotations" / name).write_text("\n".join([*lines, *copies]) + "\n", encoding="utf-8")
 
 
 def peak(command: str, study: Path, environment: dict[str, str]) -> float:
@@ -45,10 +69,11 @@ def main() -> None:
             )
             text = re.sub(r"(?m)^epochs = .*", "epochs = 1", text)
             study.write_text(text.replace("batch_size = 8", "batch_size = 16"), encoding="utf-8")
-            draw_sample(photos, count - count // 2, count // 2)
+            write_pictures(photos, count)
             environment = os.environ | {"PETSEG_DATA": str(photos), "PETSEG_RUNS": f"{folder}/runs"}
             for command in COMMANDS:
                 peaks[command].append(peak(command, study, environment))
+                print(f"{count:,} pictures, {command}: {peaks[command][-1]:,.0f} MB", file=sys.stderr)
     print(f"| peak, MB | {' | '.join(f'{count:,} pictures' for count in counts)} |")
     print("|---" * (len(counts) + 1) + "|")
     for command, values in peaks.items():
