@@ -44,17 +44,17 @@ RUNTIMES = ("onnx", "torch")
 TARGETS = ("pet", "clicked")  # what clicks select, see `OpenPhoto`
 # MPO: a JPEG with a second picture, as phones write it.  HEIF: only where pillow-heif is installed.
 PHOTO_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "AVIF", "HEIF")
-_SUCH_FILES = "use a photo as JPEG, PNG, WebP, BMP or TIFF."
+_SUCH_FILES = "use a JPEG, PNG, WebP, BMP or TIFF photo."
 _ADVICE = {  # keyed by the fault of a photo's file
-    "missing": "is missing, or is no file: check its name.",
-    "no access": "may not be read: give yourself read access to it.",
-    "no image": f"is no picture, or is damaged: {_SUCH_FILES}",
-    "other format": f"is a picture of the kind {{}}: {_SUCH_FILES}",
+    "missing": "does not exist or is not a file: check its name.",
+    "no access": "cannot be read (permission denied): give yourself read access to it.",
+    "no image": f"is not a picture, or is damaged: {_SUCH_FILES}",
+    "other format": f"is in the format {{}}: {_SUCH_FILES}",
     "no reader": "is {}, or save it as JPEG.",
     "too large": f"has more than {MAX_PIXELS // 1_000_000} megapixels: make it smaller and try again.",
     "too long": "is longer than a million pixels: make it smaller and try again.",
     "no memory": "takes more memory than there is, or is damaged: make it smaller and try again.",
-    "levels": "has levels from {}, of which none is known to be white: save it with 8 bits a channel.",
+    "levels": "has levels from {}, and its white level is unknown: save it with 8 bits per channel.",
     "damaged": f"is damaged: save it anew, or {_SUCH_FILES}",
 }
 
@@ -93,7 +93,7 @@ class Segmenter:
             If no weights ship for this model, or the file is missing, damaged, or not for this runtime.
         """
         if runtime not in (None, *RUNTIMES):
-            raise PetsegError(f"No runtime {runtime!r}; it is one of {', '.join(RUNTIMES)}.")
+            raise PetsegError(f"Unknown runtime {runtime!r}: use one of {', '.join(RUNTIMES)}.")
         path = weights or shipped_weights(model, runtime)
         by_onnx = path.suffix == ".onnx"
         if runtime and by_onnx != (runtime == "onnx"):
@@ -105,8 +105,8 @@ class Segmenter:
             from petseg_utils.training.torch_model import TorchModel
         except ModuleNotFoundError as error:
             raise PetsegError(
-                f"{path.name} needs {error.name}, which is not installed. Install petseg with the extra study: pip "
-                "install '.[study]' in a checkout of it."
+                f"{path.name} needs {error.name}, which is not installed. In a checkout of petseg, run: pip "
+                "install '.[study]'"
             ) from error
         return cls(TorchModel.load(path), path)
 
@@ -351,7 +351,7 @@ class OpenPhoto:
 
     def __post_init__(self, reduced: Reduced) -> None:
         if self.target not in TARGETS:
-            raise PetsegError(f"No target {self.target!r}; it is one of {', '.join(TARGETS)}.")
+            raise PetsegError(f"Unknown target {self.target!r}: use one of {', '.join(TARGETS)}.")
         self._box = Letterbox(reduced.height, reduced.width, self.segmenter.card["image_size"])
         self._seen = self.segmenter.look(reduced.square[None])
         classes = softmax(self._seen.logits)[0]  # (3, size, size)
@@ -482,7 +482,7 @@ class OpenPhoto:
         if not self.prompts:
             return
         if len(self._steps) <= min(2, len(self.prompts)):
-            raise PetsegError(f"Only the last {UNDONE} clicks can be taken back one by one: clear takes back all.")
+            raise PetsegError(f"Only the last {UNDONE} clicks can be undone one by one; clear undoes all of them.")
         self.prompts.pop()
         self._steps.pop()
 
@@ -504,7 +504,7 @@ class OpenPhoto:
     def check(self, prompt: Prompt) -> None:
         """Raise `PetsegError` if a prompt cannot be accepted, for the reasons that `click` gives."""
         if not self.segmenter.takes_prompts:
-            raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks; the model point does.")
+            raise PetsegError(f"The model {self.segmenter.card['model']} takes no clicks: use the model point.")
         height, width = self.height, self.width
         for x, y in points_of(prompt):
             if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
@@ -574,7 +574,7 @@ def shipped_weights(model: str, runtime: str | None = None) -> Path:
         if path.is_file():
             return path
     kind = f" for the runtime {runtime}" if runtime and any(path.is_file() for path in files) else ""
-    raise PetsegError(f"No weights ship for {model}{kind}. Train it: petseg train {model}, and name the study.")
+    raise PetsegError(f"No weights ship for {model}{kind}. Train it with petseg train {model}, then name the study.")
 
 
 def as_photo(photo: object) -> np.ndarray:
@@ -610,15 +610,15 @@ def check_form(photo: object, what: str) -> None:
         return
     form = f"{photo.dtype} {photo.shape}"
     if not photo.size:
-        form += ", without a pixel"
+        form += ", without any pixels"
     elif photo.ndim == 2:
         form += ", grey"
     elif photo.ndim == 3 and photo.shape[2] == 4:
-        form += ", RGBA or the like"
+        form += ", with four channels, such as RGBA"
     elif photo.ndim == 3 and photo.shape[0] in (1, 3, 4):
-        form += ", with its channels first"
+        form += ", with the channels first"
     elif photo.ndim == 4:
-        form += ", several at once"
+        form += ", a batch of several photos"
     raise DataError(f"{what} is {form}; {wanted}.")
 
 

@@ -59,14 +59,14 @@ def test_each_prompt_gives_a_mask_of_the_photos_size_and_undo_takes_it_back(segm
 
 
 FORMS = {
-    "RGBA": (np.dstack([PHOTO, PHOTO[..., :1]]), r"uint8 \(90, 140, 4\), RGBA or the like"),
+    "RGBA": (np.dstack([PHOTO, PHOTO[..., :1]]), r"uint8 \(90, 140, 4\), with four channels, such as RGBA"),
     "grey": (PHOTO[..., 0], r"uint8 \(90, 140\), grey"),
     "grey with an axis": (PHOTO[..., :1], r"uint8 \(90, 140, 1\)"),
     "floats": (PHOTO / 255, r"float64 \(90, 140, 3\)"),
     "16 bits": (PHOTO.astype(np.uint16), r"uint16 \(90, 140, 3\)"),
-    "channels first": (PHOTO.transpose(2, 0, 1), r"uint8 \(3, 90, 140\), with its channels first"),
-    "a batch": (PHOTO[None], r"uint8 \(1, 90, 140, 3\), several at once"),
-    "empty": (PHOTO[:0], r"uint8 \(0, 140, 3\), without a pixel"),
+    "channels first": (PHOTO.transpose(2, 0, 1), r"uint8 \(3, 90, 140\), with the channels first"),
+    "a batch": (PHOTO[None], r"uint8 \(1, 90, 140, 3\), a batch of several photos"),
+    "empty": (PHOTO[:0], r"uint8 \(0, 140, 3\), without any pixels"),
     "a PIL image": (Image.fromarray(PHOTO), r"of type Image; .*: np\.asarray\(image\.convert\('RGB'\)\)"),
     "None": (None, r"None; .* OpenCV gives None for a file that it cannot read"),
     "a list": ([[1]], "of type list"),
@@ -88,7 +88,7 @@ def test_photos_are_taken_by_their_paths_as_texts_too_and_from_any_view(tmp_path
     for given in (tmp_path / "photo.png", str(tmp_path / "photo.png"), PHOTO[::-1][::-1], PHOTO[:, ::-1][:, ::-1]):
         assert np.array_equal(segmenter.open(given).image, PHOTO)
     for missing in ("nowhere.jpg", str(tmp_path), ""):
-        with pytest.raises(DataError, match="is missing, or is no file"):
+        with pytest.raises(DataError, match="does not exist or is not a file"):
             segmenter.predict(missing)
 
 
@@ -125,7 +125,7 @@ def test_points_outside_the_photo_and_models_without_prompts_are_refused(segment
         with pytest.raises(PetsegError, match="lies outside the photo of 140 x 90 pixels"):
             opened.click(*wrong)
     assert opened.prompts == []
-    with pytest.raises(PetsegError, match="takes no clicks; the model point does"):
+    with pytest.raises(PetsegError, match="takes no clicks: use the model point"):
         segmenters["decoder"].open(PHOTO).click(5, 5)
 
 
@@ -427,7 +427,7 @@ def test_a_box_or_a_negative_click_before_the_first_positive_one_chooses_nothing
 
 
 def test_a_target_of_another_name_is_refused():
-    with pytest.raises(PetsegError, match="No target 'anything'; it is one of pet, clicked"):
+    with pytest.raises(PetsegError, match="Unknown target 'anything': use one of pet, clicked"):
         fake_segmenter().open(PHOTO, target="anything")
 
 
@@ -440,7 +440,7 @@ def test_fifty_prompts_can_be_taken_back_and_what_is_kept_is_small():
     assert sum(step.nbytes for step in kept) == (UNDONE + 1) * 4 * SIZE**2  # in single precision
     for mask in masks[-2 : -UNDONE - 2 : -1]:
         np.testing.assert_array_equal(opened.undo(), mask)
-    with pytest.raises(PetsegError, match="Only the last 50 clicks can be taken back one by one: clear takes back all"):
+    with pytest.raises(PetsegError, match="Only the last 50 clicks can be undone one by one; clear undoes all of them"):
         opened.undo()
     assert len(opened.prompts) == 10
     np.testing.assert_array_equal(opened.clear(), proposed)

@@ -82,7 +82,7 @@ def make_page() -> gr.Blocks:
     """
     models = [name for name in MODEL_CHOICES if can_load(name)]
     if not models:
-        raise PetsegError("No weights ship with this copy. Train some: petseg train point, and name the study.")
+        raise PetsegError("This copy of petseg has no weights that the page can load: reinstall petseg.")
     os.environ["GRADIO_TEMP_DIR"] = str(own_folder())  # before the first component is made, as that reads it
     folder = own_folder() / "examples"
     with disk_errors():

@@ -73,8 +73,8 @@ def check_folder(out: Path, maker: dict) -> None:
         raise PetsegError(f"{shown(out)} holds tables that are not petseg's: name another folder with -o.") from None
     if not same:
         raise PetsegError(
-            f"{shown(out)} holds masks by {then}, and these would be by {now}: name another folder with -o, "
-            "or delete that one to start anew."
+            f"{shown(out)} holds masks by {then}, but these would be by {now}: name another folder with -o, "
+            "or delete that one to start again."
         )
     if (were := before.get("shards")) != (are := maker.get("shards")):
         if were is None:
@@ -82,8 +82,8 @@ def check_folder(out: Path, maker: dict) -> None:
                 f"{shown(out)} was made without shards: leave out --shard, or name another folder with -o."
             )
         raise PetsegError(
-            f"{shown(out)} is divided into {were} shards, and this would be {f'one of {are}' if are else 'none'}: give "
-            f"--shard I/{were}, or name another folder with -o."
+            f"{shown(out)} is divided into {were} shards, but this run "
+            f"{f'is one of {are}' if are else 'has no --shard'}: give --shard I/{were}, or name another folder with -o."
         )
 
 
@@ -187,7 +187,7 @@ def state_of(path: Path) -> dict[str, str]:
     """Return size, time and hash of a file, as the table holds them; raise `OSError` if there is none."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait until somebody writes into it
-        raise OSError(errno.EINVAL, "no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     return dict(zip(STATE, (str(status.st_size), str(status.st_mtime_ns), content), strict=True))
@@ -256,7 +256,7 @@ def merge(out: Path) -> Merged:
                     db.execute("INSERT INTO rows VALUES (?, ?, ?, ?)", [key, cells, *unique])
                 except sqlite3.IntegrityError:
                     raise PetsegError(
-                        f"{printable(row['file'])} is in shard {shard} and in one before it: run all shards anew in "
+                        f"{printable(row['file'])} is in shard {shard} and in an earlier one: run all shards again in "
                         "another folder, each with the same photos."
                     ) from None
             for row in read_rows(out / of_shard(FAILED, shard), OF_FAILED):
@@ -277,7 +277,7 @@ def _check_complete(out: Path, shards: list[Shard]) -> None:
     """Raise `PetsegError` unless each shard has its table and is complete."""
     absent = [shard for shard in shards if not (out / of_shard(RESULTS, shard)).is_file()]
     cut = [shard for shard in shards if (out / of_shard(BEGUN, shard)).exists()]
-    for lacking, what in ((absent, "missing"), (cut, "not at its end")):
+    for lacking, what in ((absent, "missing"), (cut, "not finished")):
         if lacking:
             named = ", ".join(map(str, lacking[:10])) + (f" and {len(lacking) - 10} more" if len(lacking) > 10 else "")
             raise PetsegError(

@@ -126,8 +126,8 @@ class Listing:
         """What was left out, in sentences."""
         kinds = ", ".join(f"{number} {kind}" for kind, number in self.ignored.most_common(5))
         more = ", …" if len(self.ignored) > 5 else ""
-        sentences = [f"Ignored, no photos by their names: {printable(kinds)}{more}"] if kinds else []
-        return sentences + [f"failed: the folder {printable(folder)} may not be read" for folder in self.unreadable]
+        sentences = [f"Ignored, as their names are not those of photos: {printable(kinds)}{more}"] if kinds else []
+        return sentences + [f"failed: no permission to read folder {printable(folder)}" for folder in self.unreadable]
 
 
 def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Listing:
@@ -154,7 +154,7 @@ def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Lis
             raise PetsegError("The results would lie among the photos: name another folder with -o.")
         if tables(path):
             raise PetsegError(
-                f"{printable(str(path))} holds results of petseg segment, no photos: name the photos themselves, or "
+                f"{printable(str(path))} holds results of petseg segment, not photos: name the photos themselves, or "
                 "another folder."
             )
     starts = sorted({_whole(path) for path in given})
@@ -171,7 +171,8 @@ def find_photos(given: list[Path], out: Path, shard: Shard | None = None) -> Lis
         else:
             listing.files.setdefault(str(folder.resolve()), (folder, set()))[1].add(start.name)
     if next(iter(listing), None) is None:
-        raise PetsegError(" ".join([f"No photos there: looked for files in {', '.join(SUFFIXES)}.", *listing.left_out]))
+        none = f"No photos found: looked for files ending in {', '.join(SUFFIXES)}."
+        raise PetsegError(" ".join([none, *listing.left_out]))
     listing.shard = shard
     return listing
 

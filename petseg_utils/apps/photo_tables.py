@@ -90,7 +90,7 @@ def read_table(path: Path) -> Iterator[dict]:
     for row in read_rows(path, COLUMNS, BEFORE):
         if not _is_plain(row["mask"]) or not lies_inside((path.parent / row["mask"]).parent):
             raise PetsegError(
-                f"{shown(path)} was changed and names a file that is no mask in this folder, "
+                f"{shown(path)} was changed and names a file that is not a mask in this folder, "
                 f"{reprlib.repr(printable(row['mask']))}: name another folder with -o."
             )
         if "overlay" not in row:

@@ -161,7 +161,7 @@ def segment_photos(
         ):
             row |= {"prompts": asked, "photo": photo.place, **states.pop(photo, dict.fromkeys(STATE, ""))}
             if not row["overlay"]:
-                why = f"it is longer than a JPEG can be, {LONGEST_JPEG:,} pixels. Mask and cut-out are there."
+                why = f"it is longer than a JPEG can be, {LONGEST_JPEG:,} pixels. The mask and the cut-out are written."
                 log.warning("no overlay: %s: %s", printable(photo.name), why)
             with writing(out):
                 append_row(results, [row[column] for column in COLUMNS])

@@ -96,7 +96,7 @@ def segment_by_ray(
             done.add(parquet.read_table(file, columns=["path"])["path"].to_pylist())
     files = _files(fsspec, photos, out)
     if (first := next(files, None)) is None:
-        raise PetsegError(f"No photos there: looked for files in {', '.join(SUFFIXES)}.")
+        raise PetsegError(f"No photos found: looked for files ending in {', '.join(SUFFIXES)}.")
     system.makedirs(folder, exist_ok=True)
     _write(system, f"{folder}/{MADE_BY}", json.dumps(maker, indent=2).encode())
     counts, lost = np.zeros(3, int), 0
@@ -128,8 +128,8 @@ def segment_by_ray(
     bar.close()
     if lost:
         raise PetsegError(
-            f"{lost} photos have no row, since a worker failed at them or at others of their batch: Ray's logs "
-            f"say why. {counts[0]} have theirs, and the same command tries the others again."
+            f"{lost} photos have no row, because a worker failed on them or on others of their batch: Ray's logs "
+            f"say why. {counts[0]} have one. Run the same command again to retry the others."
         )
     return Counts(*map(int, counts))
 
@@ -277,7 +277,7 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
     except Exception as error:  # Ray has no exception type of its own for a failed start
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise PetsegError(
-            f"No cluster of Ray at {address} ({reason}): start one with ray start, or say --ray local. If it asks for "
+            f"No cluster of Ray at {address} ({reason}): start one with ray start, or use --ray local. If it asks for "
             "a token, set RAY_AUTH_MODE=token."
         ) from error
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # losses are counted here; Ray writes logs of its own
@@ -288,6 +288,6 @@ def _cluster(ray: Any, address: str) -> Iterator[None]:
         yield
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise PetsegError(f"Ray gave up ({reason}). The same command goes on from here.") from error
+        raise PetsegError(f"Ray gave up ({reason}). Run the same command again to continue.") from error
     finally:
         ray.shutdown()

@@ -84,7 +84,7 @@ def run_sweep(
     try:
         lock.acquire()
     except Timeout:
-        raise PetsegError(f"Another petseg sweep of study {study.name} runs just now: wait for it.") from None
+        raise PetsegError(f"Another petseg sweep of study {study.name} is running: wait for it to end.") from None
     try:
         splits = load_splits(study)  # decoded here once, instead of by several training runs at the same time
         wanted = [Run(model, seed) for seed in dict.fromkeys(seeds) for model in dict.fromkeys(models)]
@@ -137,7 +137,7 @@ def _run_all(waiting: list[Run], study: Study, begin: Callable[[Run], Process], 
                     waiting.remove(run)
                     failed.append(run)
                     bar.update()
-                    tqdm.write(f"{run}: not begun, since {lost[0]} failed", file=sys.stderr)
+                    tqdm.write(f"{run}: not started, because {lost[0]} failed", file=sys.stderr)
                 elif len(running) < jobs and not any(base in running or base in waiting for base in before):
                     waiting.remove(run)
                     running[run] = begin(run), time.monotonic()
@@ -193,7 +193,7 @@ def _here(jobs: int) -> Callable[[list[str], Path], Process]:
 def _on_cluster(cluster: str, logs: Path) -> Callable[[list[str], Path], Process]:
     """Return a function that starts processes by submitit."""
     if cluster not in ("slurm", "local"):
-        raise PetsegError(f"No cluster {cluster!r}; it is slurm or local.")
+        raise PetsegError(f"Unknown cluster {cluster!r}: use slurm or local.")
     try:
         import submitit
     except ModuleNotFoundError:

@@ -36,12 +36,12 @@ _FAULTS = {  # for each fault of a file: the audit's word for it, and the text o
     "missing": ("missing", "file is missing"),
     "no access": ("unreadable", "permission denied. Give yourself read access to it"),
     "no image": ("unreadable", "not a picture, or damaged"),
-    "other format": ("unreadable", "a picture of the kind {}, which is not read"),
+    "other format": ("unreadable", "in the format {}, which is not read"),
     "no reader": ("unreadable", "{}"),
     "too large": ("unreadable", "too large ({})"),
     "too long": ("unreadable", "longer than a million pixels"),
-    "no memory": ("unreadable", "takes more memory than there is"),
-    "levels": ("unreadable", "levels from {}, of which none is known to be white"),
+    "no memory": ("unreadable", "needs more memory than there is"),
+    "levels": ("unreadable", "levels from {}, and the white level is unknown"),
     "damaged": ("unreadable", "cannot be decoded ({})"),
 }
 
@@ -114,8 +114,9 @@ def find_data(root: Path) -> tuple[Path, str]:
     except PermissionError as error:
         raise DataError(f"Cannot read {root.name!r}: permission denied. Give yourself read access to it.") from error
     raise DataError(
-        f"{root.name!r} is laid out in no way petseg knows. Looked for images/ with annotations/trimaps/ (official) "
-        f"and for TrainVal/color or Test/color (split folders), also inside oxford-iiit-pet/; found {entries}."
+        f"{root.name!r} has a layout that petseg does not know. Looked for images/ with annotations/trimaps/ "
+        "(official) and for TrainVal/color or Test/color (split folders), also inside oxford-iiit-pet/; "
+        f"found {entries}."
     )
 
 
@@ -197,7 +198,7 @@ def read_list(path: Path) -> list[tuple[int, str, list[str]]]:
         try:
             cells = [cell.strip() for row in csv.reader([line], delimiter=mark, skipinitialspace=True) for cell in row]
         except csv.Error as error:
-            raise DataError(f"{shown(path)}, line {number}, is no line of a list ({error}).") from error
+            raise DataError(f"{shown(path)}, line {number}, is not a valid line of a list ({error}).") from error
         while cells and not cells[-1]:  # a spreadsheet fills short lines up with empty cells
             cells.pop()
         if cells and not cells[0].startswith("#"):
@@ -212,7 +213,7 @@ def _read_text(path: Path) -> str:
         encoding = next((name for mark, name in _BYTE_ORDER_MARKS if start.startswith(mark)), "utf-8")
         text = path.read_text(encoding=encoding)
         if "\0" in text:
-            raise DataError(f"{shown(path)} is no UTF-8 text: save it as one.")
+            raise DataError(f"{shown(path)} is not UTF-8 text: save it as UTF-8.")
         return text
     except FileNotFoundError as error:
         raise DataError(
@@ -223,7 +224,7 @@ def _read_text(path: Path) -> str:
             f"Cannot read {shown(path)}: permission denied. Give yourself read access to it.", "unreadable"
         ) from error
     except UnicodeError as error:
-        raise DataError(f"{shown(path)} is no UTF-8 text ({getattr(error, 'reason', error)}).") from error
+        raise DataError(f"{shown(path)} is not UTF-8 text ({getattr(error, 'reason', error)}).") from error
 
 
 def breed_of(name: str) -> str:

@@ -28,7 +28,8 @@ def download_oxford(root: Path | None = None) -> Path:
         OxfordIIITPet(root, split="trainval", target_types="segmentation", download=True)
     except (OSError, RuntimeError) as error:  # network errors are OSErrors; a wrong checksum is a RuntimeError
         raise DataError(
-            f"The download failed: {error}. Try again; if it was cut, delete {folder.name}/ in {root.name}/ first."
+            f"The download failed: {error}. Try again; if it was interrupted, first delete "
+            f"{folder.name}/ in {root.name}/."
         ) from error
     report = audit(folder)
     # torchvision skips its checks if the folders exist already, so count and decode what is really there.

@@ -52,8 +52,8 @@ def check_extra(extra: dict[str, PictureSet], splits: dict[str, PictureSet]) -> 
             if content in own:
                 twin, split = own[content]
                 raise DataError(
-                    f"The further picture {name} is {twin} of the study's own data (split {split}): take it out of "
-                    "the folder that --extra names, or leave that out."
+                    f"The further picture {name} is the same as {twin} of the study's own data (split {split}): "
+                    "take it out of the folder that --extra names, or leave out that folder."
                 )
 
 

@@ -187,7 +187,7 @@ def _unidentified(path: Path) -> ImageFileError:
     elif any(brand in brands for brand in (b"hei", b"hev", b"mif1", b"msf1")) or path.suffix.lower() in _HEIC:
         kind = "HEIC"
     elif start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return ImageFileError("other format", "TIFF that is damaged or keeps its pixels in an unusual way")
+        return ImageFileError("other format", "TIFF, but damaged or with its pixels stored in an unusual way")
     else:
         return ImageFileError("no image")
     if {"HEIC": "HEIF"}.get(kind, kind) in _readable():
@@ -228,7 +228,7 @@ def read_image_file(
                 raise ImageFileError("other format", str(image.format))
             if image.format == "TIFF" and (way := image.info.get("compression")) not in _TIFF_WAYS:
                 raise ImageFileError(
-                    "other format", f"TIFF compressed as {way}, instead of not at all or by LZW or ZIP"
+                    "other format", f"TIFF compressed as {way} (read: uncompressed, PackBits, LZW, ZIP)"
                 )
             # Pillow only warns above its limit, and turning the warning into an error would affect other threads too.
             limits = [limit for limit in (max_pixels, Image.MAX_IMAGE_PIXELS) if limit is not None]

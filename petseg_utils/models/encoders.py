@@ -128,10 +128,12 @@ def load_encoder(spec: str, image_size: int = 224) -> Encoder:
         log.info("Encoder: %s (%s).", spec, why)
     if lite := re.fullmatch(rf"(lite:efficientnet_lite[0-4])({re.escape(TWICE)}|@(\d+)\+(\d+))?", spec):
         if lite[3] and (int(lite[3]), int(lite[4])) != (image_size, 2 * image_size):
-            raise PetsegError(f"For pictures of {image_size} px write {lite[1]}@{image_size}+{2 * image_size}.")
+            raise PetsegError(
+                f"{spec} does not fit pictures of {image_size} px: write {lite[1]}@{image_size}+{2 * image_size}."
+            )
         encoder = _load_lite(spec, lite[1], lite[2] or "")
         if image_size % max(encoder.strides):
-            raise PetsegError(f"{spec} wants sizes in multiples of {max(encoder.strides)}, not {image_size}.")
+            raise PetsegError(f"{spec} needs sizes in multiples of {max(encoder.strides)}, not {image_size}.")
         return encoder
     if spec.startswith("clip:"):
         return _load_clip(spec, image_size)

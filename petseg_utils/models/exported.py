@@ -79,7 +79,7 @@ class ExportedModel:
             raise PetsegError(f"{path.name} was not written by petseg export under this name.")
         for name, digest in beside.items():
             if (path.parent / name).is_file() and sha256(path.parent / name) != digest:
-                raise PetsegError(f"{name} beside {path.name} is another than it was exported with: export both anew.")
+                raise PetsegError(f"{name} beside {path.name} is not the one it was exported with: export both again.")
         self._before = [_session(path.parent / name) for name in expected]
         self.name = f"ONNX Runtime, {self._last.get_providers()[0]}"
         size = self.card["image_size"]
@@ -90,7 +90,7 @@ class ExportedModel:
         if others or (pixels.name, pixels.type, pixels.shape[1:]) not in [
             ("pixels", "tensor(uint8)", [scale * size, scale * size, 3]) for scale in (1, 2)
         ]:
-            raise PetsegError(f"{path.name} takes no square photos of {size} pixels, as its card says.")
+            raise PetsegError(f"{path.name} does not take square photos of {size} pixels, although its card says so.")
         self.scale = pixels.shape[1] // size
         for session in (*self._before, self._last):
             if unknown := sorted({wanted.name for wanted in session.get_inputs()} - known):
@@ -173,8 +173,8 @@ def _in_words(error: Exception) -> str:
     """Say what is wrong with a file, judged by ONNX Runtime's message: its errors have no classes of their own."""
     said = str(error)
     if "allocate memory" in said or "bad allocation" in said or "bad_alloc" in said:
-        return "asks for more memory than there is."
-    return f"is damaged, or no ONNX file: {said.splitlines()[0]}"
+        return "needs more memory than there is."
+    return f"is damaged, or not an ONNX file: {said.splitlines()[0]}"
 
 
 # Where tensors are in ONNX's messages, by field number (onnx.proto).  The library `onnx` could read them, but it is
@@ -213,7 +213,7 @@ def _check_weights(path: Path) -> None:
             if kind == _BFLOAT or (kind == _HALF and _RAW not in fields) or not all(np.isfinite(x).all() for x in held):
                 raise PetsegError(f"{path.name} is damaged: its weights are not finite everywhere.")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise PetsegError(f"{path.name} is damaged, or no ONNX file.") from error
+        raise PetsegError(f"{path.name} is damaged, or not an ONNX file.") from error
 
 
 def _tensors(message: memoryview, kind: str) -> Iterator[memoryview]:

@@ -143,8 +143,8 @@ def clear_caches(cache: Path) -> None:
     shutil.rmtree(cache, ignore_errors=True)
     if cache.exists():
         raise PetsegError(
-            f"Some caches under {cache.parent.name}/{cache.name} could not be deleted: another run writes there, or "
-            "the folder may not be changed."
+            f"Some caches under {cache.parent.name}/{cache.name} could not be deleted: another run is writing "
+            "there, or you have no permission to change the folder."
         )
 
 

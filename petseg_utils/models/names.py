@@ -32,7 +32,7 @@ def check_name(model: str) -> str:
     if model in RENAMED:
         raise PetsegError(f"The model {model} is called {RENAMED[model]} now: write {RENAMED[model]}.")
     if model not in TITLES:
-        raise PetsegError(f"No model {model!r}; it is one of {', '.join(TITLES)}.")
+        raise PetsegError(f"Unknown model {model!r}: use one of {', '.join(TITLES)}.")
     return model
 
 

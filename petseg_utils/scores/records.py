@@ -111,7 +111,8 @@ def read_records(path: Path) -> list[dict]:
             record = json.loads(line)
         if not isinstance(record, dict) or not record.keys() >= {*IDENTITY, "n_images"}:
             raise PetsegError(
-                f"{shown(path)}, line {number}, was cut or is no record: delete the line, and evaluate its model again."
+                f"{shown(path)}, line {number}, is cut off or not a record: delete the line, and "
+                "evaluate its model again."
             )
         records.append(record)
     return records

@@ -39,7 +39,9 @@ def alone_in(folder: Path, command: str, advice: str, *, name: str = LOCK, wait:
     try:
         lock.acquire()
     except Timeout:
-        raise PetsegError(f"Another {command} writes to {shown(folder)} just now: wait for it, or {advice}.") from None
+        raise PetsegError(
+            f"Another {command} is writing to {shown(folder)}: wait for it to end, or {advice}."
+        ) from None
     try:
         yield
     finally:

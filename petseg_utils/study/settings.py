@@ -20,7 +20,7 @@ from petseg_utils.study.renamed import RENAMED
 def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
     """Return the values if none occurs twice."""
     if len(set(values)) < len(values):
-        raise ValueError("no number may stand there twice")
+        raise ValueError("each number may be given only once")
     return values
 
 
@@ -313,7 +313,7 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
         If there is no such study, a key is unknown, missing or out of range, or a variable names a missing folder.
     """
     if not OUTPUTS.is_absolute():
-        raise PetsegError("There is no home folder to keep data and runs in: let HOME name one.")
+        raise PetsegError("There is no home folder to keep data and runs in: set HOME to one.")
     name = name or os.environ.get("PETSEG_STUDY") or "sample"
     path = Path(name).expanduser() if name.endswith(".toml") else STUDIES / f"{name}.toml"
     if not path.is_file():
@@ -321,13 +321,13 @@ def load_study(name: str | None = None, *, data: Path | None = None) -> Study:
         raise PetsegError(f"No study {name!r}. Name one of {known}, or the path of a .toml file.")
     if not re.fullmatch(r"\w[\w .+-]*", path.stem) or path.stem == "cache":
         raise PetsegError(
-            f"The study {path.name!r} would give its folder of runs the name {path.stem!r}: name the file after a "
-            "word, other than cache."
+            f"The study {path.name!r} would give its folder of runs the name {path.stem!r}: rename the file to a "
+            "word other than cache."
         )
     if path.resolve() != (STUDIES / path.name).resolve() and (STUDIES / path.name).is_file():
         raise PetsegError(f"{path.name} has the name of a study that ships; give your file another name.")
     if path.stat().st_size > LARGEST_FILE:
-        raise PetsegError(f"{path.name}: no study, for it is larger than a megabyte.")
+        raise PetsegError(f"{path.name}: not a study, because it is larger than a megabyte.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not TOML, not even text, or a number with thousands of digits
@@ -373,7 +373,7 @@ def _folder_from(variable: str, *, must_exist: bool = True) -> Path | None:
         return None
     folder = Path(named).expanduser().absolute()
     if must_exist and not folder.is_dir():
-        raise PetsegError(f"{variable} names {folder.name!r}, which is no folder.")
+        raise PetsegError(f"{variable} names {folder.name!r}, which is not a folder.")
     return folder
 
 

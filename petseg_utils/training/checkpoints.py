@@ -80,19 +80,19 @@ def load(path: Path, recipe: Recipe | None = None) -> tuple[nn.Module, dict]:
     recipe = recipe or recipe_of(card["model"])
     if (version := card.get("version", 1)) != recipe.version:  # older cards do not give it
         raise PetsegError(
-            f"{path.name} was made by version {version} of the recipe of {recipe.name}, and today's is "
-            f"{recipe.version}: train it anew by petseg train {recipe.name}."
+            f"{path.name} was made by version {version} of the recipe of {recipe.name}, but the current one "
+            f"is {recipe.version}: train it again with petseg train {recipe.name}."
         )
     try:
         settings = TrainingSettings(**card["settings"])
     except (ValidationError, TypeError) as error:
         fault = str(error.errors()[0]["loc"][0]) if isinstance(error, ValidationError) else "settings"
-        raise PetsegError(f"The card of {path.name} is damaged: {fault} among its settings cannot be.") from error
+        raise PetsegError(f"The card of {path.name} is damaged: {fault} is not valid in its settings.") from error
     encoder = None
     if recipe.on_frozen_encoder:
         identity = encoder_identity(card["encoder_spec"])
         if identity != card["encoder"]:
-            raise PetsegError(f"{path.name} was trained on {card['encoder']}; here is {identity}.")
+            raise PetsegError(f"{path.name} was trained on {card['encoder']}, but the encoder here is {identity}.")
         encoder = _shared_encoder(identity, card["encoder_spec"], card["image_size"])
     if own:  # build without memory first: the card may claim sizes that the file does not have
         with torch.device("meta"):
@@ -129,7 +129,7 @@ def find_checkpoint(model: str, study: Study | None, seed: int | None = None) ->
     if study is None:
         if shipped.is_file():
             return shipped
-        raise PetsegError(f"No weights ship for {model}. Train it: petseg train {model}, and name the study.")
+        raise PetsegError(f"No weights ship for {model}. Train it with petseg train {model}, then name the study.")
     seed = study.seeds[0] if seed is None else seed
     own = run_folder(model, study, seed) / "best.safetensors"
     if own.is_file():
@@ -183,9 +183,9 @@ def _check_shapes(model: nn.Module, path: Path) -> None:
             for name, tensor in wanted.items():
                 shape, kind = held[name].get_shape(), held[name].get_dtype()
                 if shape != list(tensor.shape):
-                    raise _damaged(path, f"{name} is {shape}, and should be {list(tensor.shape)}")
+                    raise _damaged(path, f"{name} is {shape}, but should be {list(tensor.shape)}")
                 if tensor.is_floating_point() and kind not in ("F16", "BF16", "F32", "F64"):
-                    raise _damaged(path, f"{name} holds {kind}, which are no floats")
+                    raise _damaged(path, f"{name} holds {kind} values, not floats")
     except (SafetensorError, OSError) as error:
         raise _damaged(path, str(error)) from error
 

@@ -106,7 +106,7 @@ def train(
     before: dict | None = None
     if start:
         if recipe.start is None:
-            raise PetsegError(f"{recipe.name} starts from no other weights: leave --start out.")
+            raise PetsegError(f"{recipe.name} does not start from other weights: leave out --start.")
         base, before = load(start)
         recipe.start(network, base)
     taught = read_card(teacher) if teacher else None
@@ -149,7 +149,7 @@ def _own_part(pictures: PictureSet, features: Features | None) -> tuple[PictureS
         return pictures, features
     if len(pictures) < processes:
         raise PetsegError(
-            f"{len(pictures)} validation pictures are too few for {processes} processes: start {len(pictures)} at most."
+            f"{len(pictures)} validation pictures are too few for {processes} processes: start at most {len(pictures)}."
         )
     return pictures.subset(pictures.table["name"][rows].tolist()), features and features.taken(rows)
 
@@ -175,7 +175,7 @@ def trained_checkpoint(
     return path
 
 
-NO_RUN, CUT = "there is no run", "the run before did not come to its end"
+NO_RUN, CUT = "there is no run", "the previous run did not finish"
 
 
 def what_lacks(model: str, study: Study, seed: int, splits: dict[str, PictureSet]) -> str | None:
@@ -222,9 +222,9 @@ def unlabelled_pictures(
     if not required and not (recipe.unlabelled and study.unlabelled_dir):
         return None
     if study.unlabelled_dir is None:
-        raise PetsegError(f"{recipe.name} needs pictures without masks: PETSEG_UNLABELLED names their folder.")
+        raise PetsegError(f"{recipe.name} needs pictures without masks: set PETSEG_UNLABELLED to their folder.")
     if settings.unlabelled and teacher is None:
-        raise PetsegError(f"{recipe.name} needs a checkpoint that proposes masks for pictures without: --teacher.")
+        raise PetsegError(f"{recipe.name} needs a checkpoint that proposes masks for them: give it with --teacher.")
     pictures = read_unlabelled(
         list_unlabelled(study.unlabelled_dir, splits),
         splits["train"].images.shape[1],

@@ -154,4 +154,4 @@ def test_a_python_that_takes_names_for_ascii_is_told_in_a_line(tmp_path):
     command = [sys.executable, "-m", "petseg_utils", "segment", tmp_path / "kätze.jpg", "-o", tmp_path / "out"]
     run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 1 and run.stdout == ""
-    assert run.stderr.startswith("petseg: Python takes names of files for ASCII here") and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("petseg: Python reads file names as ASCII here") and run.stderr.count("\n") == 1

@@ -50,10 +50,13 @@ def test_evaluate_without_a_checkpoint_says_how_to_get_one(study):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--study", "smoke", "--split", "tset"], "No split 'tset'; it is one of train, validation, test"),
-        (["--study", "smoke", "--names", "nowhere.txt"], "No file 'nowhere.txt' with names of pictures"),
+        (["--study", "smoke", "--split", "tset"], "Unknown split 'tset': use one of train, validation, test"),
+        (
+            ["--study", "smoke", "--names", "nowhere.txt"],
+            "No file 'nowhere.txt': --names takes a file with names of pictures",
+        ),
         (["--seed", "0"], "--seed chooses among a study's runs: give it with --study"),
-        (["--weights", str(SHIPPED / "decoder.safetensors")], "decoder.safetensors holds a decoder, not a unet"),
+        (["--weights", str(SHIPPED / "decoder.safetensors")], "decoder.safetensors holds the model decoder, not unet"),
     ],
 )
 def test_what_cannot_be_scored_is_told(trained, options, message):

@@ -303,7 +303,7 @@ def test_what_cannot_be_saved_leaves_no_files(start, tmp_path, monkeypatch):
 
 def test_a_data_set_is_held_by_one_at_a_time(start, folder, tmp_path):
     start()
-    with pytest.raises(PetsegError, match="Another petseg demo --label writes to set just now: wait for it"):
+    with pytest.raises(PetsegError, match="Another petseg demo --label is writing to set: wait for it"):
         labelling(folder, tmp_path / "set").__enter__()
     assert start().name == "a.png"
 
@@ -324,8 +324,8 @@ def test_the_data_of_others_is_left_alone(start, folder, tmp_path, data):
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--label", "photos"], 2, "--label and -o go together"),
-        (["-o", "set"], 2, "--label and -o go together"),
+        (["--label", "photos"], 2, "Give --label and -o together"),
+        (["-o", "set"], 2, "Give --label and -o together"),
         (["--label", "photos", "-o", "photos/set"], 1, "The data set would lie among the photos"),
         (["--label", "photos", "-o", "photos"], 1, "The data set would lie among the photos"),
         (["--label", "nowhere", "-o", "set"], 1, "No file or folder 'nowhere'"),
@@ -419,7 +419,7 @@ def test_six_photos_are_labelled_on_the_page_and_a_decoder_learns_from_them(brow
     visitor.expect_progress("2 of 7: b.png. Labelled: 1 cat and 0 dogs.")
     visitor.press("Skip")
     visitor.expect_progress("4 of 7: c.jpg.")  # bad.jpg cannot be read
-    assert visitor.chosen() == "dog" and "Left out: bad.jpg is no picture" in visitor.progress
+    assert visitor.chosen() == "dog" and "Left out: bad.jpg is not a picture" in visitor.progress
     visitor.press("No pet here")
     visitor.expect_progress("5 of 7: more/a.png. Labelled: 1 cat and 0 dogs, 1 without a pet.")
     visitor.press("Back")

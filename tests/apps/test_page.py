@@ -101,10 +101,10 @@ def bad_file(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("text", "text.png is no picture, or is damaged: use a photo as JPEG, PNG, WebP, BMP or TIFF."),
-        ("empty", "empty.png is no picture"),
+        ("text", "text.png is not a picture, or is damaged: use a JPEG, PNG, WebP, BMP or TIFF photo."),
+        ("empty", "empty.png is not a picture"),
         ("damaged", "damaged.png is damaged: save it anew"),
-        ("gif", "gif.jpg is a picture of the kind GIF: use a photo as JPEG"),
+        ("gif", "gif.jpg is in the format GIF: use a JPEG"),
         ("large", "large.png has more than 52 megapixels: make it smaller"),
         ("huge", "huge.png has more than 52 megapixels: make it smaller"),
     ],
@@ -126,7 +126,7 @@ def test_a_photo_is_not_decoded_before_its_size_is_known(tmp_path, monkeypatch):
 
 
 def test_a_missing_file_gets_a_sentence(tmp_path):
-    with pytest.raises(DataError, match=r"cat\.jpg is missing, or is no file: check its name\."):
+    with pytest.raises(DataError, match=r"cat\.jpg does not exist or is not a file: check its name\."):
         read_photo(tmp_path / "cat.jpg")
 
 
@@ -345,7 +345,7 @@ def test_a_model_without_prompts_proposes_a_mask_and_says_that_it_takes_no_click
     assert "proposes a mask by itself, and takes no clicks" in description
     assert f"the frozen encoder {work.photo.segmenter.card['encoder']}" in description
     for tool in ("yes", "box"):
-        with pytest.raises(PetsegError, match="takes no clicks; the model point does"):
+        with pytest.raises(PetsegError, match="takes no clicks: use the model point"):
             work.click(tool, 100, 100)
 
 
@@ -373,7 +373,7 @@ def test_switching_the_model_keeps_the_photo(work):
 
 def test_a_model_that_cannot_be_loaded_gets_a_sentence_and_the_one_before_stays(work):
     after, _, said, model, *_ = app.switch_model(work, "nope", *LOOK)
-    assert after is work and model == "point" and text(said).startswith("No model 'nope'; it is one of unet,")
+    assert after is work and model == "point" and text(said).startswith("Unknown model 'nope': use one of unet,")
 
 
 def test_only_models_whose_weights_ship_are_offered(tmp_path, monkeypatch):
@@ -382,7 +382,7 @@ def test_only_models_whose_weights_ship_are_offered(tmp_path, monkeypatch):
         name for name in ("point", "decoder", "unet") if (SHIPPED / f"{name}.safetensors").is_file()
     ]
     monkeypatch.setattr(segmenter, "SHIPPED", tmp_path)
-    with pytest.raises(PetsegError, match="No weights ship"):
+    with pytest.raises(PetsegError, match="This copy of petseg has no weights"):
         app.make_page()
 
 
@@ -687,7 +687,7 @@ def test_trouble_is_an_alert_in_which_html_does_nothing_and_the_photo_box_stays_
     (tmp_path / name).write_bytes(b"hello")
     visitor.open(tmp_path / name)
     alert = visitor.page.locator("#said").get_by_role("alert")
-    alert.get_by_text("is no picture, or is damaged").wait_for()
+    alert.get_by_text("is not a picture, or is damaged").wait_for()
     assert not visitor.page.locator("#said img, #said b, #said strong").count()
     assert "[a](x) &amp; b.png" in alert.inner_text()
     large = tmp_path / "large.png"
@@ -703,7 +703,7 @@ def test_html_in_a_name_does_nothing_where_it_is_said(tmp_path):
     name = "<img src=x onerror=alert(1)>.png"
     (tmp_path / name).write_bytes(b"hello")
     said = app.open_file(str(tmp_path / name), None, "point", *LOOK)[2]
-    assert said.startswith('<p role="alert">&lt;img src=x onerror=alert(1)&gt;.png is no picture')
+    assert said.startswith('<p role="alert">&lt;img src=x onerror=alert(1)&gt;.png is not a picture')
 
 
 @pytest.mark.parametrize("kind", ["text", "gif", "large", "damaged"])
@@ -726,7 +726,7 @@ def test_the_model_and_the_look_can_be_changed(visit):
     visitor.page.get_by_text("takes no clicks").wait_for()
     assert not visitor.page.get_by_text("This is the pet", exact=True).is_visible()
     visitor.click(0.5, 0.5)
-    visitor.expect("The model decoder takes no clicks; the model point does.")
+    visitor.expect("The model decoder takes no clicks: use the model point.")
     visitor.press("point: finds the pet, and your clicks correct it", "radio")
     assert visitor.page.get_by_text("This is the pet", exact=True).is_visible()
     before = visitor.picture

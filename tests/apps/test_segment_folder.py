@@ -85,8 +85,8 @@ def test_a_folder_is_mirrored_bad_files_are_listed_and_others_ignored(petseg, fo
     assert code == 1  # two photos failed
     assert re.search(r"Weights: .*decoder.onnx .*encoder \w+:", said)
     assert "Segmented: 7; done before: 0; failed: 2." in said
-    assert "Ignored, no photos by their names: 1 .txt" in errors
-    assert "failed: text.jpg: is no picture" in errors and "failed: moving.gif: is a picture of the kind GIF" in errors
+    assert "Ignored, as their names are not those of photos: 1 .txt" in errors
+    assert "failed: text.jpg: is not a picture" in errors and "failed: moving.gif: is in the format GIF" in errors
     failed = list(csv.DictReader((out / "failed.csv").open()))
     assert {row["file"] for row in failed} == {"text.jpg", "moving.gif"} and all(row["reason"] for row in failed)
     stems = ["a", "a.png", "cats/a", "cats/grey", "cats/old/clear", "cats/old/small", "turned"]
@@ -216,7 +216,7 @@ def test_photos_are_known_by_all_their_endings_and_what_cannot_be_read_is_no_str
     assert code == 1 and "Segmented: 4; done before: 0; failed: 3." in said
     assert errors.count("pip install pillow-heif") == 2 and "failed: avif.avif: is AVIF" in errors
     assert (
-        "Ignored, no photos by their names: 1 .jpe" in errors
+        "Ignored, as their names are not those of photos: 1 .jpe" in errors
         and ".hei" not in errors.split("Ignored")[1].split("\n")[0]
     )
 
@@ -283,7 +283,7 @@ def test_a_killed_run_goes_on_to_the_same_result(petseg, folder, tmp_path, place
 @by_signals
 def test_after_ctrl_c_the_same_command_goes_on(folder, tmp_path):
     run = run_script("segment_folder.append_row", 5, "segment", folder, "-o", tmp_path / "out", by="SIGINT")
-    assert run.returncode == 130 and "The same command goes on from here." in run.stderr
+    assert run.returncode == 130 and "Run the same command again to continue." in run.stderr
     assert len(read_table(tmp_path / "out" / "results.csv")) in (2, 3)
 
 
@@ -368,7 +368,7 @@ def test_what_only_looks_like_a_photo_is_listed_and_nobody_waits_for_it(petseg, 
         (photos / name).symlink_to(photos / name.replace("dangling", "nowhere"))
     code, said, errors = petseg("segment", photos, "-o", tmp_path / "out")
     assert code == 1 and "Segmented: 1; done before: 0; failed: 3." in said
-    assert errors.count("is missing, or is no file: check its name.") == 3
+    assert errors.count("does not exist or is not a file: check its name.") == 3
 
 
 MINE = b"drawn by hand"
@@ -458,9 +458,9 @@ def test_a_folder_that_holds_results_is_not_taken_for_photos(petseg, folder, tmp
     petseg("segment", folder, "-o", out)
     for given in (out, out / ".." / "out"):
         code, _, errors = petseg("segment", given, folder, "-o", tmp_path / "more")
-        assert code == 1 and "out holds results of petseg segment, no photos" in errors
+        assert code == 1 and "out holds results of petseg segment, not photos" in errors
     code, _, errors = petseg("segment", out / "cats", "-o", tmp_path / "more")
-    assert code == 1 and "No photos there" in errors and "9 results of petseg segment" not in errors
+    assert code == 1 and "No photos found" in errors and "9 results of petseg segment" not in errors
     assert "results of petseg segment" in errors and not (tmp_path / "more").exists()
     shutil.copy(folder / "a.jpg", out / "cats" / "mine.jpg")
     assert "Segmented: 1;" in petseg("segment", out / "cats", "-o", tmp_path / "more")[1]
@@ -544,7 +544,7 @@ def test_a_table_that_names_files_elsewhere_is_refused(petseg, folder, tmp_path,
     )
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     code, _, errors = petseg("segment", folder / "a.jpg", "-o", out)
-    assert code == 1 and "results.csv was changed and names a file that is no mask in this folder" in errors
+    assert code == 1 and "results.csv was changed and names a file that is not a mask in this folder" in errors
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -674,9 +674,9 @@ def test_a_click_outside_the_photo_changes_nothing(petseg, folder, tmp_path):
         (["--click", "a,b"], "'a,b' is not X,Y"),
         (["--not", "1,nan"], "'1,nan' is not X,Y"),
         (["--box", "1,2,3"], "'1,2,3' is not X0,Y0,X1,Y1"),
-        (["--click", "1,1", "--model", "unet"], "The model unet takes no clicks and no box; the model point does"),
-        (["b.jpg", "--click", "1,1"], "Clicks and boxes are for one photo, and here are 2"),
-        (["--weights", "x.safetensors", "--study", "smoke"], "give one of them"),
+        (["--click", "1,1", "--model", "unet"], "The model unet takes no clicks or boxes: use the model point"),
+        (["b.jpg", "--click", "1,1"], "Clicks and boxes are for a single photo, but here are 2"),
+        (["--weights", "x.safetensors", "--study", "smoke"], "give only one of them"),
         (["--opacity", "1"], "No such option"),
     ],
 )
@@ -692,12 +692,12 @@ def test_wrong_usage_is_told_and_ends_with_2(petseg, pets, tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["nowhere.jpg", "-o", "out"], "No file or folder 'nowhere.jpg'"),
-        (["empty", "-o", "out"], "No photos there: looked for files in .jpg,"),
-        (["empty/notes.txt", "-o", "out"], "failed: notes.txt: is no picture"),
+        (["empty", "-o", "out"], "No photos found: looked for files ending in .jpg,"),
+        (["empty/notes.txt", "-o", "out"], "failed: notes.txt: is not a picture"),
         (["a.jpg", "-o", "a.jpg"], "a.jpg is a file: name a folder"),
         (["a.jpg", "-o", "a.jpg/out"], "Could not write to out"),
         ([".", "-o", "."], "The results would lie among the photos"),
-        (["a.jpg", "-o", "out", "--model", "yolo"], "No model 'yolo'; it is one of unet,"),
+        (["a.jpg", "-o", "out", "--model", "yolo"], "Unknown model 'yolo': use one of unet,"),
         (["a.jpg", "-o", "out", "--study", "smoke"], "Train it: petseg train decoder --study smoke"),
         (["a.jpg", "-o", "out", "--weights", "x.safetensors"], "No checkpoint x.safetensors"),
         (
@@ -742,7 +742,7 @@ def test_two_runs_do_not_write_into_one_folder_at_once(petseg, folder, tmp_path)
     out.mkdir()
     with alone_in(out):
         code, _, errors = petseg("segment", folder / "a.jpg", "-o", out)
-        assert code == 1 and "Another petseg segment writes to out just now" in errors
+        assert code == 1 and "Another petseg segment is writing to out: wait for it to end" in errors
         assert [path.name for path in out.iterdir()] == [LOCK]
     assert not list(out.iterdir())
     assert petseg("segment", folder / "a.jpg", "-o", out)[0] == 0
@@ -804,7 +804,11 @@ def test_few_photos_are_held_at_a_time():
 def test_help_teaches_by_examples(petseg):
     code, said, _ = petseg("segment", "--help")
     assert code == 0 and "petseg segment holiday -o masks" in said and "--click 310,200 --not 40,420" in said
-    for effect in ("Adds to the mask: a point on the pet", "Takes away from it", "Limits it: two corners"):
+    for effect in (
+        "Point on the pet, in the photo's pixels: adds to",
+        "Point beside the pet: takes away",
+        "around the pet: limits",
+    ):
         assert effect in " ".join(said.replace("│", " ").split())
     assert "petseg segment PHOTOS -o MASKS" in petseg("--help")[1]
 

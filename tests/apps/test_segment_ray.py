@@ -132,7 +132,7 @@ def test_two_workers_of_which_one_is_killed_find_each_photo_once(petseg, cluster
     paths = [row["path"] for row in rows]
     assert len(paths) == len(set(paths)) == 60
     bad = {os.path.basename(row["path"]): row["error"] for row in rows if row["error"]}
-    assert "is no picture" in bad["bad.jpg"] and set(bad) == {"bad.jpg", "empty.jpg"}
+    assert "is not a picture" in bad["bad.jpg"] and set(bad) == {"bad.jpg", "empty.jpg"}
     assert any(path.endswith("\\xff,\n.png") for path in paths)
     segmenter = Segmenter.load("decoder")
     named_as_shown = [row for row in rows if not row["error"] and "\\" not in row["path"]]
@@ -181,7 +181,7 @@ def test_a_photo_that_ends_every_worker_costs_its_batch_and_not_the_run(petseg, 
         code, _, errors = petseg("segment", photos, "-o", out, "--ray", cluster[0])
     paths = [row["path"] for row in rows_of(fsspec.filesystem("file"), out)]
     lost = given - len(paths)
-    assert code == 1 and 0 < lost <= segment_ray.IN_A_BATCH and f"{lost} photos have no row, since a worker" in errors
+    assert code == 1 and 0 < lost <= segment_ray.IN_A_BATCH and f"{lost} photos have no row, because a worker" in errors
     _, said, errors = petseg("segment", photos, "-o", out, "--ray", cluster[0])
     assert f"; done before: {len(paths)}; failed: " in said, errors
     assert len({row["path"] for row in rows_of(fsspec.filesystem("file"), out)}) == given
@@ -222,7 +222,7 @@ def test_local_starts_ray_here_without_a_dashboard_and_ends_it(petseg, environme
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["photos", "--shard", "1/2"], 2, "--ray goes without shards"),
+        (["photos", "--shard", "1/2"], 2, "--ray cannot be used with shards"),
         (["nowhere"], 1, "No file or folder 'nowhere'"),
         (["nosuch://bucket"], 1, "nosuch://bucket cannot be read by fsspec"),
     ],

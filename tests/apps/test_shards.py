@@ -124,7 +124,7 @@ def test_a_shard_that_is_none_is_wrong_usage_and_changes_nothing(petseg, photos,
 def test_merge_takes_nothing_else(petseg, photos, tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)
     code, _, errors = petseg("segment", "--merge", "out", *options)
-    assert code == 2 and "--merge joins what is there" in errors
+    assert code == 2 and "--merge joins the tables of a folder" in errors
 
 
 def test_formats_are_written_of_all_shards_together(petseg, photos, tmp_path):
@@ -171,7 +171,7 @@ def test_shards_of_other_photos_are_not_joined(petseg, photos, tmp_path):
     petseg("segment", photos / "old", "-o", out, "--shard", "2/2")  # names its photos otherwise
     assert {row["file"] for row in rows_of(out / "results-2-of-2.csv")} & {"a.jpg", "a.png", "deep/c.jpg"}
     code, _, errors = petseg("segment", "--merge", out)
-    assert code == 1 and "is in shard 2/2 and in one before it: run all shards anew" in errors, errors
+    assert code == 1 and "is in shard 2/2 and in an earlier one: run all shards again" in errors, errors
     assert not (out / RESULTS).exists()
 
 
@@ -180,7 +180,7 @@ def test_two_processes_do_not_write_the_same_shard_but_two_shards_at_once(petseg
     out.mkdir()
     with alone_in(out, shard=Shard(1, 2)):
         code, _, errors = petseg("segment", photos, "-o", out, "--shard", "1/2")
-        assert code == 1 and "Another petseg segment --shard 1/2 writes to out just now" in errors
+        assert code == 1 and "Another petseg segment --shard 1/2 is writing to out: wait for it to end" in errors
         assert petseg("segment", photos, "-o", out, "--shard", "2/2")[1].startswith("Weights")
     assert (out / "results-2-of-2.csv").is_file() and not (out / "results-1-of-2.csv").exists()
 
@@ -236,7 +236,7 @@ def test_the_lock_of_the_folder_is_waited_for_where_shards_begin_together(petseg
     out.mkdir()
     with photo_folders.alone_in(out):
         code, _, errors = petseg("segment", photos, "-o", out, "--shard", "1/2")
-    assert code == 1 and "Another petseg segment writes to out just now" in errors
+    assert code == 1 and "Another petseg segment is writing to out: wait for it to end" in errors
     command = [sys.executable, "-m", "petseg_utils", "segment", photos, "-o", out, "--shard"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     processes = [subprocess.Popen([*command, f"{index}/3"], **quiet) for index in (1, 2, 3)]

@@ -88,7 +88,7 @@ def test_what_fails_is_told_with_its_log_and_the_rest_goes_on(petseg, fast, trai
     assert code == 1 and [found[:2] for found in TRAINED.findall(said)] == [("unet", "0")]
     told = [line for line in re.split(r"[\r\n]+", errors) if "autoencoder" in line and "run/s" not in line]
     assert re.fullmatch(rf"autoencoder, seed 0: failed after \d+ s: petseg: no room; log: {logs}/autoenc.*log", told[0])
-    assert told[1:] == ["autoencoder_unet, seed 0: not begun, since autoencoder, seed 0 failed"]
+    assert told[1:] == ["autoencoder_unet, seed 0: not started, because autoencoder, seed 0 failed"]
     trainings[0].clear()
     trainings[1].clear()
     assert petseg("sweep", *options)[0] == 0
@@ -144,7 +144,7 @@ def test_the_end_of_a_sweep_is_the_end_of_its_trainings_and_a_cut_one_goes_on(fa
         children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
         process.send_signal(signal.SIGTERM)
         told = process.communicate()[1]
-    assert process.returncode == 130 and "The same command goes on from here." in told
+    assert process.returncode == 130 and "Run the same command again to continue." in told
     assert children and not any(os.path.exists(f"/proc/{child}") for child in children)
     chosen = load_study(str(study))
     assert what_lacks("unet", chosen, 0, sweep.load_splits(chosen, progress=False)) == CUT
@@ -166,11 +166,11 @@ def test_submitits_local_cluster_runs_commands_with_their_logs_and_tells_failure
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--models", "unet", "--seeds", "0,x"], 2, "'0,x' is no list of seeds"),
-        (["--models", "unet", "--seeds", "-1"], 2, "'-1' is no list of seeds"),
+        (["--models", "unet", "--seeds", "0,x"], 2, "'0,x' is not a list of seeds"),
+        (["--models", "unet", "--seeds", "-1"], 2, "'-1' is not a list of seeds"),
         (["--models", "unet", "--jobs", "0"], 2, "--jobs"),
         (["--models", "unett"], 1, "No model 'unett'"),
-        (["--models", "unet", "--cluster", "cloud"], 1, "No cluster 'cloud'; it is slurm or local."),
+        (["--models", "unet", "--cluster", "cloud"], 1, "Unknown cluster 'cloud': use slurm or local."),
     ],
 )
 def test_wrong_usage_is_told(petseg, fast, options, code, message):

@@ -266,7 +266,7 @@ def test_an_upload_may_be_called_whatever_it_likes(demo, name):
     upload(demo, name, as_file(chelsea()[:200], "PNG"))
     assert demo.photo_names.value == name and demo.canvas.size == [451, 200]
     upload(demo, f"{'猫' * 100}.txt", b"no picture")
-    assert demo.canvas.said.startswith("猫猫") and "is no picture" in demo.canvas.said
+    assert demo.canvas.said.startswith("猫猫") and "is not a picture" in demo.canvas.said
 
 
 @pytest.mark.parametrize("error", [struct.error("cut"), TypeError("no number"), KeyError(7), MemoryError()])
@@ -575,7 +575,7 @@ def test_in_jupyterlab_a_photo_is_uploaded_and_its_cut_out_saved(opened, tmp_pat
     opened.resize(1280, 1000)
     chooser = page.locator(".petseg-demo input[type=file]")
     chooser.set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
-    page.get_by_text("notes.txt is no picture").wait_for()
+    page.get_by_text("notes.txt is not a picture").wait_for()
     noise = np.random.default_rng(0).integers(0, 255, (1500, 2500, 3), dtype=np.uint8)
     content = as_file(noise, "PNG")
     assert len(content) > 10 * 2**20  # more than Jupyter's server takes in one message

@@ -329,7 +329,7 @@ def test_a_picture_listed_twice(data, study):
 
 def test_a_list_in_another_encoding(data, study):
     (data / "annotations" / "test.txt").write_bytes("Tabby_é 1 1 1".encode("latin-1"))
-    with pytest.raises(DataError, match=r"test.txt is no UTF-8 text"):
+    with pytest.raises(DataError, match=r"test.txt is not UTF-8 text"):
         load_all(study)
 
 
@@ -415,7 +415,7 @@ def test_names_are_read_as_lists_are(study, tmp_path, capsys, content):
 
 def test_names_in_no_text_are_refused_in_one_line(study, tmp_path):
     (tmp_path / "names.xlsx").write_bytes(b"PK\3\4\xff\xfe\0")
-    with pytest.raises(DataError, match=r"^names\.xlsx is no UTF-8 text"):
+    with pytest.raises(DataError, match=r"^names\.xlsx is not UTF-8 text"):
         read_names(tmp_path / "names.xlsx", study)
 
 

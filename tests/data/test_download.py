@@ -43,5 +43,7 @@ def test_a_download_that_fails_says_what_to_do(fetched, tmp_path, error):
         raise error
 
     fetched(fail)
-    with pytest.raises(DataError, match=rf"The download failed: {error}.* Try again; if it was cut, delete"):
+    with pytest.raises(
+        DataError, match=rf"The download failed: {error}.* Try again; if it was interrupted, first delete"
+    ):
         download_oxford(tmp_path)

@@ -99,7 +99,7 @@ def test_detail_comes_with_them_where_the_encoder_wants_it(study, folders):
 
 
 def test_a_name_in_two_folders_is_told(study, folders):
-    with pytest.raises(DataError, match="A name of a picture is in both sets: First"):
+    with pytest.raises(DataError, match="Both sets have a picture named First"):
         read_extra([folders[0], folders[0]], study, progress=False)
 
 
@@ -116,7 +116,9 @@ def test_the_studys_own_pictures_as_further_ones_are_told_in_a_line(data, splits
         renamed(again)
     run = CliRunner().invoke(app, ["train", "unet", "--study", "smoke", "--extra", str(again)])
     assert isinstance(run.exception, DataError)
-    assert re.fullmatch(r"The further picture \w+ is \w+ of the study's own data \(split \w+\): .*", str(run.exception))
+    assert re.fullmatch(
+        r"The further picture \w+ is the same as \w+ of the study's own data \(split \w+\): .*", str(run.exception)
+    )
     with pytest.raises(DataError, match="split test"):
         check_extra({"train": splits["test"]}, splits)
     check_extra({"train": splits["validation"]}, {"train": splits["train"]})

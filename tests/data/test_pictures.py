@@ -117,7 +117,7 @@ def test_pictures_without_detail_say_so(detailed):
 
 def test_two_sets_with_a_picture_of_one_name_are_refused_by_its_name(detailed):
     names = detailed.table["name"].tolist()
-    with pytest.raises(DataError, match=f"A name of a picture is in both sets: {names[1]}"):
+    with pytest.raises(DataError, match=f"Both sets have a picture named {names[1]}"):
         join(detailed.subset(names[:2]), detailed.subset(names[1:]))
 
 

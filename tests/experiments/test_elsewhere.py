@@ -34,7 +34,7 @@ def test_outline_and_name_are_scored_apart():
 def test_a_folder_from_elsewhere_is_scored_beside_the_test_split(study, splits, tmp_path, monkeypatch):
     assert elsewhere_pictures(study) is None
     monkeypatch.setenv("PETSEG_OOD", str(tmp_path / "nowhere"))
-    with pytest.raises(PetsegError, match="PETSEG_OOD names 'nowhere', which is no folder"):
+    with pytest.raises(PetsegError, match="PETSEG_OOD names 'nowhere', which is not a folder"):
         load_study("smoke")
     monkeypatch.setenv("PETSEG_OOD", str(write_data(tmp_path / "elsewhere", 4, 8)))
     elsewhere = elsewhere_pictures(load_study("smoke"))

@@ -91,7 +91,7 @@ def test_what_ships_is_refused_where_a_bit_of_it_is_another(name, runtime, tmp_p
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PetsegError, match=rf"^{file} is not what petseg ships under this name: install petseg"):
+    with pytest.raises(PetsegError, match=rf"^{file} is not what petseg ships under this name: reinstall petseg"):
         Segmenter.load(weights=path)
 
 
@@ -110,5 +110,5 @@ def test_an_old_name_says_the_new_one_and_an_unknown_one_the_known_ones():
     for old, new in RENAMED.items():
         with pytest.raises(PetsegError, match=f"The model {old} is called {new} now: write {new}"):
             check_name(old)
-    with pytest.raises(PetsegError, match="No model 'u-net'; it is one of unet, autoencoder"):
+    with pytest.raises(PetsegError, match="Unknown model 'u-net': use one of unet, autoencoder"):
         check_name("u-net")

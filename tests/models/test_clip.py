@@ -83,14 +83,14 @@ def test_an_archive_that_may_run_code_is_passed_over_and_the_search_goes_on(cach
 def test_a_damaged_file_is_told_from_one_that_may_run_code(tmp_path):
     register(tmp_path, "tiny-vit")
     write_script(tmp_path / "script.pt")
-    with pytest.raises(PetsegError, match=r"script.pt is a TorchScript archive.*Take the weights as safetensors") as no:
+    with pytest.raises(PetsegError, match=r"script.pt is a TorchScript archive.*Use the weights as safetensors") as no:
         load_encoder(f"clip:tiny-vit/{tmp_path}/script.pt", 32)
     assert "weights_only" not in str(no.value) and "\n" not in str(no.value)
     whole = write_checkpoint(tmp_path, "tiny-vit")
     (tmp_path / "cut.safetensors").write_bytes(whole.read_bytes()[:-5000])
     (tmp_path / "empty.pt").touch()
     for name in ("cut.safetensors", "empty.pt"):
-        with pytest.raises(PetsegError, match=f"^{name} is damaged, or no file of weights.*Fetch it anew") as no:
+        with pytest.raises(PetsegError, match=f"^{name} is damaged, or not a file of weights.*Fetch it anew") as no:
             load_encoder(f"clip:tiny-vit/{tmp_path}/{name}", 32)
         assert "\n" not in str(no.value)
 
@@ -225,7 +225,7 @@ def test_every_model_of_open_clip_is_taken_or_refused_in_one_line():
             taken.append(name)
     assert {"ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-H-14", "ViT-L-14-336"} <= set(taken)
     for name in ("coca_ViT-B-32", "roberta-ViT-B-32", "xlm-roberta-base-ViT-B-32", "ViT-H-14-CLIPA", "RN50"):
-        with pytest.raises(PetsegError, match=rf"^{name} has .*: it is not taken here\. Take a model such as"):
+        with pytest.raises(PetsegError, match=rf"^{name} has .*: it cannot be used here\. Take a model such as"):
             load_encoder(f"clip:{name}/random")
 
 

@@ -242,7 +242,7 @@ def test_pictures_of_twice_the_size_too_give_maps_twice_as_fine():
     wanted = [large[1], small[1], large[2], small[2], large[3], small[3]]
     for ours, theirs in zip(both(images), wanted, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-3)
-    with pytest.raises(PetsegError, match="wants sizes in multiples of 32, not 80"):
+    with pytest.raises(PetsegError, match="needs sizes in multiples of 32, not 80"):
         load_encoder(TWICE_LITE, 80)
 
 
@@ -268,21 +268,23 @@ def test_pictures_at_two_sizes_give_the_maps_of_each():
 def test_a_photo_at_two_sizes_is_asked_for_by_its_own_sizes():
     assert load_encoder(DETAIL_LITE).scale == 2 and load_encoder(DETAIL_LITE, 224).identity == DETAIL_LITE
     for spec, size in ((DETAIL_LITE, 64), (LITE + "@64+64", 64), (LITE + "@64+256", 64), (LITE + "@128+64", 64)):
-        with pytest.raises(PetsegError, match=rf"For pictures of {size} px write {LITE}@{size}\+{2 * size}\."):
+        with pytest.raises(
+            PetsegError, match=rf"does not fit pictures of {size} px: write {LITE}@{size}\+{2 * size}\."
+        ):
             load_encoder(spec, size)
     for spec in (LITE + "@64", LITE + "@64+128+2x", LITE + "+2x@64+128", LITE + "@+"):
         with pytest.raises(PetsegError, match=r"Unknown encoder .*lite0@224\+448"):
             load_encoder(spec, 64)
-    with pytest.raises(PetsegError, match=r"lite0@80\+160 wants sizes in multiples of 32, not 80"):
+    with pytest.raises(PetsegError, match=r"lite0@80\+160 needs sizes in multiples of 32, not 80"):
         load_encoder(LITE + "@80+160", 80)
     with pytest.raises(ValueError, match=r"lite0@64\+128 needs sizes in multiples of 64, got \(96, 128\)"):
         load_encoder(LITE + "@64+128", 64)(pictures(1, 128)[..., :96, :])
 
 
 def test_sizes_that_do_not_fit_are_refused(tiny):
-    with pytest.raises(PetsegError, match="lite:efficientnet_lite0 wants sizes in multiples of 32, not 80"):
+    with pytest.raises(PetsegError, match="lite:efficientnet_lite0 needs sizes in multiples of 32, not 80"):
         load_encoder(LITE, 80)
-    with pytest.raises(PetsegError, match="tiny-vit wants sizes in multiples of 8, not 30"):
+    with pytest.raises(PetsegError, match="tiny-vit needs sizes in multiples of 8, not 30"):
         load_encoder(f"clip:tiny-vit/{tiny}", 30)
     with pytest.raises(ValueError, match=r"needs sizes in multiples of 8, got \(30, 32\)"):
         load_encoder(f"clip:tiny-vit/{tiny}", 32)(pictures(1, 32)[..., :30, :])

@@ -137,9 +137,7 @@ def ask_for_memory(model):
 
 def test_a_file_that_asks_for_more_memory_than_there_is_costs_one_line(folder, capfd):
     written(folder, DECODER, ask_for_memory)
-    with pytest.raises(
-        PetsegError, match=r"^click_head\.onnx asks for more memory than there is\.$|^decoder\.onnx asks"
-    ):
+    with pytest.raises(PetsegError, match=r"^click_head\.onnx needs more memory than there is\.$|^decoder\.onnx needs"):
         Segmenter.load(weights=folder / CLICK_HEAD).open(np.full((40, 60, 3), 130, np.uint8)).click(30, 20)
     assert capfd.readouterr() == ("", "")  # ONNX Runtime would write a line of its own
 
@@ -150,7 +148,7 @@ def test_a_file_that_asks_for_more_memory_than_there_is_costs_one_line(folder, c
         (tell_card(image_size=0), "image_size is 0"),
         (tell_card(image_size="224"), "image_size is '224'"),
         (tell_card(image_size=10**9), "image_size is 1000000000"),
-        (tell_card(image_size=112), "takes no square photos of 112 pixels"),
+        (tell_card(image_size=112), "does not take square photos of 112 pixels"),
         (tell_card(encoder=7), "encoder is 7"),
         (tell(card="["), "The card in click_head.onnx is damaged"),
         (tell(card="[" * 100_000), "The card in click_head.onnx is damaged"),

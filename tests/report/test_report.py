@@ -408,7 +408,7 @@ def test_ctrl_c_and_sigterm_end_the_whole_run_and_its_kernel(data, tmp_path, num
             time.sleep(0.1)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Stopped. Pages and trainings that are done are kept" in said
+    assert process.returncode == 130 and "Stopped. Finished pages and trainings are kept" in said
     assert "Traceback" not in said and "02_next" not in said
     with pytest.raises(ProcessLookupError):
         os.kill(int(kernel.read_text()), 0)
@@ -428,7 +428,9 @@ def test_of_two_runs_in_one_folder_one_is_told(study, tmp_path):
     write_notebook(tmp_path / "01_slow.ipynb", "Slow", "1")
     with alone_in(tmp_path, "petseg report", ""):
         for run_notebooks in (partial(build_report, out=tmp_path), execute_in_place):
-            with pytest.raises(PetsegError, match=r"^Another petseg report writes to .* just now: wait for it, or run"):
+            with pytest.raises(
+                PetsegError, match=r"^Another petseg report is writing to .*: wait for it to end, or run"
+            ):
                 run_notebooks(study, notebooks=tmp_path)
     assert build_report(study, notebooks=tmp_path, out=tmp_path) == []
     assert not list(tmp_path.glob(".petseg*"))

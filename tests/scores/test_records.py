@@ -45,5 +45,5 @@ def test_a_line_that_was_cut_or_is_no_record_is_told_by_its_number(records, tmp_
     with path.open("ab") as file:
         file.write(b"\n" + line.encode("latin-1"))
     for read in (read_records, lambda path: append_records(path, records)):
-        with pytest.raises(PetsegError, match=r"records.jsonl, line 3, was cut or is no record: delete the line"):
+        with pytest.raises(PetsegError, match=r"records.jsonl, line 3, is cut off or not a record: delete the line"):
             read(path)

@@ -26,7 +26,9 @@ def left_by_a_killed_process(place):
 def test_a_folder_in_use_is_told_in_a_sentence_and_free_afterwards(tmp_path):
     with alone_in(tmp_path, "training", "name another place by PETSEG_RUNS"):
         with (
-            pytest.raises(PetsegError, match=r"^Another training writes to \S+ just now: wait for it, or name another"),
+            pytest.raises(
+                PetsegError, match=r"^Another training is writing to \S+: wait for it to end, or name another"
+            ),
             alone_in(tmp_path, "training", "name another place by PETSEG_RUNS"),
         ):
             pass

@@ -90,7 +90,11 @@ def test_an_unknown_study_is_told_with_the_known_ones():
         ('title = "Mine"', 'title = "', "mine.toml: not valid TOML: "),
         ('title = "Mine"', f"title = {'[' * 5000}", "mine.toml: not valid TOML: "),
         ('title = "Mine"', f"title = {'1' * 5000}", "mine.toml: not valid TOML: "),
-        ('title = "Mine"', f"title = '{'x' * 1_000_000}'", "mine.toml: no study, for it is larger than a megabyte."),
+        (
+            'title = "Mine"',
+            f"title = '{'x' * 1_000_000}'",
+            "mine.toml: not a study, because it is larger than a megabyte.",
+        ),
         ("image_size = 64", "image_size = 100000", "image_size is 100000: input should be less than or equal to 1024."),
         ("image_size = 32", "image_size = 100000", "image_size is 100000: input should be less than or equal to 1024."),
         ("width = 4", "width = 1000000000", "width is 1000000000: input should be less than or equal to 1024."),
@@ -101,7 +105,7 @@ def test_an_unknown_study_is_told_with_the_known_ones():
         ("seeds = [3]", "seeds = [4294967296]", "seeds is 4294967296: input should be less than 4294967296."),
         ("seeds = [3]", "seeds = [0.5]", "seeds is 0.5: input should be a valid integer"),
         ("seeds = [3]", 'seeds = "abc"', "seeds is 'abc': input should be a valid tuple."),
-        ("seeds = [3]", "seeds = [3, 3]", "seeds is [3, 3]: no number may stand there twice."),
+        ("seeds = [3]", "seeds = [3, 3]", "seeds is [3, 3]: each number may be given only once."),
         ("epochs = 5", "epochs = 5\nmaps = [9]", "[models.unet]: maps is 9: input should be less than 6."),
         ("[models.unet]", "[models]\nunet = 3\n[other]", "mine.toml"),
         ("[models.unet]", "models = 3\n[other]", "mine.toml"),
@@ -115,7 +119,7 @@ def test_a_bad_study_file_is_told_what_is_wrong(tmp_path, line, instead, message
 
 @pytest.mark.parametrize("name", ["cache.toml", "..toml", "...toml", ".toml.toml", " .toml", "-x.toml"])
 def test_a_study_may_not_take_the_folder_of_something_else(tmp_path, name):
-    with pytest.raises(PetsegError, match="name the file after a word"):
+    with pytest.raises(PetsegError, match="rename the file to a word"):
         load_study(written(tmp_path, name=name))
 
 
@@ -208,7 +212,7 @@ def test_other_data_have_runs_of_their_own_and_the_studys_own_have_not(tmp_path,
 @pytest.mark.parametrize("variable", ["PETSEG_UNLABELLED", "PETSEG_OOD"])
 def test_a_variable_that_names_no_folder_is_told(tmp_path, monkeypatch, variable):
     monkeypatch.setenv(variable, str(tmp_path / "gone"))
-    with pytest.raises(PetsegError, match=f"{variable} names 'gone', which is no folder"):
+    with pytest.raises(PetsegError, match=f"{variable} names 'gone', which is not a folder"):
         load_study("smoke")
 
 

@@ -40,9 +40,9 @@ def copied(tmp_path):
         (lambda tensor: torch.full_like(tensor, torch.nan), "is not finite everywhere"),
         (lambda tensor: torch.full_like(tensor, -torch.inf), "is not finite everywhere"),
         (lambda tensor: torch.full(tensor.shape, 1e300, dtype=torch.float64), "is not finite everywhere"),
-        (lambda tensor: tensor.to(torch.int8), "holds I8, which are no floats"),
-        (lambda tensor: tensor > 0, "holds BOOL, which are no floats"),
-        (lambda tensor: tensor[:1], "and should be"),
+        (lambda tensor: tensor.to(torch.int8), "holds I8 values, not floats"),
+        (lambda tensor: tensor > 0, "holds BOOL values, not floats"),
+        (lambda tensor: tensor[:1], "but should be"),
         (lambda tensor: None, "it lacks"),
     ],
 )
@@ -59,11 +59,14 @@ def test_weights_that_are_no_numbers_are_refused(copied, place, change, message)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": {"width": 10**9}}, "width among its settings cannot be"),
-        ({"settings": {"width": "16"}}, "width among its settings cannot be"),
-        ({"settings": {"width": -1}}, "width among its settings cannot be"),
-        ({"settings": {"breadth": 1}}, "breadth among its settings cannot be"),
-        ({"version": 2}, "made by version 2 of the recipe of unet, and today's is 1: train it anew by petseg train"),
+        ({"settings": {"width": 10**9}}, "width is not valid in its settings"),
+        ({"settings": {"width": "16"}}, "width is not valid in its settings"),
+        ({"settings": {"width": -1}}, "width is not valid in its settings"),
+        ({"settings": {"breadth": 1}}, "breadth is not valid in its settings"),
+        (
+            {"version": 2},
+            "made by version 2 of the recipe of unet, but the current one is 1: train it again with petseg train",
+        ),
         ({"version": "x"}, "made by version x of the recipe"),
         ({"model": "x" * 10_000}, "No model"),
     ],
@@ -102,14 +105,14 @@ def test_weights_for_another_encoder_are_refused(study, splits):
     train("decoder", study, 0, splits, progress=False)
     path = run_folder("decoder", study, 0) / "best.safetensors"
     write_json(path.with_suffix(".json"), read_card(path) | {"encoder": "clip:ViT-B-16//mine.pt@0123"})
-    with pytest.raises(PetsegError, match=rf"trained on clip:ViT-B-16//mine.pt@0123; here is {LITE}"):
+    with pytest.raises(PetsegError, match=rf"trained on clip:ViT-B-16//mine.pt@0123, but the encoder here is {LITE}"):
         load(path)
 
 
 def test_a_model_without_weights_says_how_to_train_it(study):
     with pytest.raises(PetsegError, match="petseg train unet --study smoke --seed 0"):
         find_checkpoint("unet", study)
-    with pytest.raises(PetsegError, match=r"No weights ship for autoencoder\. Train it: petseg train autoencoder"):
+    with pytest.raises(PetsegError, match=r"No weights ship for autoencoder\. Train it with petseg train autoencoder"):
         find_checkpoint("autoencoder", None)
 
 

@@ -106,7 +106,7 @@ def test_own_checkpoints_are_exported_and_the_encoder_stays_the_same_file(study,
     before = files[0].stat().st_mtime_ns, files[0].read_bytes()
     export(paths["decoder"], tmp_path)
     assert (files[0].stat().st_mtime_ns, files[0].read_bytes()) == before
-    with pytest.raises(PetsegError, match=r"decoder.onnx beside click_head.onnx is another than it was exported with"):
+    with pytest.raises(PetsegError, match=r"decoder.onnx beside click_head.onnx is not the one it was exported with"):
         Segmenter.load(weights=files[-1])  # its card says so: it is of another checkpoint now
 
 
@@ -119,7 +119,7 @@ def test_files_that_are_no_exported_models_are_refused_in_one_line(tmp_path):
         Segmenter.load(weights=tmp_path / DECODER, runtime="torch")
     with pytest.raises(PetsegError, match=r"^unet.safetensors is not for the runtime onnx, .*petseg export writes it"):
         Segmenter.load(weights=SHIPPED / "unet.safetensors", runtime="onnx")
-    with pytest.raises(PetsegError, match=r"^No runtime 'tf'; it is one of onnx, torch\.$"):
+    with pytest.raises(PetsegError, match=r"^Unknown runtime 'tf': use one of onnx, torch\.$"):
         Segmenter.load(runtime="tf")
     with pytest.raises(PetsegError, match=r"^No weights ship for unet for the runtime onnx"):
         Segmenter.load("unet", runtime="onnx")
@@ -129,10 +129,10 @@ def test_files_that_are_no_exported_models_are_refused_in_one_line(tmp_path):
     with pytest.raises(PetsegError, match=r"^No file encoder.onnx"):
         ExportedModel(head)
     (tmp_path / ENCODER).write_bytes(b"nothing")
-    with pytest.raises(PetsegError, match="is another than it was exported with"):
+    with pytest.raises(PetsegError, match="is not the one it was exported with"):
         ExportedModel(head)
     head.write_bytes(head.read_bytes()[:1000])
-    with pytest.raises(PetsegError, match=r"^click_head.onnx is damaged, or no ONNX file"):
+    with pytest.raises(PetsegError, match=r"^click_head.onnx is damaged, or not an ONNX file"):
         ExportedModel(head)
 
 

@@ -127,7 +127,7 @@ def test_a_student_trains_on_the_teachers_masks_and_says_so_in_its_card(folder, 
         train("decoder_selftrained", study, 0, splits, progress=False)
     settings = replace(study.settings("decoder"), epochs=1)
     study = replace(study, models=study.models | {"decoder": settings, "decoder_selftrained": settings})
-    with pytest.raises(PetsegError, match="PETSEG_UNLABELLED names their folder"):
+    with pytest.raises(PetsegError, match="set PETSEG_UNLABELLED to their folder"):
         train("decoder_selftrained", study, 0, splits, progress=False)
     study = replace(study, unlabelled_dir=folder)
     shared = splits["validation"].table["name"].iloc[0]  # a validation picture among them must stay out
@@ -162,7 +162,7 @@ def test_the_point_model_starts_from_the_self_trained_decoder_if_that_has_its_wi
 def test_a_decoder_learns_from_masks_that_a_teacher_proposes_at_the_share_asked_for(folder, study, splits, monkeypatch):
     settings = replace(study.settings("decoder"), epochs=1, unlabelled=0.25, examples=12)
     study = replace(study, models=study.models | {"decoder": settings})
-    with pytest.raises(PetsegError, match="PETSEG_UNLABELLED names their folder"):
+    with pytest.raises(PetsegError, match="set PETSEG_UNLABELLED to their folder"):
         train("decoder", study, 0, splits, progress=False)
     study = replace(study, unlabelled_dir=folder)
     with pytest.raises(PetsegError, match="--teacher"):

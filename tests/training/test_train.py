@@ -150,7 +150,7 @@ def test_a_decoder_goes_on_with_pictures_at_another_size_but_not_from_one_of_ano
 def test_a_model_that_starts_from_nothing_says_so(study, splits, tmp_path):
     train("decoder", study, 0, splits, progress=False)
     start = run_folder("decoder", study, 0) / "best.safetensors"
-    with pytest.raises(PetsegError, match="unet starts from no other weights: leave --start out"):
+    with pytest.raises(PetsegError, match="unet does not start from other weights: leave out --start"):
         train("unet", study, 0, splits, start=start, folder=tmp_path / "unet", progress=False)
     assert not (tmp_path / "unet").exists()
 
@@ -218,7 +218,9 @@ def test_two_trainings_do_not_write_into_one_folder_at_once(study, splits, monke
     folder = run_folder("unet", study, 0)
     folder.mkdir(parents=True)
     with writing_run(folder):
-        with pytest.raises(PetsegError, match=r"^Another training writes to unet-seed0 just now: wait for it, or name"):
+        with pytest.raises(
+            PetsegError, match=r"^Another training is writing to unet-seed0: wait for it to end, or name"
+        ):
             train("unet", study, 0, splits, progress=False)
         assert [path.name for path in folder.iterdir()] == [LOCK]
     (folder / "last.safetensors.123.part").touch()  # of a run that was killed

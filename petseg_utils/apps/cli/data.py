@@ -13,7 +13,7 @@ data_app = typer.Typer(help="Fetch, check and draw data.", no_args_is_help=True)
 
 @data_app.command("audit")
 def data_audit(
-    path: Annotated[Path | None, typer.Argument(help="The data's folder; the study's by default.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Data folder; the study's by default.")] = None,
     study: StudyOption = None,
     json_path: JsonOption = None,
 ) -> None:
@@ -32,7 +32,7 @@ def data_audit(
 
 @data_app.command("sample")
 def data_sample(
-    path: Annotated[Path | None, typer.Argument(help="Where to draw; the study's own data folder by default.")] = None,
+    path: Annotated[Path | None, typer.Argument(help="Folder to draw into; the study's data by default.")] = None,
     study: StudyOption = None,
 ) -> None:
     """Draw the embedded pictures of a study, in the official layout."""
@@ -47,7 +47,7 @@ def data_sample(
 
 @data_app.command("cache")
 def data_cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Delete them; what needs them makes them anew.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Delete the caches; they are made again when needed.")] = False,
 ) -> None:
     """Show the caches of decoded pictures and of features, and their sizes."""
     from petseg_utils.models.feature_cache import caches, clear_caches
@@ -69,11 +69,11 @@ def data_download(
         str | None,
         typer.Argument(
             metavar="[FOLDER|SPEC]",
-            help="Folder that will hold oxford-iiit-pet/, data/ by default; with --clip which CLIP, clip:MODEL/TAG.",
+            help="Folder that will hold oxford-iiit-pet/ (default: data/); with --clip the weights, as clip:MODEL/TAG.",
         ),
     ] = None,
     clip: Annotated[
-        bool, typer.Option("--clip", help="Fetch weights of CLIP instead, from the Hugging Face hub.")
+        bool, typer.Option("--clip", help="Fetch CLIP weights instead, from the Hugging Face hub.")
     ] = False,
 ) -> None:
     """Fetch the official Oxford-IIIT Pet data, verify its checksums and counts, and read every file once.

@@ -39,18 +39,18 @@ app = typer.Typer(
     \b
     First steps:
       petseg report                     run the notebooks on the embedded pictures; open reports/sample/index.html
-      petseg demo                       segment your own photos on a page of this machine
+      petseg demo                       segment your own photos on a local web page
       petseg segment PHOTOS -o MASKS    the same for files and folders: masks, overlays, cut-outs, a table
       petseg web -o try.html            the same page as one file that needs no server
-      petseg bench                      how long a photo and a click take on this machine
+      petseg bench                      time a photo and a click on this machine
     \b
     On the real data:
       petseg data download              fetch Oxford-IIIT Pet, about 800 MB
       petseg train unet --study oxford-cpu
       petseg evaluate unet --study oxford-cpu
-      petseg train autoencoder_unet --study oxford-cpu     trains the autoencoder first, if it is not there
+      petseg train autoencoder_unet --study oxford-cpu     trains the autoencoder first, if there is none
       petseg train decoder --study oxford-cpu              a decoder on a frozen encoder; --encoder names one
-      petseg sweep --study oxford-cpu --models unet,decoder --jobs 2     what is not trained yet, with all seeds
+      petseg sweep --study oxford-cpu --models unet,decoder --jobs 2     train what is missing, with all seeds
 
     A study is a file of settings: smoke (seconds), sample (minutes, the default), oxford-cpu (hours), oxford-gpu
     and oxford (a GPU).
@@ -65,8 +65,8 @@ app.add_typer(data_app, name="data")
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="unet; autoencoder; autoencoder_unet, on its encoder; decoder, on a frozen encoder; point, which takes "
-        "clicks; or decoder_selftrained, see PETSEG_UNLABELLED."
+        help="unet; autoencoder; autoencoder_unet (on its encoder); decoder (on a frozen encoder); point (takes "
+        "clicks); or decoder_selftrained (see PETSEG_UNLABELLED)."
     ),
 ]
 
@@ -79,14 +79,14 @@ def _say_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback if something fails.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", help="Say which version this is.", callback=_say_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", callback=_say_version, is_eager=True)
     ] = False,
 ) -> None:
     logging.basicConfig(format="%(message)s")  # to stderr
     if sys.getfilesystemencoding() == "ascii":
-        raise PetsegError("Python takes names of files for ASCII here: unset PYTHONUTF8, or set LC_ALL=C.UTF-8.")
+        raise PetsegError("Python reads file names as ASCII here: unset PYTHONUTF8, or set LC_ALL=C.UTF-8.")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such photos get a sentence of their own
     warnings.filterwarnings("ignore", module=r"PIL\.")  # about EXIF data that it had to skip
     logging.getLogger("petseg_utils").setLevel(logging.INFO)
@@ -96,15 +96,15 @@ def _options(
 
 
 @app.command()
-@ctrl_c("Pages and trainings that are done are kept: the same command takes the trainings from there.")
+@ctrl_c("Finished pages and trainings are kept, and the same command reuses the trainings.")
 def report(
     study: StudyOption = None,
-    only: Annotated[str | None, typer.Option(help="Run these notebooks only, for instance 01,02.")] = None,
+    only: Annotated[str | None, typer.Option(help="Run only these notebooks, for instance 01,02.")] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Execute the committed notebooks again instead of making pages.")
     ] = False,
     planned: Annotated[
-        bool, typer.Option("--plan", help="Say what it takes on the whole data set, in GB and hours, and run nothing.")
+        bool, typer.Option("--plan", help="Estimate what the whole data set takes, in GB and hours, and run nothing.")
     ] = False,
 ) -> None:
     """Run the notebooks in order and render reports/STUDY/index.html."""
@@ -137,7 +137,7 @@ def train(
         int | None, typer.Option(help="One seed; by default all of the study's, one after the other.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was cut, from its last epoch.")
+        bool, typer.Option("--resume", help="Continue an interrupted run from its last finished epoch.")
     ] = False,
     encoder: Annotated[
         str | None,
@@ -150,7 +150,7 @@ def train(
     extra: Annotated[
         list[Path] | None, typer.Option(help="Folder of further labelled pictures to learn from; repeatable.")
     ] = None,
-    start: Annotated[Path | None, typer.Option(help="Checkpoint to start from, not the study's own.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Checkpoint to start from instead of the study's own.")] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="Checkpoint that proposes masks for the pictures of PETSEG_UNLABELLED.")
     ] = None,
@@ -195,23 +195,23 @@ def train(
 
 
 @app.command()
-@ctrl_c("The same command goes on from here.")
+@ctrl_c("Run the same command again to continue.")
 def sweep(
     models: Annotated[str, typer.Option(help="Models to train, for instance unet,decoder.")],
     study: StudyOption = None,
-    seeds: Annotated[str | None, typer.Option(help="For instance 0,1,2; by default the study's own.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="How many to train at the same time.")] = 1,
+    seeds: Annotated[str | None, typer.Option(help="Seeds, for instance 0,1,2; by default the study's own.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many trainings run at the same time.")] = 1,
     cluster: Annotated[
         str | None,
-        typer.Option(help="slurm submits each training to Slurm, by submitit; local does as if, on this machine."),
+        typer.Option(help="slurm submits each training to Slurm with submitit; local imitates that on this machine."),
     ] = None,
 ) -> None:
     """Train models with several seeds, each in a process of its own, where a run is missing or out of date.
 
-    What a model starts from is trained before it.  Each training has its log in runs/STUDY/logs/.  If one fails, the
-    others go on, and the exit code is 1; the same command then trains only what is missing.
+    The model that another starts from is trained first.  Each training has its log in runs/STUDY/logs/.  If one fails,
+    the others go on, and the exit code is 1; the same command then trains only what is missing.
 
-    On Slurm, sbatch takes partition, time and the like from its own variables: SBATCH_PARTITION, SBATCH_TIMELIMIT, ...
+    On Slurm, sbatch reads partition, time limit and so on from its variables: SBATCH_PARTITION, SBATCH_TIMELIMIT, ...
     """
     from petseg_utils.apps.sweep import run_sweep
     from petseg_utils.study import load_study
@@ -222,7 +222,7 @@ def sweep(
         if min(numbers) < 0:
             raise ValueError
     except ValueError:
-        raise typer.BadParameter(f"{seeds!r} is no list of seeds: 0,1,2", param_hint="--seeds") from None
+        raise typer.BadParameter(f"{seeds!r} is not a list of seeds such as 0,1,2.", param_hint="--seeds") from None
     names = [part.strip() for part in models.split(",")]
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # or training runs would outlive this process
     try:
@@ -238,8 +238,8 @@ def evaluate(
     model: ModelArgument,
     study: StudyOption = None,
     data: DataOption = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    seed: Annotated[int | None, typer.Option(help="Which of the study's runs; its first seed by default.")] = None,
+    split: Annotated[str, typer.Option(help="Split to score: train, validation or test.")] = "test",
+    seed: Annotated[int | None, typer.Option(help="Seed of the study's run; its first seed by default.")] = None,
     weights: CheckpointOption = None,
     json_path: JsonOption = None,
     names: NamesOption = None,
@@ -247,8 +247,8 @@ def evaluate(
 ) -> None:
     """Score a model under the three protocols, with 95 % intervals.
 
-    The weights that ship are used unless --study (that study's run: the one that was trained on --data if there is one,
-    else its own) or --weights is given.  PETSEG_STUDY is not used here.
+    The weights that ship with petseg are scored unless --weights or --study is given.  --study takes that study's run:
+    the one that was trained on --data if there is one, else its own.  PETSEG_STUDY is not used here.
     """
     from petseg_utils.data.pictures import load_pictures
     from petseg_utils.scores.clicks import add_clicks, click_values
@@ -263,7 +263,7 @@ def evaluate(
     recipe = recipe_of(model)
     set_up_process()
     if not recipe.makes_masks:
-        raise PetsegError(f"The {model} makes no masks: evaluate autoencoder_unet. Its PSNR stands in history.csv.")
+        raise PetsegError(f"The {model} makes no masks: evaluate autoencoder_unet. The PSNR is in its history.csv.")
     if seed is not None and (weights or not study):
         raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
     own = load_study(study) if study else None
@@ -273,12 +273,12 @@ def evaluate(
     path = weights or checkpoints.find_checkpoint(model, own, seed)
     network, card = checkpoints.load(path)
     if card["model"] != model:
-        raise PetsegError(f"{path.name} holds a {card['model']}, not a {model}.")
+        raise PetsegError(f"{path.name} holds the model {card['model']}, not {model}.")
     chosen = load_study(study or card["study"], data=data)
     if (chosen.name, chosen.image_size) != (card["study"], card["image_size"]):
         raise PetsegError(
             f"{path.name} was trained by study {card['study']!r} at {card['image_size']} px, not by {chosen.name!r} at "
-            f"{chosen.image_size} px. Name its own study."
+            f"{chosen.image_size} px. Give its own study with --study."
         )
     if card.get("encoder_spec"):  # it says at what sizes photos are read
         chosen = replace(chosen, encoder=card["encoder_spec"])
@@ -321,8 +321,8 @@ def main() -> None:
             raise
         extra = "demo" if error.name in ("anywidget", "gradio", "ipywidgets", "traitlets") else "study"
         typer.echo(
-            f"petseg: this needs {error.name}, which is not installed. Install petseg with the extra {extra}: "
-            f"pip install '.[{extra}]' in a checkout of it.",
+            f"petseg: this needs {error.name}, which is not installed. In a checkout of petseg, run: "
+            f"pip install '.[{extra}]'",
             err=True,
         )
         sys.exit(1)

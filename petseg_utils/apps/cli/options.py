@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 StudyOption = Annotated[
     str | None,
     typer.Option(
-        help="smoke, sample, rehearsal, oxford-cpu, oxford-gpu, oxford, or a file; by default PETSEG_STUDY, else "
-        "sample."
+        help="smoke, sample, rehearsal, oxford-cpu, oxford-gpu, oxford, or a .toml file; by default PETSEG_STUDY, "
+        "else sample."
     ),
 ]
-DataOption = Annotated[Path | None, typer.Option(help="Folder of the data, instead of the study's own.")]
+DataOption = Annotated[Path | None, typer.Option(help="Data folder to use instead of the study's own.")]
 NamesOption = Annotated[
-    Path | None, typer.Option(help="Use only the pictures that this file names, one a line (first column of a CSV).")
+    Path | None, typer.Option(help="Use only the pictures that this file names, one per line (first column of a CSV).")
 ]
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out pictures that have errors, say which, and go on.")
@@ -34,7 +34,7 @@ WeightsOption = Annotated[
     Path | None, typer.Option(help=f"An .onnx file from petseg export, or {CHECKPOINT}, which torch runs.")
 ]
 RuntimeOption = Annotated[
-    str | None, typer.Option(help="onnx, the default wherever there is such a file, or torch, for checkpoints.")
+    str | None, typer.Option(help="onnx (the default where there is an .onnx file) or torch (for checkpoints).")
 ]
 
 
@@ -74,7 +74,7 @@ def read_names(path: Path | None, study: "Study") -> set[str] | None:
     if path is None:
         return None
     if not path.is_file():
-        raise PetsegError(f"No file {path.name!r} with names of pictures.")
+        raise PetsegError(f"No file {path.name!r}: --names takes a file with names of pictures.")
     names = {cells[0] for _, _, cells in read_list(path)}
     listed = set()
     for split in OFFICIAL_COUNTS:

@@ -39,56 +39,56 @@ class Format(StrEnum):
 
 FormatOption = Annotated[
     list[Format] | None,
-    typer.Option("--format", help="Write the masks of all photos in the folder in this format, too; repeatable."),
+    typer.Option("--format", help="Also write all masks of the folder in this format; repeatable."),
 ]
 EXAMPLES = """\b
     Examples:
       petseg segment cat.jpg -o masks
       petseg segment holiday -o masks                   the photos in a folder and its sub-folders
-      petseg segment cat.jpg -o clicked --click 310,200 --not 40,420     say in one photo what you mean
+      petseg segment cat.jpg -o clicked --click 310,200 --not 40,420     point at the pet in one photo
       petseg segment archive -o masks --shard 3/8       one of 8 processes, wherever they run, with the same -o
-      petseg segment --merge masks                      when all 8 have come to their end
+      petseg segment --merge masks                      when all 8 have finished
     """
 
 
-@ctrl_c("The same command goes on from here.")
+@ctrl_c("Run the same command again to continue.")
 def segment(
     given: Annotated[
         list[str] | None, typer.Argument(metavar="PHOTO|FOLDER", help="Photos, or folders of them.")
     ] = None,
-    to: Annotated[str | None, typer.Option("--out", "-o", help="Folder for the results; made if need be.")] = None,
-    model: Annotated[str | None, typer.Option(help="decoder by default; point with --click, --not or --box.")] = None,
+    to: Annotated[str | None, typer.Option("--out", "-o", help="Folder for the results; created if needed.")] = None,
+    model: Annotated[str | None, typer.Option(help="Default: decoder; with --click, --not or --box: point.")] = None,
     click: Annotated[
         list[str] | None,
-        typer.Option(metavar="X,Y", help="Adds to the mask: a point on the pet, in the photo's pixels; repeatable."),
+        typer.Option(metavar="X,Y", help="Point on the pet, in the photo's pixels: adds to the mask; repeatable."),
     ] = None,
     without: Annotated[
         list[str] | None,
-        typer.Option("--not", metavar="X,Y", help="Takes away from it: a point beside the pet; repeatable."),
+        typer.Option("--not", metavar="X,Y", help="Point beside the pet: takes away from the mask; repeatable."),
     ] = None,
     box: Annotated[
         str | None,
-        typer.Option(metavar="X0,Y0,X1,Y1", help="Limits it: two corners of a box around the pet."),
+        typer.Option(metavar="X0,Y0,X1,Y1", help="Two corners of a box around the pet: limits the mask."),
     ] = None,
     hard: Annotated[
         bool, typer.Option("--hard", help="Cut along the model's own, coarser edges, not along the photo's.")
     ] = False,
     formats: FormatOption = None,
     weights: WeightsOption = None,
-    study: Annotated[str | None, typer.Option(help="Use this study's own run, not the weights that ship.")] = None,
-    data: Annotated[Path | None, typer.Option(help="With --study: its run on this data, by train --data.")] = None,
+    study: Annotated[str | None, typer.Option(help="Use this study's run instead of the weights that ship.")] = None,
+    data: Annotated[Path | None, typer.Option(help="With --study: its run that was trained on this data.")] = None,
     runtime: RuntimeOption = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Only the I-th of N parts of the photos, into a table of its own."),
+        typer.Option(metavar="I/N", help="Segment only the I-th of N parts of the photos, with its own table."),
     ] = None,
     merged: Annotated[
         Path | None,
-        typer.Option("--merge", metavar="OUT", help="Join the tables of all shards of this folder; give no photos."),
+        typer.Option("--merge", metavar="OUT", help="Join the tables of all shards in this folder; give no photos."),
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="On this cluster of Ray, into Parquet files; local starts one here."),
+        typer.Option(metavar="ADDRESS", help="Run on this Ray cluster, into Parquet files; local starts one here."),
     ] = None,
 ) -> None:
     """Cut the pets out of photos: masks, overlays, cut-outs, and a table.
@@ -96,10 +96,10 @@ def segment(
     A photo NAME gets NAME_mask.png (0 background, 1 cat, 2 dog), NAME_overlay.jpg and NAME_cutout.png, upright and at
     its own size, and a row in results.csv: class, share of the photo from 0 to 1, box, mean confidence.
 
-    The model sees the photo small, so edges are found anew at the photo's own size: cut-outs end softly, in the colours
-    of the pet alone.  --hard leaves them as the model made them.
+    The model sees the photo small, so edges are refined at the photo's own size: cut-outs end softly, in the colours of
+    the pet alone.  --hard leaves the edges as the model made them.
 
-    x counts pixels from the left edge, y from the upper one.  The box is taken first, then --click, then --not: they
+    x counts pixels from the left edge, y from the top edge.  The box is taken first, then --click, then --not: they
     correct what the model proposes, all pets of the photo.  The mask is written as cat or dog, whichever is likelier.
 
     --format coco writes coco.json, with run lengths, which are exact; --format coco-polygons writes outlines, which
@@ -109,12 +109,13 @@ def segment(
     --shard I/N takes the photos whose names fall into the I-th of N parts, the same ones on every machine, and writes
     results-I-of-N.csv.  --merge OUT joins these tables into results.csv and failed.csv.
 
-    --ray ADDRESS writes no pictures but Parquet files with a row a photo: path, class, share, box, confidence, masks as
-    COCO's run lengths, and the error of a file that is no photo.  Photos and -o may be addresses, such as s3://bucket/x.
+    --ray ADDRESS writes Parquet files instead of pictures, with one row per photo: path, class, share, box, confidence,
+    masks as COCO's run lengths, and the error if the file is not a photo.  Photos and -o may be addresses, such as
+    s3://bucket/x.
 
     What is done is kept, unless a photo has changed or you click elsewhere: after an interruption the same command
-    continues.  A folder holds the masks of one model, and none of your own files in it is replaced: if NAME_mask.png
-    is one of them, the results are named after NAME.jpg.  Photos that cannot be used are left out and listed in
+    continues.  A folder holds the masks of one model.  Your own files in it are never replaced: if NAME_mask.png is one
+    of them, the results are named after NAME.jpg.  Photos that cannot be used are left out and listed in
     failed.csv, and the exit code is 1.
     """
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -128,25 +129,27 @@ def segment(
 
     if merged:
         if given or to or shard or ray:
-            raise typer.BadParameter("--merge joins what is there: give it only the folder, and --format if you like.")
+            raise typer.BadParameter(
+                "--merge joins the tables of a folder: give only the folder, and --format if needed."
+            )
         _merge(merged, formats or [])
         return
     if not given or not to:
         raise typer.BadParameter("Give photos, or folders of them, and the folder for the results with -o.")
     part = _shard(shard) if shard else None
     if part and formats:
-        raise typer.BadParameter("A shard holds a part of the photos: give --format with --merge.")
+        raise typer.BadParameter("A shard holds only a part of the photos: give --format with --merge instead.")
     prompts = _prompts(box, click or [], without or [])
     if ray and (part or formats or prompts):
         raise typer.BadParameter(
-            "--ray goes without shards, clicks, boxes and formats: its masks are in Parquet files."
+            "--ray cannot be used with shards, clicks, boxes or formats: its masks are in Parquet files."
         )
     out = Path(to)
     listing = None if ray else find_photos([Path(name) for name in given], out, part)
     if prompts and listing and (count := sum(1 for _ in listing)) > 1:
-        raise typer.BadParameter(f"Clicks and boxes are for one photo, and here are {count}.")
+        raise typer.BadParameter(f"Clicks and boxes are for a single photo, but here are {count}.")
     if weights and study:
-        raise typer.BadParameter("Weights come from --weights or from --study: give one of them.")
+        raise typer.BadParameter("Weights come from either --weights or --study: give only one of them.")
     if data and not study:
         raise typer.BadParameter("--data names the data that a study's run was trained on: give it with --study.")
     if model:
@@ -163,7 +166,7 @@ def segment(
     if model not in (None, kind):
         raise PetsegError(f"{segmenter.weights.name} holds the model {kind}, not {model}.")
     if prompts and not segmenter.takes_prompts:
-        raise typer.BadParameter(f"The model {kind} takes no clicks and no box; the model point does.")
+        raise typer.BadParameter(f"The model {kind} takes no clicks or boxes: use the model point.")
     maker = made_by(segmenter, hard=hard, shard=part)
     if listing is None:
         from petseg_utils.apps.segment_ray import segment_by_ray
@@ -220,22 +223,22 @@ def _merge(out: Path, formats: list[Format]) -> None:
 
 def demo(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 7860,
-    label: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Label the photos in here, one by one.")] = None,
+    label: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Label the photos in this folder.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="With --label: the data set; made if need be.")
+        Path | None, typer.Option("--out", "-o", help="With --label: folder for the data set; created if needed.")
     ] = None,
 ) -> None:
     """Open a page that segments your own photos; nothing leaves this machine.
 
     With --label FOLDER -o DATASET it walks through a folder of photos.  What you save becomes a data set in the
-    official layout, which petseg data audit checks and petseg train learns from.  The same command goes on where it
+    official layout, which petseg data audit checks and petseg train learns from.  The same command continues where it
     stopped.
     """
     _check_port(port)
     if int(PIL.__version__.partition(".")[0]) < 13:  # gradio allows pip no newer one
         typer.echo(
             f"Pillow {PIL.__version__} has known faults in its decoders: open only photos that you trust, or first\n"
-            "pip install --no-deps --upgrade pillow",
+            "run: pip install --no-deps --upgrade pillow",
             err=True,
         )
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
@@ -245,7 +248,7 @@ def demo(
 
     end_by_signals()
     if (label is None) != (out is None):
-        raise typer.BadParameter("--label and -o go together: the photos, and the data set that they become.")
+        raise typer.BadParameter("Give --label and -o together: the photos, and the folder for the data set.")
     with contextlib.ExitStack() as held:
         if label and out:
             from petseg_utils.apps.label_page import make_label_page
@@ -264,7 +267,7 @@ def demo(
 
 
 def bench(runtime: RuntimeOption = None, json_path: JsonOption = None) -> None:
-    """Time the weights that ship on this machine: a photo, a click, and what its arithmetic alone would take."""
+    """Time the weights that ship, on this machine: a photo, a click, and what the arithmetic alone would take."""
     from petseg_utils.apps.bench import bench_lines, measure
 
     times = measure(runtime)
@@ -276,11 +279,11 @@ def bench(runtime: RuntimeOption = None, json_path: JsonOption = None) -> None:
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help=f"{CHECKPOINT[:1].upper()}{CHECKPOINT[1:]}.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files; made if need be.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files; created if needed.")],
 ) -> None:
     """Write a trained model as ONNX files, which run without torch: encoder, decoder and click head.
 
-    They stay together in their folder.  `petseg segment --weights` takes the last of them, and so does
+    Keep them together in one folder.  `petseg segment --weights` takes the last one listed, and so does
     `Segmenter.load` in Python.
     """
     from petseg_utils.training.export import export as write
@@ -291,10 +294,10 @@ def export(
 
 def web(
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="One file, if it ends in .html; else a folder for a web host.")
+        Path, typer.Option("--out", "-o", help="A single file if it ends in .html, else a folder for a web host.")
     ],
 ) -> None:
-    """Write a page that cuts pets out in the browser itself: it needs no server, and photos go nowhere.
+    """Write a page that cuts pets out in the browser itself: it needs no server, and photos stay there.
 
     `petseg web -o try.html` writes one file, which opens from a disk, without a network.  `petseg web -o site` writes a
     folder for any web host: a browser loads it once and keeps it.
@@ -328,7 +331,9 @@ def _prompts(box: str | None, clicks: list[str], without: list[str]) -> "list[Bo
             values = [float(part) for part in text.split(",")]
             if len(values) == form.count(",") + 1 and all(map(math.isfinite, values)):
                 return values
-        raise typer.BadParameter(f"{text!r} is not {form}, numbers of pixels with commas between.", param_hint=option)
+        raise typer.BadParameter(
+            f"{text!r} is not {form}: give numbers of pixels, with commas between.", param_hint=option
+        )
 
     boxes = [Box(*numbers("--box", "X0,Y0,X1,Y1", box))] if box is not None else []
     wanted = [Click(x, y) for x, y in (numbers("--click", "X,Y", text) for text in clicks)]

@@ -161,8 +161,8 @@ def _draw(folder: Path, numbers: list[tuple[int, int]], workers: int, progress: 
                     bar.update()
         except BrokenProcessPool as error:
             raise PetsegError(
-                "A process that drew pictures ended early: memory ran out, or the script that was started does more "
-                'than define, without asking if __name__ == "__main__".'
+                "A process that drew pictures ended early: memory ran out, or the script that was started runs code "
+                'outside of if __name__ == "__main__".'
             ) from error
 
 
