@@ -169,7 +169,7 @@ def test_submitits_local_cluster_runs_commands_with_their_logs_and_tells_failure
         (["--models", "unet", "--seeds", "0,x"], 2, "'0,x' is not a list of seeds"),
         (["--models", "unet", "--seeds", "-1"], 2, "'-1' is not a list of seeds"),
         (["--models", "unet", "--jobs", "0"], 2, "--jobs"),
-        (["--models", "unett"], 1, "No model 'unett'"),
+        (["--models", "unett"], 1, "Unknown model 'unett'"),
         (["--models", "unet", "--cluster", "cloud"], 1, "Unknown cluster 'cloud': use slurm or local."),
     ],
 )

@@ -68,7 +68,7 @@ def test_weights_that_are_no_numbers_are_refused(copied, place, change, message)
             "made by version 2 of the recipe of unet, but the current one is 1: train it again with petseg train",
         ),
         ({"version": "x"}, "made by version x of the recipe"),
-        ({"model": "x" * 10_000}, "No model"),
+        ({"model": "x" * 10_000}, "Unknown model"),
     ],
 )
 def test_a_card_that_cannot_be_loaded_says_why(copied, changes, message):

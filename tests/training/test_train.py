@@ -194,7 +194,7 @@ def test_a_model_of_ones_own_needs_a_recipe_only(study, splits):
     assert isinstance(network[1], nn.Conv2d)
     path = run_folder("mine", study, 0) / "best.safetensors"
     assert load(path, recipe)[1]["model"] == "mine"
-    with pytest.raises(PetsegError, match=r"No model 'mine'"):
+    with pytest.raises(PetsegError, match=r"Unknown model 'mine'"):
         load(path)
 
 
