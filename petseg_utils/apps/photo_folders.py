@@ -281,8 +281,7 @@ def _check_complete(out: Path, shards: list[Shard]) -> None:
         if lacking:
             named = ", ".join(map(str, lacking[:10])) + (f" and {len(lacking) - 10} more" if len(lacking) > 10 else "")
             raise PetsegError(
-                f"Not all shards are done, {what}: {named}. Run petseg segment with --shard {lacking[0]}, and "
-                "so on, before --merge."
+                f"Shards {what}: {named}. Run petseg segment with --shard {lacking[0]}, and so on, before --merge."
             )
 
 

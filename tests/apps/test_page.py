@@ -712,7 +712,7 @@ def test_the_page_goes_on_after_a_bad_file(visit, heard, tmp_path, kind):
     path = bad_file(kind, tmp_path)
     visitor.open(path)
     visitor.expect(path.name)
-    assert visitor.said.endswith(("TIFF.", "try again."))
+    assert visitor.said.endswith(("TIFF photo.", "try again."))
     visitor.click(0.5, 0.5)
     visitor.expect("Selected: ")
     visitor.open(write(tmp_path / "good.png", NOISE))

@@ -155,12 +155,12 @@ def test_merge_names_the_shards_that_are_missing_or_were_cut(petseg, photos, tmp
     out = tmp_path / "out"
     petseg("segment", photos, "-o", out, "--shard", "2/4")
     code, _, errors = petseg("segment", "--merge", out)
-    assert code == 1 and "Not all shards are done, missing: 1/4, 3/4, 4/4." in errors and errors.count("\n") == 1
+    assert code == 1 and "Shards missing: 1/4, 3/4, 4/4. " in errors and errors.count("\n") == 1
     for shard in ("1/4", "3/4", "4/4"):
         petseg("segment", photos, "-o", out, "--shard", shard)
     (out / of_shard(BEGUN, Shard(3, 4))).write_text("a\n")
     code, _, errors = petseg("segment", "--merge", out)
-    assert code == 1 and "not at its end: 3/4." in errors and not (out / RESULTS).exists()
+    assert code == 1 and "Shards not finished: 3/4. " in errors and not (out / RESULTS).exists()
     petseg("segment", photos, "-o", out, "--shard", "3/4")
     assert petseg("segment", "--merge", out)[1].startswith("Shards joined: 4; photos: 12; failed: 2.")
 
