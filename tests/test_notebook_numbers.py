@@ -143,6 +143,18 @@ def test_tables_of_photos_show_the_committed_files(number, name, read):
         assert read(PHOTOS / f"{name}.csv")._repr_html_() in shown(number, "text/html")
 
 
+def test_what_02_says_of_longer_and_wider_training_is_what_the_file_holds():
+    runs = pd.read_csv(ROOT / "figures" / "oxford-gpu" / "unet.csv")
+    by_length = runs.groupby(["width", "epochs"])["miou"].agg(["mean", "min", "max", "count"])
+    same = runs.groupby("epochs")[["batch_size", "learning_rate", "precision"]].first()
+    assert by_length.round(3).join(same)._repr_html_() in shown("02", "text/html")
+    brief, longer, wider = by_length["mean"]
+    (said,) = (
+        text for text in shown("02", "text/markdown") if "epochs in place of" in text and "channels of" not in text
+    )
+    assert f"**{longer - brief:+.3f}**" in said and f"change it by {wider - longer:+.3f}" in said
+
+
 def test_the_pairs_of_photos_in_07_are_those_of_the_file_and_agree_with_the_table():
     pairs = pd.read_csv(PHOTOS / "pairs.csv")
     assert sentences.pair_sentences(pairs) in shown("07", "text/markdown")
