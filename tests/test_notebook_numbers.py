@@ -33,6 +33,7 @@ from petseg_utils.study import ROOT
 
 PHOTOS = ROOT / "figures" / "oxford-cpu"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STUDIES = [path.parent.name for path in sorted((ROOT / "figures").glob("*/records.jsonl"))]
 
 
 def shown(number: str, kind: str) -> list[str]:
@@ -216,7 +217,19 @@ def test_05_says_of_photos_which_weights_a_number_is_of():
         assert f"Study {study}: {sentences.clicks_sentence(committed_records(study))}" in said
 
 
-@pytest.mark.parametrize("study", [path.parent.name for path in sorted((ROOT / "figures").glob("*/records.jsonl"))])
+@pytest.mark.parametrize("study", STUDIES)
+def test_tables_beside_the_figures_are_made_of_the_records(study, tmp_path):
+    folder, records = ROOT / "figures" / study, committed_records(study)
+    results.write_tables(tmp_path, records)
+    for name in ("results.csv", "results.md"):
+        assert (tmp_path / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
+    if (folder / "timing.csv").is_file():
+        table = results.results_table(results.select(records, protocol=results.PRIMARY)).set_index("model")
+        for _, row in pd.read_csv(folder / "timing.csv").iterrows():
+            assert abs(row["mIoU"] - table["mIoU"][row["model"]]) < 1e-3  # from masks made anew
+
+
+@pytest.mark.parametrize("study", STUDIES)
 def test_comparisons_and_perturbations_are_of_the_models_that_the_records_are_of(study):
     """Rows of a former version of a model once stood beside records of the present one, unseen."""
     folder = ROOT / "figures" / study
