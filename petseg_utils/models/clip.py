@@ -256,7 +256,8 @@ def _without_weights(name: str, image_size: int) -> nn.Module:
     import open_clip
 
     with _no_warnings():  # open_clip would warn that no weights were loaded, which is intended here
-        return open_clip.create_model(name, force_image_size=image_size, load_weights=False).eval()
+        device = torch.get_default_device()
+        return open_clip.create_model(name, device=device, force_image_size=image_size, load_weights=False).eval()
 
 
 @contextlib.contextmanager

@@ -65,11 +65,12 @@ def plan(study: Study) -> str:
 
 
 def blank_encoder(study: Study) -> Encoder:
-    """Return the study's encoder with random weights, which cost as much as trained ones."""
+    """Return the study's encoder on the meta device, where operations can be counted without weights or results."""
     spec = resolve(study.encoder)
-    if spec.startswith("clip:"):
-        spec = f"clip:{spec.removeprefix('clip:').partition('/')[0]}/random"
-    return load_encoder(spec, study.image_size)
+    if not spec.startswith("clip:"):
+        return load_encoder(spec, study.image_size).to("meta")
+    with torch.device("meta"):
+        return load_encoder(f"clip:{spec.removeprefix('clip:').partition('/')[0]}/random", study.image_size)
 
 
 def weights_gb(study: Study) -> float:
@@ -77,7 +78,8 @@ def weights_gb(study: Study) -> float:
     from petseg_utils.models.clip import load_clip
 
     name = resolve(study.encoder).removeprefix("clip:").partition("/")[0]
-    model, _ = load_clip(f"clip:{name}/random", study.image_size)
+    with torch.device("meta"):
+        model, _ = load_clip(f"clip:{name}/random", study.image_size)
     return sum(4 * parameter.numel() for parameter in model.parameters()) / 1e9
 
 
@@ -128,9 +130,10 @@ def trained_weights(study: Study, model: str, encoder: Encoder) -> int:
 
 
 def build(study: Study, model: str, encoder: Encoder) -> nn.Module:
-    """Return a model of the study with random weights."""
+    """Return a model of the study, on the meta device as its encoder is."""
     recipe = recipe_of(model)
-    return recipe.build(study.settings(model), encoder if recipe.on_frozen_encoder else None).eval()
+    with torch.device("meta"):
+        return recipe.build(study.settings(model), encoder if recipe.on_frozen_encoder else None).eval()
 
 
 def operations(study: Study, encoder: Encoder) -> pd.Series:
@@ -138,7 +141,7 @@ def operations(study: Study, encoder: Encoder) -> pd.Series:
     train, validation, test = numbers(study)
     seeds, small = len(study.seeds), small_study(study)
     area = (small.image_size / study.image_size) ** 2
-    images = torch.zeros(1, 3, encoder.scale * study.image_size, encoder.scale * study.image_size)
+    images = torch.zeros(1, 3, encoder.scale * study.image_size, encoder.scale * study.image_size, device="meta")
     encoding, maps = operations_of(lambda: encoder(images)), encoder(images)
     work: dict[str, float] = {"encoding, once": encoding * (train + validation + test)}
     prediction = {}
@@ -181,7 +184,8 @@ def click(model: nn.Module, maps: list[torch.Tensor], images: torch.Tensor) -> C
     assert isinstance(model, PointSegmenter)
     seen = model.look(images, maps)
     size = seen[1].shape[-1]
-    return lambda: model.select(seen, torch.zeros(1, 4, size, size), torch.ones(1))
+    prompts, latest = torch.zeros(1, 4, size, size, device="meta"), torch.ones(1, device="meta")
+    return lambda: model.select(seen, prompts, latest)
 
 
 def operations_a_second(study: str) -> float:
@@ -194,7 +198,7 @@ def operations_a_second(study: str) -> float:
     )
     settings, size = TrainingSettings(**record["trained_on"]["settings"]), record["image_size"]
     chosen = replace(chosen, models=chosen.models | {record["model"]: settings})
-    encoder, images = blank_encoder(chosen), torch.zeros(1, 3, size, size)
+    encoder, images = blank_encoder(chosen), torch.zeros(1, 3, size, size, device="meta")
     network = build(chosen, record["model"], encoder)
     once = operations_of(lambda: network(images))
     if recipe_of(record["model"]).on_frozen_encoder:

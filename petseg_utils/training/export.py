@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from petseg_utils.data.tensors import input_scale
@@ -146,9 +147,14 @@ class _Selecting(nn.Module):
 @torch.inference_mode()
 def operations_of(action: Callable[[], object]) -> float:
     """Count the floating-point operations of a call's convolutions and matrix products: two for each multiply-add."""
-    counter = FlopCounterMode(display=False)
-    with counter:
-        action()
+    counter, fused = FlopCounterMode(display=False), torch.backends.mha.get_fastpath_enabled()
+    # Torch does not count what happens inside its fused kernels for attention.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with counter, sdpa_kernel(SDPBackend.MATH):
+            action()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return float(counter.get_total_flops())
 
 

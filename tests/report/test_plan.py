@@ -25,6 +25,24 @@ def test_operations_are_two_for_each_multiplication_with_its_addition():
     assert plan.operations_of(lambda: layer(torch.zeros(1, 3, 10, 10))) == 2 * 10 * 10 * 8 * 3 * 9
 
 
+def test_attention_is_counted_although_torch_would_run_it_in_one_fused_step():
+    width, tokens = 8, 5
+    layer, x = nn.MultiheadAttention(width, 2, batch_first=True).eval(), torch.zeros(1, tokens, width)
+    multiply_adds = tokens * 4 * width**2 + 2 * tokens**2 * width
+    assert plan.operations_of(lambda: layer(x, x, x, need_weights=False)) == 2 * multiply_adds
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_clips_encoder_costs_what_its_layers_do():
+    encoder = plan.blank_encoder(load_study("oxford"))
+    width, patches, blocks = 768, 14**2, 12
+    tokens = patches + 1
+    a_block = tokens * (4 + 8) * width**2 + 2 * tokens**2 * width  # projections and perceptron; attention
+    multiply_adds = patches * 3 * 16**2 * width + blocks * a_block
+    images = torch.zeros(1, 3, 224, 224, device="meta")
+    assert plan.operations_of(lambda: encoder(images)) == 2 * multiply_adds
+
+
 def test_a_longer_training_takes_longer_and_the_rest_the_same(photos):
     encoder = plan.blank_encoder(photos)
     before = plan.operations(photos, encoder)
