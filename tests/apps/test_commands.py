@@ -132,6 +132,30 @@ def test_an_old_name_of_a_model_is_answered_with_the_new_one(command, old, new):
     assert told.returncode == 1 and told.stderr == f"petseg: The model {old} is called {new} now: write {new}.\n"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train u-net",
+        "train unet --study nowhere",
+        "train unet --data nowhere",
+        "evaluate u-net",
+        "evaluate decoder --data nowhere",
+        "evaluate unet --seed 1",
+    ],
+)
+def test_a_mistake_in_a_command_is_told_before_pytorch_is_loaded(arguments, tmp_path):
+    code = """
+import sys
+from petseg_utils.apps.cli.main import main
+try:
+    main()
+except SystemExit as end:
+    sys.exit(9 if "torch" in sys.modules else end.code)
+"""
+    run = subprocess.run([sys.executable, "-c", code, *arguments.split()], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1 and run.stderr.startswith("petseg: ") and run.stderr.count("\n") == 1, run.stderr
+
+
 @pytest.mark.parametrize("command", [["data", "audit"], ["bench"], ["evaluate", "decoder"]])
 def test_results_as_json_replace_no_file_of_another_kind(command, data, tmp_path):
     photo = tmp_path / "photo.jpg"

@@ -165,9 +165,14 @@ def train(
     On several GPUs or CPUs: accelerate launch -m petseg_utils train … or torchrun --nproc-per-node N -m petseg_utils
     train …
     """
+    from petseg_utils.models.names import check_name
+    from petseg_utils.study import load_study
+
+    check_name(model)
+    chosen = load_study(study, data=data)  # what is wrong so far is told before PyTorch is loaded, which takes seconds
+
     from petseg_utils.data.extra_labels import check_extra, read_extra
     from petseg_utils.data.pictures import load_splits
-    from petseg_utils.study import load_study
     from petseg_utils.training import checkpoints
     from petseg_utils.training.process import set_up_process, together
     from petseg_utils.training.recipes import recipe_of
@@ -175,7 +180,6 @@ def train(
 
     recipe = recipe_of(model)
     set_up_process()
-    chosen = load_study(study, data=data)
     if encoder:
         chosen = replace(chosen, encoder=placed(encoder, Path.cwd()))
     with together() as main_process:
@@ -250,12 +254,19 @@ def evaluate(
     The weights that ship with petseg are scored unless --weights or --study is given.  --study takes that study's run:
     the one that was trained on --data if there is one, else its own.  PETSEG_STUDY is not used here.
     """
+    from petseg_utils.models.names import check_name
+    from petseg_utils.study import load_study
+
+    check_name(model)
+    if seed is not None and (weights or not study):
+        raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
+    own = load_study(study) if study else None  # what is wrong so far is told before PyTorch is loaded
+
     from petseg_utils.data.pictures import load_pictures
     from petseg_utils.scores.clicks import add_clicks, click_values
     from petseg_utils.scores.predictions import predict
     from petseg_utils.scores.records import append_records, make_records
     from petseg_utils.scores.results import score_lines
-    from petseg_utils.study import load_study
     from petseg_utils.training import checkpoints
     from petseg_utils.training.process import set_up_process
     from petseg_utils.training.recipes import recipe_of
@@ -264,9 +275,6 @@ def evaluate(
     set_up_process()
     if not recipe.makes_masks:
         raise PetsegError(f"The {model} makes no masks: evaluate autoencoder_unet. The PSNR is in its history.csv.")
-    if seed is not None and (weights or not study):
-        raise PetsegError("--seed chooses among a study's runs: give it with --study, and without --weights.")
-    own = load_study(study) if study else None
     if own and not weights:
         on_data = checkpoints.run_folder(model, load_study(study, data=data), own.seeds[0] if seed is None else seed)
         weights = there if (there := on_data / "best.safetensors").is_file() else None

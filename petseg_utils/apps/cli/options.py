@@ -21,7 +21,20 @@ StudyOption = Annotated[
         "else sample."
     ),
 ]
-DataOption = Annotated[Path | None, typer.Option(help="Data folder to use instead of the study's own.")]
+
+
+def known_data(path: Path | None) -> Path | None:
+    """Check a data folder, before anything else is loaded or read."""
+    from petseg_utils.data.datasets import find_data
+
+    if path:
+        find_data(path)
+    return path
+
+
+DataOption = Annotated[
+    Path | None, typer.Option(callback=known_data, help="Data folder to use instead of the study's own.")
+]
 NamesOption = Annotated[
     Path | None, typer.Option(help="Use only the pictures that this file names, one per line (first column of a CSV).")
 ]
