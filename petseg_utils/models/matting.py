@@ -83,10 +83,16 @@ def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
     if step <= 1 or not selected.any() or selected.all():
         return 255 * (cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5).astype(np.uint8)
     guide = cv2.resize(image, shape, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    terms = guided(guide, mask, max(1, round(RADIUS * step)))
     away = cv2.distanceTransform(selected, cv2.DIST_L2, 3) + cv2.distanceTransform(1 - selected, cv2.DIST_L2, 3)
     # 1 near the outline, falling to 0 at the band's edge, so that there is no step to the plain mask.
     weight = np.clip(2 - 2 * away / (BAND * step), 0, 1)
+    # The filter is needed around the band alone.  It depends on pixels up to two radii away, and enlarging on one more.
+    radius = max(1, round(RADIUS * step))
+    far = 2 * radius + 1
+    left, top, across, down = cv2.boundingRect((weight > 0).astype(np.uint8))
+    part = np.s_[max(0, top - far) : top + down + far, max(0, left - far) : left + across + far]
+    terms = np.zeros((*mask.shape, 4), np.float32)
+    terms[part] = guided(guide[part], mask[part], radius)
     alpha = np.empty((height, width), np.uint8)
     for rows, columns in tiles(height, width):
         here = enlarged(np.dstack([mask, weight]), shape, (height, width), rows, columns)
@@ -128,6 +134,10 @@ def own_colours(image: np.ndarray, alpha: np.ndarray, step: float) -> np.ndarray
         mixed = (alpha[rows, columns] > 0) & (alpha[rows, columns] < 255)
         if not mixed.any():
             continue
+        left, top, across, down = cv2.boundingRect(mixed.astype(np.uint8))  # what follows is needed around it alone
+        mixed = mixed[top : top + down, left : left + across]
+        rows = slice(rows.start + top, rows.start + top + down)
+        columns = slice(columns.start + left, columns.start + left + across)
         wide = np.s_[
             max(0, rows.start - 2 * radius) : rows.stop + 2 * radius,
             max(0, columns.start - 2 * radius) : columns.stop + 2 * radius,

@@ -64,6 +64,21 @@ def test_large_photos_are_worked_on_in_tiles_without_seams(monkeypatch):
     assert np.abs(own_colours(photo, whole, STEP).astype(int) - colours).max() <= 1
 
 
+@pytest.mark.parametrize("place", [(40, 60), (0, 0), (150, 199)])
+def test_working_around_the_edge_alone_changes_no_pixel(place, monkeypatch):
+    rng = np.random.default_rng(0)
+    image = cv2.resize(rng.integers(0, 256, (60, 80, 3), np.uint8), (800, 600))
+    chance = np.zeros((168, 224), np.float32)
+    cv2.circle(chance, place[::-1], 18, 1, -1)
+    chance = cv2.GaussianBlur(chance, (0, 0), 2)
+    alpha = soft_alpha(image, chance)
+    colours = own_colours(image, alpha, STEP)
+    assert ((alpha > 0) & (alpha < 255)).sum() > 1000 and (colours != image).any()
+    monkeypatch.setattr(matting.cv2, "boundingRect", lambda edge: (0, 0, *edge.shape[::-1]))  # the whole photo
+    assert np.array_equal(soft_alpha(image, chance), alpha)
+    assert np.array_equal(own_colours(image, alpha, STEP), colours)
+
+
 def test_the_old_grounds_colours_are_taken_out_of_the_edge():
     photo, alpha, _ = disc()
     share = np.rint(255 * alpha).astype(np.uint8)
