@@ -91,14 +91,22 @@ def test_the_locks_pins_go_together_but_for_gradios_bound_on_pillow():
 # The faults that these versions mended.  pip-audit knows more, where there is a network.
 MENDED = {
     "pillow": ("13", "GHSA-5x8w-8jj5-q52h: JPEG scanlines wider than their tile were written past a buffer"),
-    "gradio": ("6.31", "gradio 6.31.0: a range past the end of a file kept the server in a loop for ever"),
+    "gradio": (
+        "6.31",
+        "GHSA-j36p-7w88-g82j (before 6.16) and CVE-2026-28414 (before 6.7): paths out of the served folders; 6.31.0 "
+        "also ends the endless loop over a range past the end of a file, which has no advisory that we know of",
+    ),
     "torch": ("2.10", "CVE-2026-24747 and, before 2.6, CVE-2025-32434: torch.load ran code with weights_only"),
     "jupyter-server": ("2.21", "CVE-2026-44727: scripts in notebooks that were shown; GHSA-c3mw-737p-c7g2"),
     "python-multipart": ("0.0.31", "GHSA-v9pg-7xvm-68hf: a negative length read a whole body into memory"),
     "starlette": ("1.0.1", "CVE-2026-48710: a malformed Host header got past checks of paths"),
     "nbconvert": ("7.17.1", "CVE-2026-39377 and CVE-2026-39378"),
     "mistune": ("3.3.3", "CVE-2026-49851 and CVE-2026-76098: brackets and emphasis that stopped it"),
-    "tornado": ("6.5.8", "tornado 6.5.8: three faults in parsing requests and cookies"),
+    "tornado": (
+        "6.5.8",
+        "GHSA-8423-8fgw-73vq: a form's parts were split before they were counted; GHSA-wwv5-g3v4-889x: attributes of "
+        "cookies were not checked",
+    ),
     "onnx": ("1.21", "CVE-2026-34445 and CVE-2026-27489: attributes and files named by a model's external data"),
 }
 
