@@ -162,6 +162,7 @@ def test_importing_the_module_is_quick_and_loads_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+@pytest.mark.long
 def test_importing_everything_opens_no_connection():
     code = """
 import importlib, os, pkgutil, socket, sys

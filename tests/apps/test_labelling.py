@@ -409,6 +409,7 @@ def address(browser, folder, tmp_path, monkeypatch):
             yield f"http://127.0.0.1:{port}"
 
 
+@pytest.mark.long
 def test_six_photos_are_labelled_on_the_page_and_a_decoder_learns_from_them(browser, address, tmp_path, monkeypatch):
     visitor = Labeller(browser, address)
     visitor.expect_progress("1 of 7: a.png. Labelled: 0 cats and 0 dogs.")

@@ -618,6 +618,7 @@ def test_the_hosted_page_does_the_same_and_is_loaded_once(visit, site, missed):
     assert set(site.sent) <= {"/hosted/", "/hosted/index.html"}
 
 
+@pytest.mark.long
 def test_the_published_report_leads_to_the_hosted_page(visit, site, tmp_path, monkeypatch):
     """As its workflow publishes it: what follows `make reports` there runs here on a small report."""
     monkeypatch.setenv("PETSEG_RUNS", str(tmp_path / "runs"))

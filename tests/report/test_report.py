@@ -392,7 +392,7 @@ def test_in_place_keeps_outputs_and_leaves_a_failing_notebook_untouched(project,
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_ctrl_c_and_sigterm_end_the_whole_run_and_its_kernel(data, tmp_path, number):
     (tmp_path / "notebooks").mkdir()
     code = "import os, pathlib, time; pathlib.Path('kernel').write_text(str(os.getpid())); time.sleep(600)"
