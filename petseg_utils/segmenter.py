@@ -23,8 +23,10 @@ from petseg_utils.models.prompts import (
     Prompt,
     Scribble,
     latest_effect,
+    parts_with,
     points_of,
     prompt_maps,
+    remnants,
     within_boxes,
     within_reach,
 )
@@ -321,9 +323,9 @@ class OpenPhoto:
     """A photo that a user is working on: each prompt changes the mask and can be undone.
 
     A positive click or scribble adds to the selection, a negative one takes away from it; the farther from the
-    selection's edge it falls, the farther it reaches (see `prompts.within_reach`).  A box limits the selection to its
-    inside, with a margin of 3 % of its longer side: clicks outside it select nothing.  So no prompt inverts the
-    selection.
+    selection's edge it falls, the farther it reaches (see `prompts.within_reach`).  What a negative one leaves of
+    another animal in small parts goes too (see `prompts.remnants`).  A box limits the selection to its inside, with a
+    margin of 3 % of its longer side: clicks outside it select nothing.  So no prompt inverts the selection.
 
     Coordinates are in the photo's pixels, x to the right and y down, pixel centres at whole numbers.  A model that
     takes no prompts keeps the mask that it proposes.
@@ -545,18 +547,10 @@ class OpenPhoto:
         of_photo = np.zeros_like(previous, dtype=bool)
         of_photo[self._box.window] = before[self._box.window] > 0.5
         selected = np.where(within_reach(own, of_photo), selected, previous)
-        if chooses and side > 0:
-            selected = np.where(parts_with(selected > 0.5, own[-1]), selected, np.minimum(selected, 1 - selected))
-        return selected, side
-
-
-def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
-    """Return the connected parts of a mask ``bool (size, size)`` that a prompt touches; all True if it touches none."""
-    _, numbers = cv2.connectedComponents(selected.astype(np.uint8))
-    last = len(numbers) - 1
-    points = [(min(last, max(0, round(y))), min(last, max(0, round(x)))) for x, y in points_of(prompt)]
-    hit = {int(numbers[point]) for point in points} - {0}
-    return np.isin(numbers, list(hit)) if hit else np.ones_like(selected)
+        unwanted = remnants(own, before, of_photo, of_photo & (selected > 0.5))
+        if chooses and side > 0 and (part := parts_with(selected > 0.5, own[-1])).any():
+            unwanted = ~part
+        return np.where(unwanted, np.minimum(selected, 1 - selected), selected), side
 
 
 def shipped_weights(model: str, runtime: str | None = None) -> Path:

@@ -10,7 +10,7 @@ from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES, PADDING
 from petseg_utils.data.pictures import load_splits
 from petseg_utils.data.transforms import Letterbox
-from petseg_utils.models.prompts import Box, Click, Scribble, deepest_click, draw_prompts
+from petseg_utils.models.prompts import SURE, Box, Click, Scribble, deepest_click, draw_prompts
 from petseg_utils.models.selection import unsure_parts
 from petseg_utils.scores.predictions import predict
 from petseg_utils.segmenter import UNDONE, OpenPhoto, Segmenter
@@ -338,6 +338,21 @@ def test_what_a_model_selects_in_the_padding_does_not_make_a_click_reach_farther
     photo._steps = [(np.ones((SIZE, SIZE), np.float32), 1.0)]
     photo.click(200, 10, positive=False)
     assert not photo.mask[10, 200] and photo.mask[10, 320] and photo.mask[140, 200]
+
+
+@pytest.mark.parametrize("chance", [0.9, SURE], ids=["unsure", "sure"])
+def test_small_parts_beyond_a_negative_clicks_reach_go_too_unless_the_model_is_sure_of_them(chance):
+    photo, selected = everything().open(cat_and_dog()), np.zeros((SIZE, SIZE), np.float32)
+    middle = SIZE // 2
+    selected[middle - 7 : middle + 8, 4 : SIZE - 4] = 0.9
+    selected[middle, 5] = chance
+    photo._steps = [(selected, 1.0)]
+    left, right = (photo.height // 2, 60), (photo.height // 2, photo.width - 60)
+    assert photo.mask[left] and photo.mask[right]
+    photo.click(photo.width / 2, photo.height / 2, positive=False)
+    assert not photo.mask[right] and photo.mask[left] == (chance == SURE)
+    photo.undo()
+    assert photo.mask[right]
 
 
 def test_a_box_after_clicks_is_a_limit_and_no_more():

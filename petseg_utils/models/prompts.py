@@ -58,6 +58,7 @@ class Reach(NamedTuple):
 
 REACH = Reach(adds=3.0, takes=1.5)
 LEAST_REACH = Reach(adds=20, takes=6)  # the least reach of a click, in model pixels
+SURE = 0.98  # a model is rarely as sure as this of what is no pet; see `remnants`
 
 
 def draw_prompts(
@@ -210,10 +211,7 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: Reach =
     everywhere, effect = np.ones(selected.shape, bool), latest_effect(prompts) if prompts else 0
     if not effect or (effect > 0 and not selected.any()):
         return everywhere
-    places = [
-        tuple(min(edge - 1, max(0, round(place))) for edge, place in zip(selected.shape, (y, x), strict=True))
-        for x, y in points_of(prompts[-1])
-    ]
+    places = pixels_of(prompts[-1], selected.shape)
     if effect > 0:
         if all(selected[place] for place in places):
             return everywhere
@@ -226,6 +224,50 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: Reach =
         radius = min(max(least, times * float(distance[row, column])), 2 * max(selected.shape))
         cv2.circle(near, (column, row), round(radius), 1, cv2.FILLED)
     return near > 0
+
+
+def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
+    """Return the connected parts of a mask ``bool (H, W)`` that the points of a prompt lie on, ``bool (H, W)``."""
+    _, numbers = cv2.connectedComponents(selected.astype(np.uint8))
+    return selected & np.isin(numbers, [numbers[pixel] for pixel in pixels_of(prompt, selected.shape)])
+
+
+def remnants(prompts: Sequence[Prompt], before: np.ndarray, selected: np.ndarray, remaining: np.ndarray) -> np.ndarray:
+    """Return the parts that a negative click leaves of what it falls on and that are to go too, ``bool (H, W)``.
+
+    A negative click on another animal takes away what is within its reach, and small parts of that animal may be left
+    beyond it.  A connected part of what it falls on goes too if it is smaller than what the click took away there,
+    holds no positive click, and was nowhere selected with a probability of `SURE` or more.  Other prompts leave none.
+
+    Parameters
+    ----------
+    prompts : sequence of Click, Scribble or Box
+        In the order in which they were given.
+    before : ndarray of float, shape (H, W)
+        Probability that each pixel was selected before the latest prompt.
+    selected, remaining : ndarray of bool, shape (H, W)
+        The photo's selection before and after it, without padding.
+    """
+    none = np.zeros_like(selected)
+    if latest_effect(prompts) >= 0:
+        return none
+    clicked = parts_with(selected, prompts[-1])
+    taken, left = clicked & ~remaining, clicked & remaining
+    if not (taken.any() and left.any()):
+        return none
+    _, numbers = cv2.connectedComponents(left.astype(np.uint8))
+    keep = np.bincount(numbers.ravel()) >= taken.sum()
+    keep[numbers[before >= SURE]] = True
+    for prompt in prompts:
+        if latest_effect([prompt]) > 0:
+            keep[[numbers[pixel] for pixel in pixels_of(prompt, selected.shape)]] = True
+    return left & ~keep[numbers]
+
+
+def pixels_of(prompt: Prompt, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the pixels ``(row, column)`` in which a prompt's points lie; for points outside, the nearest ones."""
+    height, width = shape
+    return [(min(height - 1, max(0, round(y))), min(width - 1, max(0, round(x)))) for x, y in points_of(prompt)]
 
 
 def points_of(prompt: Prompt) -> list[tuple[float, float]]:

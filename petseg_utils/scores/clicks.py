@@ -24,6 +24,7 @@ from petseg_utils.models.prompts import (
     latest_effect,
     prompt_maps,
     random_click,
+    remnants,
     within_boxes,
     within_reach,
 )
@@ -144,8 +145,11 @@ def select(
     latest = torch.tensor([float(latest_effect(each)) for each in said], device=device)
     wanted = None if side is None else torch.from_numpy(side[rows]).to(device)
     answers = model.select(asked.seen, maps, latest, wanted)[:, 0].sigmoid().cpu().numpy()
-    for row, each, answer, mask, label in zip(rows, said, answers, before > 0.5, asked.labels, strict=True):
-        selected[row] = np.where(within_reach(each, mask & (label != PADDING)), answer, selected[row])
+    photo = asked.labels != PADDING
+    for row, each, answer, mask, inside in zip(rows, said, answers, photo & (before > 0.5), photo, strict=True):
+        after = np.where(within_reach(each, mask), answer, selected[row])
+        unwanted = remnants(each, selected[row], mask, inside & (after > 0.5))
+        selected[row] = np.where(unwanted, np.minimum(after, 1 - after), after)
         if (allowed := within_boxes(each, *mask.shape)) is not None:
             selected[row] *= allowed
     return selected

@@ -35,7 +35,7 @@ from petseg_utils.data.drawing.pictures import draw_pet
 from petseg_utils.data.labels import CLASSES
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.matting import soft_alpha
-from petseg_utils.models.prompts import Box, Click, deepest_click, draw_prompts, within_boxes, within_reach
+from petseg_utils.models.prompts import Box, Click, deepest_click, draw_prompts, remnants, within_boxes, within_reach
 from petseg_utils.models.selection import pet_chance, softmax, unsure_parts
 from petseg_utils.report.index import render_index
 from petseg_utils.report.pages import TRY_TAG, TryPage, read_sheet, render_page
@@ -122,6 +122,24 @@ def some_prompts(rng: np.random.Generator, size: int, number: int) -> list[Click
         x0, y0, x1, y1 = rng.uniform(-0.5, size - 0.5, 4).tolist()
         prompts.append(Box(x0, y0, x1, y1) if rng.random() < 0.3 else Click(x0, y0, bool(rng.random() < 0.5)))
     return prompts
+
+
+@needs_node
+def test_a_negative_click_leaves_the_same_parts_as_in_python():
+    rng, size = np.random.default_rng(1), 96
+    calls, expected = [], []
+    for case in range(100):
+        prompts = some_prompts(rng, size, 1 + case % 4)
+        before = cv2.GaussianBlur(rng.uniform(0, 1, (size, size)), (0, 0), 4)
+        before = (0.5 + 8 * (before - before.mean())).clip(0, 1).astype(np.float32)
+        after = np.where(within_reach([Click(40, 40, positive=False)], before > 0.5), 0.3, before).astype(np.float32)
+        after[:, :: 5 + case % 30] = 0.2
+        after = np.minimum(after, before)
+        calls.append(("remnants", prompts, before, before > 0.5, after, size))
+        expected.append(remnants(prompts, before, before > 0.5, after > 0.5))
+    assert sum(gone.any() for gone in expected) > 8
+    for told, gone in zip(in_node(*calls), expected, strict=True):
+        np.testing.assert_array_equal(gone if told is None else told.reshape(gone.shape), gone)
 
 
 @needs_node

@@ -14,6 +14,7 @@ from petseg_utils.models.prompts import (
     OFF_CENTRE,
     REACH,
     SIGMA,
+    SURE,
     Box,
     Click,
     Scribble,
@@ -28,6 +29,7 @@ from petseg_utils.models.prompts import (
     prompt_maps,
     random_click,
     random_scribble,
+    remnants,
     within_boxes,
     within_reach,
 )
@@ -217,6 +219,48 @@ def test_every_point_of_a_negative_stroke_has_its_own_reach_and_may_lie_on_the_p
     each = [within_reach([Click(*point, positive=False)], disc()) for point in points]
     both = within_reach([Scribble(points, positive=False)], disc())
     assert np.array_equal(both, each[0] | each[1]) and each[1][0, 63] and not each[1][30, 24]
+
+
+def sheep_beside_a_dog() -> tuple[np.ndarray, np.ndarray]:
+    """A selection of one part, and what a click on its middle leaves: a large part, two small ones, and another pet."""
+    before = np.full((64, 64), 0.1)
+    before[20:44, 1:60], before[50:54, 4:8] = 0.9, 0.6
+    selected = before > 0.5
+    remaining = selected.copy()
+    remaining[:, 24:44] = False  # 528 pixels are taken; 552 remain on the left, 336 on the right
+    remaining[30:33, 44:60] = False
+    return before, remaining
+
+
+@pytest.mark.parametrize("latest", [Click(30, 30, positive=False), Scribble(((30, 30), (5, 60)), positive=False)])
+def test_small_parts_that_a_negative_click_leaves_go_too(latest):
+    before, remaining = sheep_beside_a_dog()
+    gone = remnants([latest], before, before > 0.5, remaining)
+    expected = remaining & (np.arange(64) > 43)
+    assert expected.any() and np.array_equal(gone, expected)  # what is as large as what was taken stays, so does a pet
+
+
+@pytest.mark.parametrize("why", ["sure", "positive click", "nothing clicked", "nothing taken"])
+def test_other_parts_stay(why):
+    before, remaining = sheep_beside_a_dog()
+    prompts, corner = [Click(30, 30, positive=False)], np.zeros((64, 64), bool)
+    corner[20:30, 44:50] = True
+    if why == "sure":
+        before[25, 45] = SURE
+    elif why == "positive click":
+        prompts.insert(0, Click(45, 25))
+    elif why == "nothing clicked":
+        prompts[-1] = Click(30, 10, positive=False)
+    else:
+        remaining = before > 0.5
+    gone = remnants(prompts, before, before > 0.5, remaining)
+    assert gone.any() == (why in ("sure", "positive click")) and not (gone & corner).any()
+
+
+@pytest.mark.parametrize("latest", [Click(30, 30), Box(3, 3, 60, 60)])
+def test_prompts_that_take_nothing_away_leave_no_remnants(latest):
+    before, remaining = sheep_beside_a_dog()
+    assert not remnants([Click(30, 30, positive=False), latest], before, before > 0.5, remaining).any()
 
 
 def test_the_pictures_edge_counts_as_an_edge():

@@ -25,6 +25,7 @@ export const HELD = 0.75; // a click is drawn at least this high in the pixels t
 const BOX_MARGIN = 0.03; // of a box's longer side
 const REACH = { adds: 3, takes: 1.5 }; // how far a click acts, as a multiple of its distance to the selection's edge
 const LEAST_REACH = { adds: 20, takes: 6 }; // in model pixels, if that is more
+const SURE = 0.98; // a model is rarely as sure as this of what is no pet; see `remnants`
 const LARGEST = 8; // the proposal's logits are limited to this
 export const LEAST = Math.fround(1 / (1 + Math.exp(LARGEST))); // probability of a pixel that is certainly not selected
 const BITS = 22; // of a weight's fraction, as in Pillow
@@ -247,6 +248,16 @@ export function effectOf(prompt) {
 }
 
 /**
+ * The pixel in which a click lies, or the nearest one; its place in a map.
+ * @param {Prompt} click in model pixels
+ * @param {number} size
+ */
+function pixelOf({ points: [point] }, size) {
+  const [column, row] = point.map((place) => limited(rounded(place), 0, size - 1));
+  return row * size + column;
+}
+
+/**
  * Where the latest prompt may change the selection; null if everywhere.
  * @param {Prompt} prompt in model pixels
  * @param {Uint8Array} selected what was selected of the photo, 0 and 1
@@ -255,8 +266,9 @@ export function effectOf(prompt) {
 export function withinReach(prompt, selected, size) {
   const effect = effectOf(prompt);
   if (!effect || (effect > 0 && !selected.includes(1))) return null;
-  const [column, row] = prompt.points[0].map((place) => limited(rounded(place), 0, size - 1));
-  if (effect > 0 && selected[row * size + column]) return null;
+  const clicked = pixelOf(prompt, size);
+  if (effect > 0 && selected[clicked]) return null;
+  const [row, column] = [Math.floor(clicked / size), clicked % size];
   // Distance to the nearest pixel of the other kind.
   let square = effect > 0 ? Infinity : Math.min(row + 1, column + 1, size - row, size - column) ** 2;
   for (let y = 0, at = 0; y < size; y++) {
@@ -379,7 +391,7 @@ export function unsureParts(pet, size, peak) {
 
 /**
  * Pixels of the connected part that a selected pixel belongs to; pixels that touch at a corner belong together.
- * @param {number} start @param {Float32Array} chance selected where it is more than 1/2
+ * @param {number} start @param {Float32Array | Uint8Array} chance selected where it is more than 1/2
  * @param {number} size
  * @param {Uint8Array} seen set to 1 in the part, where it must be 0 before
  */
@@ -402,16 +414,44 @@ function partFrom(start, chance, size, seen) {
 
 /**
  * The connected part of a selection that a click is on, 0 and 1; null if it is on none.
- * @param {Float32Array} chance selected where it is more than 1/2
+ * @param {Float32Array | Uint8Array} chance selected where it is more than 1/2
  * @param {Prompt} click in model pixels
  * @param {number} size
  */
-export function partWith(chance, { points: [point] }, size) {
-  const [column, row] = point.map((place) => limited(rounded(place), 0, size - 1));
-  if (!(chance[row * size + column] > 0.5)) return null;
+export function partWith(chance, click, size) {
+  const at = pixelOf(click, size);
+  if (!(chance[at] > 0.5)) return null;
   const inside = new Uint8Array(size * size);
-  partFrom(row * size + column, chance, size, inside);
+  partFrom(at, chance, size, inside);
   return inside;
+}
+
+/**
+ * The parts that a negative click leaves of what it falls on and that are to go too, 0 and 1; null for other prompts.
+ * @param {Prompt[]} prompts in model pixels
+ * @param {Float32Array} before each pixel's probability of having been selected before the latest prompt
+ * @param {Uint8Array} selected the photo's selection before it, 0 and 1
+ * @param {Float32Array} after selected after it where it is more than 1/2
+ * @param {number} size
+ */
+export function remnants(prompts, before, selected, after, size) {
+  const latest = prompts[prompts.length - 1];
+  if (effectOf(latest) >= 0) return null;
+  const gone = new Uint8Array(size * size);
+  const clicked = partWith(selected, latest, size);
+  if (!clicked) return gone;
+  const left = clicked.map((inside, at) => (inside && after[at] > 0.5 ? 1 : 0));
+  let taken = 0;
+  for (let at = 0; at < left.length; at++) taken += clicked[at] - left[at];
+  const held = new Set(prompts.filter((prompt) => effectOf(prompt) > 0).map((prompt) => pixelOf(prompt, size)));
+  const seen = new Uint8Array(size * size);
+  for (let start = 0; start < left.length; start++) {
+    if (!left[start] || seen[start]) continue;
+    const part = partFrom(start, left, size, seen);
+    if (part.length >= taken || part.some((at) => before[at] >= SURE || held.has(at))) continue;
+    for (const at of part) gone[at] = 1;
+  }
+  return gone;
 }
 
 /**

@@ -3,7 +3,7 @@
 import { cutOut, softAlpha } from "./edges.js";
 import {
   CLASSES, clickedSide, cropped, drawPrompts, effectOf, enlargedMask, fillCircle, HELD, LEAST, letterbox, limited, moved,
-  partWith, petChance, rounded, scaled, sigmoid, smoothed, softmax, squared, unsureParts, withinBoxes, withinReach,
+  partWith, petChance, remnants, rounded, scaled, sigmoid, smoothed, softmax, squared, unsureParts, withinBoxes, withinReach,
 } from "./clicks.js";
 
 /** @typedef {import("./clicks.js").Prompt} Prompt */
@@ -260,8 +260,10 @@ export class OpenPhoto {
     const near = withinReach(latest, ofPhoto, model.size);
     const join = effect > 0 ? Math.max : effect < 0 ? Math.min : (/** @type {number} */ selected) => selected;
     const selected = previous.map((chance, at) => (near && !near[at] ? chance : join(sigmoid(logits[at]), chance)));
+    let unwanted = remnants(own, before, ofPhoto, selected, model.size);
     const part = chooses && side > 0 ? partWith(selected, latest, model.size) : null;
-    const chosen = part ? selected.map((chance, at) => (part[at] ? chance : Math.min(chance, 1 - chance))) : selected;
+    if (part) unwanted = part.map((inside) => 1 - inside);
+    const chosen = selected.map((chance, at) => (unwanted?.[at] ? Math.min(chance, 1 - chance) : chance));
     return this.stepOf(chosen, side);
   }
 }
