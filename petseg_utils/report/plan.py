@@ -59,7 +59,7 @@ def plan(study: Study) -> str:
         f"Robustness: {swept:,} photos x {len(COMPARED)} models x {kinds} perturbations and levels, "
         "of the first seed; perturbing them, on the CPU, is not counted below.",
         "Hours, from the operations of the networks and a training of each machine that was timed:",
-        hours.round(1).to_string(),
+        hours.to_string(float_format=lambda value: f"{value:.1f}" if value >= 0.05 else "< 0.1"),
     ]
     return "\n".join(lines)
 

@@ -79,4 +79,5 @@ def test_the_plan_of_the_study_on_clip_needs_no_weights_and_fits_on_a_disk(no_ne
     assert 5 < size <= 20
     hours = done.output.splitlines()[-1].split()
     assert hours[0] == "all" and float(hours[1]) > 100 * float(hours[2]) > 0
+    assert " 0.0" not in done.output and "< 0.1" in done.output  # of work that there is
     assert "98 perturbations and levels" in done.output
