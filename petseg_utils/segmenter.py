@@ -30,7 +30,16 @@ from petseg_utils.models.prompts import (
     within_boxes,
     within_reach,
 )
-from petseg_utils.models.selection import FINE, LARGEST, clicked_side, pet_chance, sigmoid, softmax, unsure_parts
+from petseg_utils.models.selection import (
+    FINE,
+    LARGEST,
+    clicked_side,
+    pet_chance,
+    settled,
+    sigmoid,
+    softmax,
+    unsure_parts,
+)
 from petseg_utils.study import PetsegError
 
 if TYPE_CHECKING:
@@ -164,15 +173,11 @@ class Segmenter:
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """Return class probabilities of several letterboxed photos, ``float32 (N, 3, size, size)``.
 
-        Connected parts in which the model is nowhere sure of a pet count as background; see `selection.unsure_parts`.
+        Connected parts in which the model is nowhere sure of a pet count as background, and the others are of one
+        species, unless it is sure of both; see `selection.settled`.
         """
         classes = softmax(self.look(self.squares(images)).logits)
-        for chance in classes:
-            unsure = unsure_parts(1 - chance[0], self.peak)
-            ground = chance[0, unsure]
-            chance[1:, unsure] *= ground / (1 - ground)
-            chance[0, unsure] = 1 - ground
-        return classes
+        return np.stack([settled(chance, self.peak) for chance in classes])
 
     def look(self, squares: np.ndarray) -> Seen:
         """Run the model on several photos, given as their `squares`, before any prompt.
@@ -201,7 +206,7 @@ class Segmenter:
 
     @property
     def peak(self) -> float:
-        """How sure the model must be of a pet somewhere in each part of a mask; see `selection.unsure_parts`."""
+        """How sure the model must be of a pet somewhere in each part of a mask; see `selection.settled`."""
         return self.card.get("peak", 0.0)
 
     def squares(self, images: list[np.ndarray]) -> np.ndarray:

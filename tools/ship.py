@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--study", required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--peak", type=float, help="leave out parts in which the model is nowhere so sure; see selection.unsure_parts"
+        "--peak", type=float, help="from which probability the model counts as sure; see selection.settled"
     )
     parser.add_argument("--slot", help="the name it ships under, if not its own")
     chosen = parser.parse_args(arguments)
@@ -59,7 +59,7 @@ def ship(
     slot : str, optional
         The name that it ships under; by default `model`.
     peak : float, optional
-        Noted in the card; see `selection.unsure_parts`.
+        Noted in the card; see `selection.settled`.
 
     Returns
     -------

@@ -159,7 +159,7 @@ class FrozenSegmenter(nn.Module):
         super().__init__()
         # Torch does not look into a tuple, so the encoder's weights are not trained, averaged or saved with the rest.
         self._frozen = (encoder,)
-        self.peak = 0.0  # see `selection.unsure_parts`; code that makes masks with this model reads it
+        self.peak = 0.0  # see `selection.settled`; code that makes masks with this model reads it
         self.decoder = decoder
 
     @property

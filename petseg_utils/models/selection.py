@@ -60,6 +60,39 @@ def unsure_parts(pet: np.ndarray, peak: float) -> np.ndarray:
     return likely & ~np.isin(parts, parts[pet >= peak])
 
 
+def settled(classes: np.ndarray, peak: float) -> np.ndarray:
+    """Return class probabilities with each part of the mask settled as a whole, ``float32 (3, H, W)``.
+
+    The `unsure_parts` become background.  In every other part the less likely species gives way to the likelier one,
+    unless the model is sure of it somewhere, too: so that no animal is part cat, part dog, but a cat and a dog that
+    touch keep their names.
+
+    Parameters
+    ----------
+    classes : ndarray
+        ``float32 (3, H, W)``: the probabilities of background, cat and dog.
+    peak : float
+        Probability from which a model counts as sure; with 0, nothing is changed.
+    """
+    result, pet = classes.copy(), 1 - classes[0]
+    if not peak:
+        return result
+    unsure = unsure_parts(pet, peak)
+    ground = classes[0, unsure]
+    result[0, unsure] = 1 - ground
+    result[1:, unsure] *= ground / (1 - ground)
+    count, parts = cv2.connectedComponents((pet > 0.5).astype(np.uint8))
+    sums = np.array([np.bincount(parts.ravel(), species.ravel(), count) for species in classes[1:]])
+    sure = np.zeros((2, count), bool)
+    for species, of_part in zip(classes[1:], sure, strict=True):
+        of_part[parts[species >= peak]] = True
+    likelier = sums.argmax(0)
+    gives_way = ~sure[1 - likelier, np.arange(count)]
+    renamed = (parts > 0) & gives_way[parts] & (classes[1:].argmax(0) != likelier[parts])
+    result[1:, renamed] = result[:0:-1, renamed]
+    return result
+
+
 def clicked_side(cells: np.ndarray, pet: np.ndarray, prompts: np.ndarray) -> np.ndarray:
     """Return 1 where the first click is on a pet and -1 where it is not, ``float32 (N,)``; 1 where nothing was clicked.
 

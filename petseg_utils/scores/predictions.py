@@ -13,7 +13,7 @@ from petseg_utils.data.parallel import mean_of, total_of
 from petseg_utils.data.pictures import PictureSet
 from petseg_utils.data.tensors import IGNORED, batches_of, class_targets
 from petseg_utils.models.feature_cache import Features
-from petseg_utils.models.selection import unsure_parts
+from petseg_utils.models.selection import settled
 from petseg_utils.scores.intervals import summarise
 from petseg_utils.scores.metrics import PROTOCOLS, boundary_counts, picture_confusions, protocol_matrix, scores
 
@@ -61,11 +61,12 @@ def predict(
         began = time.perf_counter()
         maps = [features.read(part, device=images.device)] if features else []
         logits = model(images, *maps).float()
-        likeliest = logits.argmax(1).masked_fill(labels == PADDING, 0).to(torch.uint8).cpu().numpy()
         if peak:
-            pets = 1 - logits.softmax(1)[:, 0].cpu().numpy()
-            likeliest[np.stack([unsure_parts(pet, peak) for pet in pets])] = 0
-        classes[part] = likeliest
+            chances = logits.softmax(1).cpu().numpy()
+            likeliest = torch.from_numpy(np.stack([settled(chance, peak).argmax(0) for chance in chances]))
+        else:
+            likeliest = logits.argmax(1).cpu()
+        classes[part] = likeliest.masked_fill(labels.cpu() == PADDING, 0).to(torch.uint8).numpy()
         seconds += time.perf_counter() - began
         targets = class_targets(labels)
         pixels = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none").sum((1, 2))

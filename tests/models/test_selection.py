@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from petseg_utils.models.prompts import Box, Click, Scribble, prompt_maps
-from petseg_utils.models.selection import FINE, LARGEST, clicked_side, pet_chance, softmax, unsure_parts
+from petseg_utils.models.selection import FINE, LARGEST, clicked_side, pet_chance, settled, softmax, unsure_parts
 
 SIZE = 64
 
@@ -30,6 +30,37 @@ def test_a_part_in_which_the_model_is_nowhere_sure_is_left_out_and_the_others_ar
     assert np.array_equal(unsure, wanted)
     assert not unsure_parts(pet, 0.0).any() and not unsure_parts(pet, 0.9).any()
     assert not unsure_parts(np.zeros((4, 4)), 0.9).any()
+
+
+def cat_with_a_patch(chance: float) -> np.ndarray:
+    """Class probabilities of a cat with a patch that is likelier dog, of a dog, and of something."""
+    classes = np.zeros((3, 20, 30), np.float32)
+    classes[0] = 1
+    classes[:, 2:12, 2:12] = np.array([0.02, 0.97, 0.01])[:, None, None]
+    classes[:, 9:14, 9:14] = np.array([0.01, 0.99 - chance, chance])[:, None, None]  # at the corner of it
+    classes[:, 2:8, 20:26] = np.array([0.02, 0.01, 0.97])[:, None, None]
+    classes[:, 14:18, 20:26] = np.array([0.3, 0.1, 0.6])[:, None, None]
+    return classes
+
+
+def test_an_animal_is_of_one_species_unless_the_model_is_sure_of_both():
+    mixed, both = cat_with_a_patch(0.9), cat_with_a_patch(0.96)
+    of_one, of_two = settled(mixed, 0.95), settled(both, 0.95)
+    expected = np.zeros((20, 30))
+    expected[2:12, 2:12], expected[9:14, 9:14], expected[2:8, 20:26] = 1, 1, 2
+    assert np.array_equal(of_one.argmax(0), expected)  # what it is nowhere sure of is left out
+    np.testing.assert_allclose(of_one[:, 10, 10], [0.01, 0.9, 0.09], atol=1e-6)
+    expected[9:14, 9:14] = 2
+    assert np.array_equal(of_two.argmax(0), expected)
+    for before, after in ((mixed, of_one), (both, of_two)):
+        np.testing.assert_allclose(after.sum(0), 1, atol=1e-6)
+        assert np.array_equal(settled(before, 0.0), before) and before.argmax(0)[10, 10] == 2
+
+
+@pytest.mark.parametrize("ground", [0.0, 1.0])
+def test_pictures_full_of_a_pet_or_without_one_are_settled_too(ground):
+    classes = np.stack([np.full((8, 8), share, np.float32) for share in (ground, 1 - ground, 0)])
+    assert np.array_equal(settled(classes, 0.95), classes)
 
 
 def half_a_pet() -> np.ndarray:

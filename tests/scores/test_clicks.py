@@ -453,7 +453,7 @@ def test_a_scribble_is_taken_as_a_first_prompt_too():
 
 
 def test_parts_in_which_the_model_is_nowhere_sure_are_not_proposed():
-    """Nor are they predicted; see `decoder.unsure_parts`."""
+    """Nor are they predicted; see `selection.settled`."""
     pet = square(40, 80, 40, 80)
     speck = square(5, 15, 5, 15)
     opened = opened_by_hand(pet.astype(np.uint8)[None], pet[None])
