@@ -1,5 +1,6 @@
 """Pictures overlaid with their labels, each class in its colour."""
 
+import cv2
 import numpy as np
 from PIL import ImageColor
 
@@ -11,6 +12,9 @@ def overlay(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     out = image.copy()
     for value, name in ((1, "cat"), (2, "dog"), (BORDER, "border")):
         covered = label == value
-        out[covered] = np.rint((out[covered] + np.array(ImageColor.getrgb(CLASS_COLOURS[name]), np.float32)) / 2)
+        if covered.any():
+            levels = np.arange(256, dtype=np.float32)[:, None]
+            tinted = np.rint((levels + ImageColor.getrgb(CLASS_COLOURS[name])) / 2).astype(np.uint8)  # of each level
+            cv2.copyTo(cv2.LUT(image, tinted[None]), covered.astype(np.uint8), out)
     out[label == PADDING] = 255  # padding has no meaning: white, it disappears into the page
     return out

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-WORK = 1024  # the photo guides the mask at a longer side of at most this many pixels
+WORK = 512  # the photo guides the mask at a longer side of at most this many pixels
 RADIUS = 3.0  # radius in model pixels within which colours are compared
 SMOOTH = 1e-4  # variance of a colour channel (of 0..1) below which a part of the photo counts as plain
 BAND = 4.5  # how far from the outline, in model pixels, the mask may change
@@ -142,17 +142,20 @@ def own_colours(image: np.ndarray, alpha: np.ndarray, step: float) -> np.ndarray
             max(0, rows.start - 2 * radius) : rows.stop + 2 * radius,
             max(0, columns.start - 2 * radius) : columns.stop + 2 * radius,
         ]
-        part, share = image[wide].astype(np.float32), alpha[wide].astype(np.float32)[..., None] / 255
-
-        def mean_where(weights: np.ndarray, part: np.ndarray = part) -> np.ndarray:
-            edge = (2 * radius + 1, 2 * radius + 1)
-            return cv2.blur(part * weights, edge) / (cv2.blur(weights, edge)[..., None] + 1e-4)
-
-        pet, ground = mean_where(share), mean_where(1 - share)
-        pet = np.clip(pet + share * (part - share * pet - (1 - share) * ground), 0, 255)
+        share = alpha[wide].astype(np.float32) / 255
         top, left = rows.start - wide[0].start, columns.start - wide[1].start
-        inner = pet[top : top + mixed.shape[0], left : left + mixed.shape[1]]
-        result[rows, columns][mixed] = np.rint(inner[mixed])
+        inner = np.s_[top : top + mixed.shape[0], left : left + mixed.shape[1]]
+
+        def near(values: np.ndarray, inner: tuple[slice, slice] = inner, mixed: np.ndarray = mixed) -> np.ndarray:
+            return cv2.blur(values, (2 * radius + 1, 2 * radius + 1))[inner][mixed]
+
+        own, other = share[inner][mixed], 1 - share[inner][mixed]
+        weights = near(share) + 1e-4, near(1 - share) + 1e-4
+        for channel in range(3):  # one after the other: twice as fast as on interleaved colours
+            part = image[wide][..., channel].astype(np.float32)
+            pet, ground = near(part * share) / weights[0], near(part * (1 - share)) / weights[1]
+            pet = np.clip(pet + own * (part[inner][mixed] - own * pet - other * ground), 0, 255)
+            result[rows, columns, channel][mixed] = np.rint(pet)
     return result
 
 
