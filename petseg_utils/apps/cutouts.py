@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -35,10 +36,9 @@ def cut_out(image: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
     size : int
         Edge length of the model's square in model pixels.
     """
-    cut = np.empty((*alpha.shape, 4), np.uint8)
-    cut[..., :3], cut[..., 3] = own_colours(image, alpha, max(alpha.shape) / size), alpha
-    cut[alpha == 0] = 0
-    return cut
+    colours = own_colours(image, alpha, max(alpha.shape) / size)
+    kept = cv2.bitwise_and(colours, colours, mask=alpha)  # black where alpha is 0
+    return cv2.merge([*cv2.split(kept), alpha])
 
 
 def result_png(image: np.ndarray, selection: Selection, what: str) -> bytes:

@@ -99,11 +99,15 @@ def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
         plain = (here[..., 0] > 0.5).astype(np.float32)
         near = here[..., 1] > 0
         if near.any():
-            local = enlarged(terms, shape, (height, width), rows, columns)[near]
-            colours = image[rows, columns][near].astype(np.float32) / 255
-            filtered = (local[:, :3] * colours).sum(-1) + local[:, 3]
-            filtered = np.clip((filtered - 0.5) * STEEPNESS + 0.5, 0, 1)
-            plain[near] += here[near, 1] * (filtered - plain[near])
+            left, top, across, down = cv2.boundingRect(near.astype(np.uint8))
+            part = np.s_[top : top + down, left : left + across]
+            *slopes, offset = cv2.split(enlarged(terms, shape, (height, width), rows, columns)[part])
+            red, green, blue = (
+                slope * (colour.astype(np.float32) / 255)
+                for slope, colour in zip(slopes, cv2.split(image[rows, columns][part]), strict=True)
+            )
+            filtered = np.clip((red + green + blue + offset - 0.5) * STEEPNESS + 0.5, 0, 1)
+            plain[part] += here[..., 1][part] * (filtered - plain[part])  # by nothing where it is not near
         alpha[rows, columns] = np.rint(255 * plain)
     return alpha
 
