@@ -173,8 +173,8 @@ class Segmenter:
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """Return class probabilities of several letterboxed photos, ``float32 (N, 3, size, size)``.
 
-        Connected parts in which the model is nowhere sure of a pet count as background, and the others are of one
-        species, unless it is sure of both; see `selection.settled`.
+        Connected parts in which the model is nowhere sure of a pet count as background, and each of the others gets one
+        species if possible; see `selection.settled`.
         """
         classes = softmax(self.look(self.squares(images)).logits)
         return np.stack([settled(chance, self.peak) for chance in classes])
@@ -554,7 +554,7 @@ class OpenPhoto:
         selected = np.where(within_reach(own, of_photo), selected, previous)
         unwanted = remnants(own, before, of_photo, of_photo & (selected > 0.5))
         if chooses and side > 0 and (part := parts_with(selected > 0.5, own[-1])).any():
-            unwanted = ~part
+            unwanted = part == 0
         return np.where(unwanted, np.minimum(selected, 1 - selected), selected), side
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from petseg_utils.apps.segment_folder import _likeliest
 from petseg_utils.data.datasets import DataError
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.data.drawing.pictures import draw_pet
@@ -11,9 +12,9 @@ from petseg_utils.data.labels import CLASSES, PADDING
 from petseg_utils.data.pictures import load_splits
 from petseg_utils.data.transforms import Letterbox
 from petseg_utils.models.prompts import SURE, Box, Click, Scribble, deepest_click, draw_prompts
-from petseg_utils.models.selection import unsure_parts
+from petseg_utils.models.selection import settled, unsure_parts
 from petseg_utils.scores.predictions import predict
-from petseg_utils.segmenter import UNDONE, OpenPhoto, Segmenter
+from petseg_utils.segmenter import UNDONE, OpenPhoto, Segmenter, class_mask
 from petseg_utils.study import PetsegError
 from petseg_utils.training.train import trained_checkpoint
 from tests.apps.fake_point import (
@@ -202,6 +203,19 @@ def test_parts_in_which_the_model_is_nowhere_sure_are_neither_predicted_nor_prop
         assert (predict(segmenter.model.network, test).classes[0] == after.argmax(0))[inside].all()
         assert not segmenter.open(image).mask.any()
         assert not (segmenter.predict(image) > 0).any()
+
+
+def test_an_animal_that_was_named_as_a_whole_has_no_rim_of_the_other_species():
+    rows, columns = np.indices((SIZE, SIZE))
+    pet = 1 / (1 + np.exp((np.hypot(rows - SIZE / 2, columns - SIZE / 2) - SIZE / 4) / 1.5))
+    dog = np.where(columns > SIZE / 2 + 6, 0.8, 0.01)
+    classes = np.stack([1 - pet, pet * (1 - dog), pet * dog]).astype(np.float32)
+    photo = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    box = Letterbox(*photo.shape[:2], SIZE)
+    for peak, values in ((0.0, {0, 1, 2}), (0.9, {0, 1})):
+        chances = settled(classes, peak)
+        assert set(np.unique(class_mask(chances, box))) == values
+        assert set(np.unique(_likeliest(chances, box, photo, False)[0])) == values
 
 
 # What prompts may change, whatever the head's weights are: untrained, random and extreme ones.

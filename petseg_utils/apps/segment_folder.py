@@ -284,7 +284,7 @@ def box_of(pet: np.ndarray) -> list[int] | None:
 
 
 def _overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the photo half covered by its mask, made in strips: making an overlay takes 24 bytes per pixel."""
+    """Return the photo half covered by its mask, made in strips: making an overlay takes several times its size."""
     over = np.empty_like(image)
     for start in range(0, len(mask), 256):
         strip = slice(start, start + 256)

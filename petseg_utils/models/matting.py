@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-WORK = 512  # the photo guides the mask at a longer side of at most this many pixels
+WORK = (
+    512  # the photo guides the mask at a longer side of at most this many pixels, or twice the mask's if that is more
+)
 RADIUS = 3.0  # radius in model pixels within which colours are compared
 SMOOTH = 1e-4  # variance of a colour channel (of 0..1) below which a part of the photo counts as plain
 BAND = 4.5  # how far from the outline, in model pixels, the mask may change
@@ -75,7 +77,7 @@ def soft_alpha(image: np.ndarray, chance: np.ndarray) -> np.ndarray:
         Probability of the pet in the same photo at the model's size, ``float (h, w)`` in 0..1.
     """
     height, width = image.shape[:2]
-    shrunk = min(1.0, WORK / max(height, width))
+    shrunk = min(1.0, max(WORK, 2 * max(chance.shape)) / max(height, width))
     shape = max(1, round(shrunk * width)), max(1, round(shrunk * height))
     mask = cv2.resize(np.ascontiguousarray(chance, dtype=np.float32), shape, interpolation=cv2.INTER_LINEAR)
     step = max(shape) / max(chance.shape)  # working pixels per model pixel

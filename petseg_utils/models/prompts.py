@@ -58,7 +58,7 @@ class Reach(NamedTuple):
 
 REACH = Reach(adds=3.0, takes=1.5)
 LEAST_REACH = Reach(adds=20, takes=6)  # the least reach of a click, in model pixels
-SURE = 0.98  # a model is rarely as sure as this of what is no pet; see `remnants`
+SURE = 0.98  # a model is rarely this sure of something that is not a pet; see `remnants`
 
 
 def draw_prompts(
@@ -227,9 +227,16 @@ def within_reach(prompts: Sequence[Prompt], selected: np.ndarray, reach: Reach =
 
 
 def parts_with(selected: np.ndarray, prompt: Prompt) -> np.ndarray:
-    """Return the connected parts of a mask ``bool (H, W)`` that the points of a prompt lie on, ``bool (H, W)``."""
+    """Return the connected parts of a mask ``bool (H, W)`` that the points of a prompt lie on.
+
+    Returns
+    -------
+    ndarray
+        ``int (H, W)``: a number above 0 for each of the parts, and 0 elsewhere.
+    """
     _, numbers = cv2.connectedComponents(selected.astype(np.uint8))
-    return selected & np.isin(numbers, [numbers[pixel] for pixel in pixels_of(prompt, selected.shape)])
+    touched = [numbers[pixel] for pixel in pixels_of(prompt, selected.shape)]
+    return np.where(np.isin(numbers, touched), numbers, 0)
 
 
 def remnants(prompts: Sequence[Prompt], before: np.ndarray, selected: np.ndarray, remaining: np.ndarray) -> np.ndarray:
@@ -252,11 +259,13 @@ def remnants(prompts: Sequence[Prompt], before: np.ndarray, selected: np.ndarray
     if latest_effect(prompts) >= 0:
         return none
     clicked = parts_with(selected, prompts[-1])
-    taken, left = clicked & ~remaining, clicked & remaining
-    if not (taken.any() and left.any()):
+    left = (clicked > 0) & remaining
+    if not left.any():
         return none
+    taken = np.bincount(clicked[~remaining], minlength=clicked.max() + 1)  # pixels, of each part
     _, numbers = cv2.connectedComponents(left.astype(np.uint8))
-    keep = np.bincount(numbers.ravel()) >= taken.sum()
+    keep = np.ones(numbers.max() + 1, bool)
+    keep[numbers[left]] = np.bincount(numbers.ravel())[numbers[left]] >= taken[clicked[left]]
     keep[numbers[before >= SURE]] = True
     for prompt in prompts:
         if latest_effect([prompt]) > 0:

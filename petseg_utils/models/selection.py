@@ -64,8 +64,8 @@ def settled(classes: np.ndarray, peak: float) -> np.ndarray:
     """Return class probabilities with each part of the mask settled as a whole, ``float32 (3, H, W)``.
 
     The `unsure_parts` become background.  In every other part the less likely species gives way to the likelier one,
-    unless the model is sure of it somewhere, too: so that no animal is part cat, part dog, but a cat and a dog that
-    touch keep their names.
+    unless the model is sure of it somewhere: so that no animal is part cat, part dog, but a cat and a dog that touch
+    keep their names.  Pixels beside a part are renamed with it, because masks that are smoothed reach beyond it.
 
     Parameters
     ----------
@@ -81,14 +81,21 @@ def settled(classes: np.ndarray, peak: float) -> np.ndarray:
     ground = classes[0, unsure]
     result[0, unsure] = 1 - ground
     result[1:, unsure] *= ground / (1 - ground)
-    count, parts = cv2.connectedComponents((pet > 0.5).astype(np.uint8))
+    kept = (pet > 0.5) & ~unsure
+    if not kept.any():
+        return result
+    count, parts = cv2.connectedComponents(kept.astype(np.uint8))
     sums = np.array([np.bincount(parts.ravel(), species.ravel(), count) for species in classes[1:]])
     sure = np.zeros((2, count), bool)
     for species, of_part in zip(classes[1:], sure, strict=True):
         of_part[parts[species >= peak]] = True
     likelier = sums.argmax(0)
     gives_way = ~sure[1 - likelier, np.arange(count)]
-    renamed = (parts > 0) & gives_way[parts] & (classes[1:].argmax(0) != likelier[parts])
+    _, nearest = cv2.distanceTransformWithLabels((~kept).astype(np.uint8), cv2.DIST_L2, 3)
+    part_of = np.zeros(nearest.max() + 1, int)
+    part_of[nearest[kept]] = parts[kept]
+    near = part_of[nearest]  # the part that a pixel belongs to, or is nearest to
+    renamed = ~unsure & gives_way[near] & (classes[1:].argmax(0) != likelier[near])
     result[1:, renamed] = result[:0:-1, renamed]
     return result
 

@@ -55,6 +55,13 @@ def test_a_photo_that_is_no_larger_than_the_mask_keeps_its_edge():
     assert np.array_equal(soft_alpha(small, chance), np.where(chance > 0.5, 255, 0))
 
 
+def test_masks_that_are_larger_than_usual_have_soft_edges_too():
+    photo, alpha, _ = disc(radius=400, edge=1600)
+    chance = cv2.GaussianBlur(cv2.resize(alpha.astype(np.float32), (640, 640), interpolation=cv2.INTER_AREA), (0, 0), 1)
+    found = soft_alpha(photo, chance)
+    assert ((found > 10) & (found < 245)).sum() > 500
+
+
 def test_large_photos_are_worked_on_in_tiles_without_seams(monkeypatch):
     photo, _, chance = disc()
     whole = soft_alpha(photo, chance)

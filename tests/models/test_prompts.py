@@ -257,6 +257,15 @@ def test_other_parts_stay(why):
     assert gone.any() == (why in ("sure", "positive click")) and not (gone & corner).any()
 
 
+def test_what_a_stroke_leaves_of_each_part_is_compared_with_what_it_took_of_that_part():
+    before = np.zeros((64, 64))
+    before[2:30, 2:40], before[40:60, 10:40] = 0.9, 0.9  # a large animal, and a pet that the stroke only grazes
+    remaining = before > 0.5
+    remaining[:28], remaining[40, 20:30] = False, False
+    gone = remnants([Scribble(((10, 10), (25, 40)), positive=False)], before, before > 0.5, remaining)
+    assert gone[28:30, 2:40].all() and not gone[40:].any()
+
+
 @pytest.mark.parametrize("latest", [Click(30, 30), Box(3, 3, 60, 60)])
 def test_prompts_that_take_nothing_away_leave_no_remnants(latest):
     before, remaining = sheep_beside_a_dog()

@@ -107,6 +107,17 @@ def test_a_negative_click_on_a_thin_rim_keeps_the_rest_whatever_the_model_says()
     assert not after[35].any()  # in the middle, all of it may be meant
 
 
+def test_what_a_negative_click_leaves_in_small_parts_goes_as_in_an_open_photo():
+    bar = square(20, 36, 10, 66)
+    opened, model = opened_by_hand(bar.astype(np.uint8)[None], bar[None]), Painter(reach=99)
+    before = np.where(bar, 0.9, 0.1).astype(np.float32)[None]
+    click = [[Click(38, 28, positive=False)]]
+    assert not (select(model, opened, click, before)[0] > 0.5).any()
+    before[0, 28, 12] = 0.99  # of this end the model is sure
+    left = select(model, opened, click, before)[0] > 0.5
+    assert left[28, 12] and left[28, 20] and not left[:, 38:].any()
+
+
 def test_what_is_selected_and_proposed_starts_from_the_classes():
     classes = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     opened = replace(

@@ -2,7 +2,7 @@
 
 import { between, byArea, enlargedMask, enlargeRows, limited, mirrored, resampled, rounded } from "./clicks.js";
 
-const WORK = 512; // longer side in pixels, at most, at which the photo guides the mask
+const WORK = 512; // longer side in pixels at which the photo guides the mask, at most, but twice the mask's at least
 const RADIUS = 3; // radius in model pixels within which colours are compared
 const SMOOTH = 1e-4; // variance of a colour (of 0..1) below which a part of the photo counts as plain
 const BAND = 4.5; // how far from the outline, in model pixels, the mask may change
@@ -18,7 +18,7 @@ const [STRAIGHT, SLANTED] = [0.955, 1.3693]; // lengths of a step in OpenCV's di
  * @param {number} columns @param {number} rows of `chance`
  */
 export function softAlpha(image, width, height, chance, columns, rows) {
-  const shrunk = Math.min(1, WORK / Math.max(width, height));
+  const shrunk = Math.min(1, Math.max(WORK, 2 * Math.max(columns, rows)) / Math.max(width, height));
   const [across, down] = [width, height].map((side) => Math.max(1, rounded(shrunk * side)));
   const mask = new Float32Array(across * down);
   enlargeRows(chance, columns, rows, across, down, (row, line) => mask.set(line, row * across));
