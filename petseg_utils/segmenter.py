@@ -24,6 +24,7 @@ from petseg_utils.models.prompts import (
     Scribble,
     latest_effect,
     parts_with,
+    pixels_of,
     points_of,
     prompt_maps,
     remnants,
@@ -311,8 +312,7 @@ class Selection:
             alpha *= allowed
         mask, radius = self.mask_at(height, width), round(max(height, width) / (2 * self.box.size))
         for prompt in self.prompts:  # along an edge too, clicked pixels stay as `mask_at` has them
-            for x, y in [] if isinstance(prompt, Box) else points_of(prompt):
-                row, column = min(height - 1, max(0, round(y))), min(width - 1, max(0, round(x)))
+            for row, column in [] if isinstance(prompt, Box) else pixels_of(prompt, mask.shape):
                 if (alpha[row, column] > 127) != mask[row, column]:
                     cv2.circle(alpha, (column, row), radius, 255 * int(mask[row, column]), cv2.FILLED)
         return alpha

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-WORK = (
-    512  # the photo guides the mask at a longer side of at most this many pixels, or twice the mask's if that is more
-)
+WORK = 512  # longer side in pixels, at most, at which the photo guides the mask; but twice the mask's at least
 RADIUS = 3.0  # radius in model pixels within which colours are compared
 SMOOTH = 1e-4  # variance of a colour channel (of 0..1) below which a part of the photo counts as plain
 BAND = 4.5  # how far from the outline, in model pixels, the mask may change

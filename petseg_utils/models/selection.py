@@ -84,18 +84,19 @@ def settled(classes: np.ndarray, peak: float) -> np.ndarray:
     kept = (pet > 0.5) & ~unsure
     if not kept.any():
         return result
-    count, parts = cv2.connectedComponents(kept.astype(np.uint8))
-    sums = np.array([np.bincount(parts.ravel(), species.ravel(), count) for species in classes[1:]])
-    sure = np.zeros((2, count), bool)
-    for species, of_part in zip(classes[1:], sure, strict=True):
-        of_part[parts[species >= peak]] = True
-    likelier = sums.argmax(0)
-    gives_way = ~sure[1 - likelier, np.arange(count)]
+    _, numbers = cv2.connectedComponents(kept.astype(np.uint8))
+    parts, pets = numbers[kept], classes[1:, kept]  # of the pixels of all parts
+    likelier_dog = np.bincount(parts, pets[1] - pets[0]) > 0  # for each part
+    sure = np.zeros((2, len(likelier_dog)), bool)
+    for of_part, chance in zip(sure, pets, strict=True):
+        of_part[parts[chance >= peak]] = True
+    gives_way = ~np.where(likelier_dog, *sure)
+    # Each pixel belongs to a part or is nearest to one.
     _, nearest = cv2.distanceTransformWithLabels((~kept).astype(np.uint8), cv2.DIST_L2, 3)
     part_of = np.zeros(nearest.max() + 1, int)
-    part_of[nearest[kept]] = parts[kept]
-    near = part_of[nearest]  # the part that a pixel belongs to, or is nearest to
-    renamed = ~unsure & gives_way[near] & (classes[1:].argmax(0) != likelier[near])
+    part_of[nearest[kept]] = parts
+    near = part_of[nearest]
+    renamed = ~unsure & gives_way[near] & ((classes[2] > classes[1]) != likelier_dog[near])
     result[1:, renamed] = result[:0:-1, renamed]
     return result
 

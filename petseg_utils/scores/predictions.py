@@ -27,8 +27,7 @@ class Predictions:
     Parameters
     ----------
     classes : ndarray
-        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.  Padding is set to background: its place is known, so
-        the model's answer there does not matter.
+        ``uint8 (n, size, size)``: 0 background, 1 cat, 2 dog.  Padding is set to background: its place is known.
     loss : ndarray
         ``float (n,)``: mean cross-entropy of each picture's pixels outside border and padding, in nats.
     seconds : float

@@ -2,7 +2,7 @@
 
 import { between, byArea, enlargedMask, enlargeRows, limited, mirrored, resampled, rounded } from "./clicks.js";
 
-const WORK = 512; // longer side in pixels at which the photo guides the mask, at most, but twice the mask's at least
+const WORK = 512; // longer side in pixels, at most, at which the photo guides the mask; but twice the mask's at least
 const RADIUS = 3; // radius in model pixels within which colours are compared
 const SMOOTH = 1e-4; // variance of a colour (of 0..1) below which a part of the photo counts as plain
 const BAND = 4.5; // how far from the outline, in model pixels, the mask may change
