@@ -43,7 +43,8 @@ from petseg_utils.report.run import build_report
 from petseg_utils.scores.clicks import DEEP
 from petseg_utils.segmenter import MAX_PIXELS, OpenPhoto, Segmenter, enlarge, smoothed
 from petseg_utils.study import ROOT, PetsegError, load_study
-from tests.apps.fake_point import ON_CAT, ON_DOG, ON_GROUND, cat_and_dog, fake_segmenter
+from tests.apps import fake_point
+from tests.apps.fake_point import CAT, ON_CAT, ON_DOG, ON_GROUND, SIZE, cat_and_dog, fake_segmenter, paint
 
 NODE = Path(sys.executable).parent / "node"
 needs_node = pytest.mark.skipif(not NODE.exists(), reason="no node beside this Python: make setup")
@@ -196,18 +197,24 @@ def test_probabilities_parts_and_sizes_are_as_in_python():
 
 
 @needs_node
-@pytest.mark.parametrize("shape", [(300, 451), (1500, 1100), (40, 30)], ids=["shown large", "shrunk", "tiny"])
-def test_edges_and_cut_outs_are_as_in_python(shape):
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((300, 451), 64), ((1500, 1100), 64), ((1200, 900), 320), ((40, 30), 64)],
+    ids=["shown large", "shrunk", "fine mask", "tiny"],
+)
+def test_edges_and_cut_outs_are_as_in_python(shape, size):
     photo, _ = draw_pet(BREEDS[0], 3)
     photo = np.asarray(ImageOps.fit(Image.fromarray(photo), shape[::-1]))
-    box = Letterbox(*shape, 64)
-    rows, columns = np.indices((64, 64))
+    grain = np.random.default_rng(0).normal(0, 20, photo.shape)  # shows at which size the photo is looked at
+    photo = np.clip(photo + cv2.GaussianBlur(grain, (0, 0), 0.6), 0, 255).astype(np.uint8)
+    box = Letterbox(*shape, size)
+    rows, columns = np.indices((size, size)) * (64 / size)
     inner = smoothed(1 / (1 + np.exp((np.hypot(rows - 30, columns - 34) - 18) / 1.5)), box)
     alpha = soft_alpha(photo, inner)
-    cutout = cut_out(photo, alpha, 64)
+    cutout = cut_out(photo, alpha, size)
     told_alpha, told_cutout = in_node(
         ("softAlpha", photo, shape[1], shape[0], inner, inner.shape[1], inner.shape[0]),
-        ("cutOut", photo, alpha, shape[1], shape[0], 64),
+        ("cutOut", photo, alpha, shape[1], shape[0], size),
     )
     away = np.abs(told_alpha.reshape(shape).astype(int) - alpha)
     assert (away > 4).mean() < 1e-3 and ((told_alpha.reshape(shape) > 127) == (alpha > 127)).mean() > 0.9995
@@ -230,6 +237,32 @@ class Recorder:
         self.asked.append((prompts[0], float(latest[0]), float(side[0])))
         self.answers.append(np.asarray(self.model.select(seen, prompts, latest, side)[0], np.float32))
         return self.answers[-1][None]
+
+
+class TakesAll(Recorder):
+    """A model whose answer to any click is that nothing belongs to it."""
+
+    def select(self, seen, prompts, latest, side):
+        super().select(seen, prompts, latest, side)
+        self.answers[-1][:] = -6
+        return self.answers[-1][None]
+
+
+@needs_node
+@pytest.mark.parametrize("gain", [3.0, 6.0], ids=["unsure", "sure"])
+def test_what_a_negative_click_leaves_of_a_photos_animal_goes_as_in_python(gain, monkeypatch):
+    monkeypatch.setattr(fake_point, "GAIN", gain)
+    image = paint(300, 400, (CAT, 0.5, 0.5, 0.48, 0.14))
+    recorder = TakesAll(fake_segmenter().model)
+    photo = Segmenter(recorder).open(image)
+    given = (image, 400, 300, SIZE, recorder.scale, 0, np.asarray(recorder.seen.logits[0], np.float32))
+    given += (np.asarray(recorder.seen.cells[0], np.float32), "pet")
+    click = Click(200, 150, positive=False)
+    masks = [photo.mask, photo.add(click).mask]
+    (told,) = in_node(("steps", *given, [{"kind": "add", "prompt": click}], recorder.answers))
+    assert masks[0].any() and masks[1].any() == (gain == 6)
+    for now, mask in zip(told["states"], masks, strict=True):
+        assert (now["mask"].reshape(mask.shape) == mask).mean() > 0.999
 
 
 @needs_node

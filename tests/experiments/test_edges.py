@@ -1,6 +1,8 @@
 """Soft edges are measured where the truth is known."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from petseg_utils.data.drawing.breeds import BREEDS
 from petseg_utils.experiments import edges
@@ -19,3 +21,10 @@ def test_the_photos_own_edges_are_nearer_to_the_true_one(monkeypatch):
     table = edges.compare_edges(BREEDS[::12]).set_index(["mask", "edge"])
     hard, soft = (table.loc[("the true mask", edge)] for edge in ("hard", "soft"))
     assert soft["boundary IoU"] > hard["boundary IoU"] and soft["alpha error"] < hard["alpha error"]
+
+
+@pytest.mark.long
+def test_the_committed_table_is_what_comes_out_today():
+    committed, today = pd.read_csv(edges.EDGES), edges.compare_edges(BREEDS[::2])
+    for name in ("boundary IoU", "alpha error"):
+        np.testing.assert_allclose(today[name], committed[name], atol=0.003)
