@@ -90,7 +90,7 @@ def settled(classes: np.ndarray, peak: float) -> np.ndarray:
     sure = np.zeros((2, len(likelier_dog)), bool)
     for of_part, chance in zip(sure, pets, strict=True):
         of_part[parts[chance >= peak]] = True
-    gives_way = ~np.where(likelier_dog, *sure)
+    gives_way = ~np.where(likelier_dog, sure[0], sure[1])  # the other species is nowhere sure
     # Each pixel belongs to a part or is nearest to one.
     _, nearest = cv2.distanceTransformWithLabels((~kept).astype(np.uint8), cv2.DIST_L2, 3)
     part_of = np.zeros(nearest.max() + 1, int)
